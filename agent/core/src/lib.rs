@@ -1,0 +1,1 @@
+//! The device's brain: rules without clock, socket or disk.

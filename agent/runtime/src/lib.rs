@@ -1,0 +1,1 @@
+//! Scoring: named tensors in, named tensors out.

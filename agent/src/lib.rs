@@ -1,0 +1,1 @@
+//! The Linux agent: verifies, installs, scores.

@@ -1,0 +1,1 @@
+//! The hub's rules: registry, fleet, rollout; without clock, socket or disk.

@@ -1,0 +1,1 @@
+//! The hub: registry, approvals, rollouts, dashboard; and the operator's command line.

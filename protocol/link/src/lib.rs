@@ -1,0 +1,1 @@
+//! The one room that knows rumqttc: an MQTT client that speaks frames.

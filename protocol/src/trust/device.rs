@@ -1,0 +1,220 @@
+//! What a device signs with its own key.
+
+use core::fmt;
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use super::{KeyId, Order, PublicKey, Statement, StatementType};
+use crate::digest::Digest;
+use crate::error::Reject;
+use crate::id::{DeviceId, HardwareClass, ModelName, Version};
+use crate::limit::{MODELS_MAX, RECORDS_MAX};
+use crate::time::Millis;
+
+/// A device's reported state, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The device.
+    pub device: DeviceId,
+    /// Random at each start of the agent.
+    pub boot: u64,
+    /// Counts up for ever on this device; an older report is ignored.
+    pub sequence: u64,
+    /// The latest assignment seen.
+    pub seen: Order,
+    /// The agent's version: major, minor, patch.
+    pub agent: [u16; 3],
+    /// Newest ONNX operator set the runtime knows.
+    pub operators: u16,
+    /// The hardware.
+    pub hardware: HardwareClass,
+    /// Memory a model may take, in KiB.
+    pub memory_kib: u32,
+    /// Every model on the device.
+    pub models: Vec<ModelReport, MODELS_MAX>,
+    /// Why the latest assignment as a whole was refused, if it was.
+    pub refused: Option<Reject>,
+    /// Audit head of the latest assignment.
+    pub audit: Digest,
+}
+
+impl Statement for Report {
+    const TYPE: StatementType = StatementType::Report;
+}
+
+/// One model on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// The model.
+    pub name: ModelName,
+    /// What answers now.
+    pub active: Option<Running>,
+    /// What is being installed, or was last tried.
+    pub target: Option<Running>,
+    /// How far the target is.
+    pub phase: Phase,
+    /// Why the target was rejected or rolled back.
+    pub reject: Option<Reject>,
+    /// Per mille of the target's chunks that are on the device.
+    pub progress: u16,
+}
+
+/// A release on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its version.
+    pub version: Version,
+    /// Digest of the release's body.
+    pub release: Digest,
+}
+
+/// How far an install is, in the order in which it goes. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Nothing in progress, nothing tried.
+    Idle,
+    /// Its signatures, grant and requirements are being checked.
+    Checking,
+    /// Waits: another install is in flight.
+    Deferred,
+    /// Chunks are arriving.
+    Fetching,
+    /// All bytes are there and have the approved digest.
+    Hashed,
+    /// It is in its slot, on disk.
+    Staged,
+    /// It is reproducing its golden vectors.
+    SelfTest,
+    /// The pointer is being switched.
+    Activating,
+    /// It answers; the previous one is kept until it proves healthy.
+    Probation,
+    /// It answers and stays.
+    Committed,
+    /// Refused before it answered.
+    Rejected,
+    /// The previous one is being put back.
+    RollingBack,
+    /// The previous one answers again.
+    RolledBack,
+}
+
+/// A run of numbered outbox records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The device.
+    pub device: DeviceId,
+    /// The outbox.
+    pub outbox: OutboxId,
+    /// Sequence of the first record; the others follow without a gap.
+    pub first: u64,
+    /// The records.
+    pub records: Vec<Record, RECORDS_MAX>,
+}
+
+impl Statement for Batch {
+    const TYPE: StatementType = StatementType::Batch;
+}
+
+/// An outbox: random at its creation, not at boot, so that numbers never start anew unseen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OutboxId(pub [u8; 16]);
+
+impl fmt::Display for OutboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for OutboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Something that happened on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Milliseconds since 1970 by the device's clock, which may be wrong.
+    pub at: Millis,
+    /// What happened.
+    pub body: RecordBody,
+}
+
+/// What a record says. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordBody {
+    /// Scores since the previous such record.
+    Scores(Scores),
+    /// A step of an install.
+    Event(Event),
+    /// This many records were dropped here for want of room.
+    Gap(u64),
+}
+
+/// How scoring went in one window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scores {
+    /// The model.
+    pub name: ModelName,
+    /// The version that answered.
+    pub version: Version,
+    /// Rows scored.
+    pub rows: u32,
+    /// Calls that failed.
+    pub errors: u32,
+    /// Median time of a call, in microseconds.
+    pub p50_us: u32,
+    /// 95th percentile of the time of a call, in microseconds.
+    pub p95_us: u32,
+}
+
+/// A step of an install.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Where it arrived.
+    pub phase: Phase,
+    /// Why it went no further.
+    pub reject: Option<Reject>,
+}
+
+/// What a device signs to open an MQTT session; its counter only goes up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    /// The device.
+    pub device: DeviceId,
+    /// Higher than at every session before.
+    pub counter: u64,
+}
+
+impl Statement for Connect {
+    const TYPE: StatementType = StatementType::Connect;
+}
+
+/// What a device signs to enrol: it holds the private half of this key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrol {
+    /// The name it asks for.
+    pub device: DeviceId,
+    /// Its key.
+    pub key: PublicKey,
+    /// Digest of the token's secret.
+    pub token: Digest,
+}
+
+impl Statement for Enrol {
+    const TYPE: StatementType = StatementType::Enrol;
+}
+
+impl Enrol {
+    /// The id of the key.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key.id()
+    }
+}

@@ -1,0 +1,136 @@
+//! Signed statements and the one verifier that hub, agent, command line and simulator call.
+//!
+//! What is signed is `"BWL1" 0x00 type fleet-id body`, the body being the exact bytes received;
+//! nothing is written again to check a signature. Keys are Ed25519 (RFC 8032), checked strictly.
+//!
+//! ```text
+//!  Root --lists--> keys of persons and of the hub
+//!   |                  |
+//!   |   Release  <-----+-- one publisher, k approvers (distinct persons)
+//!   |   StageGrant <---+-- the grant threshold: whom a stage may reach
+//!   |   Assignment, Command, Ack <-- the hub's director key, online
+//!   |   Attestation <-- the hub's registry key; never stands in for a person
+//!  Report, Batch, Connect, Enrol <-- the device's own key
+//! ```
+
+mod device;
+mod key;
+mod online;
+mod release;
+mod root;
+mod verify;
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+pub use device::{
+    Batch, Connect, Enrol, Event, ModelReport, OutboxId, Phase, Record, RecordBody, Report, Running, Scores,
+};
+pub use key::{FleetId, KeyId, PublicKey, Signature, SignatureBytes};
+pub use online::{Ack, Assignment, Attestation, Command, Mode, Order, Request, Wanted};
+pub use release::{Cohort, PackageRef, Release, Requires, StageGrant, Validity, bucket};
+pub use root::{KeyClass, KeyEntry, KeyStatus, RoleSet, Root, RootFault, Thresholds};
+pub use verify::{Approved, Granted, TrustedRoot, open_by};
+
+use crate::digest::Digest;
+use crate::error::Reject;
+use crate::frame;
+use crate::limit::{SIGNATURES_MAX, STATEMENT_BYTES_MAX};
+
+/// The type of a statement; part of what is signed, so that no statement passes for another.
+/// Append only. Recall (4), Checkpoint (5) and Epoch (9) are reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "each names the statement of the same name")]
+pub enum StatementType {
+    Root = 1,
+    Release = 2,
+    StageGrant = 3,
+    Assignment = 6,
+    Command = 7,
+    Ack = 8,
+    Report = 10,
+    Batch = 11,
+    Connect = 12,
+    Enrol = 13,
+    Attestation = 14,
+}
+
+/// A value that can be signed.
+pub trait Statement: Serialize + for<'de> Deserialize<'de> {
+    /// Which type it is signed as.
+    const TYPE: StatementType;
+}
+
+/// The exact bytes of a statement and the signatures over them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed<'a> {
+    /// A frame with the statement; at most [`STATEMENT_BYTES_MAX`].
+    pub body: &'a [u8],
+    /// Signatures, in any order.
+    pub signatures: Vec<Signature, SIGNATURES_MAX>,
+}
+
+impl Signed<'_> {
+    /// The digest of the body: how other statements refer to this one.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.body)
+    }
+
+    /// Reads the statement without checking any signature: to show it, never to act on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`frame::decode`], and [`Reject::TooLarge`].
+    pub fn peek<T: Statement>(&self) -> Result<T, Reject> {
+        if self.body.len() > STATEMENT_BYTES_MAX {
+            return Err(Reject::TooLarge);
+        }
+        frame::decode(self.body)
+    }
+}
+
+/// Signs a body of type `T` for a fleet.
+///
+/// # Errors
+///
+/// [`Reject::TooLarge`] above [`STATEMENT_BYTES_MAX`]; otherwise as [`frame::decode`] if the body
+/// is not a `T`.
+pub fn sign<T: Statement>(fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
+    use ed25519_dalek::Signer as _;
+
+    let message = message(T::TYPE, fleet, body)?;
+    frame::decode::<T>(body)?;
+    let bytes = SignatureBytes::new(key.sign(&message).to_bytes());
+    Ok(Signature { key: PublicKey(key.verifying_key().to_bytes()).id(), bytes })
+}
+
+/// Writes a statement with one signature into `buffer`: what a device or the hub does online.
+///
+/// # Errors
+///
+/// [`Reject::TooLarge`] if it does not fit.
+pub fn seal<'b, T: Statement>(
+    value: &T,
+    fleet: FleetId,
+    key: &crate::SigningKey,
+    buffer: &'b mut [u8],
+) -> Result<Signed<'b>, Reject> {
+    let body: &[u8] = frame::encode(value, buffer)?;
+    let mut signatures = Vec::new();
+    signatures.push(sign::<T>(fleet, body, key)?).map_err(|_| Reject::TooLarge)?;
+    Ok(Signed { body, signatures })
+}
+
+const PREFIX: [u8; 5] = *b"BWL1\0";
+const MESSAGE_BYTES_MAX: usize = PREFIX.len() + 1 + 16 + STATEMENT_BYTES_MAX;
+
+/// What is signed.
+fn message(kind: StatementType, fleet: FleetId, body: &[u8]) -> Result<Vec<u8, MESSAGE_BYTES_MAX>, Reject> {
+    let mut message = Vec::new();
+    for part in [PREFIX.as_slice(), &[kind as u8], &fleet.0, body] {
+        message.extend_from_slice(part).map_err(|_| Reject::TooLarge)?;
+    }
+    Ok(message)
+}

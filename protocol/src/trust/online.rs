@@ -1,0 +1,107 @@
+//! What the hub signs with its online keys.
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use super::{OutboxId, Statement, StatementType};
+use crate::digest::Digest;
+use crate::id::{DeviceId, ModelName, ModelRef};
+use crate::limit::MODELS_MAX;
+
+/// The place of a director's statement in the order of all: generation, then sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Order {
+    /// The root's director generation.
+    pub generation: u32,
+    /// Counts up within the generation, per device.
+    pub sequence: u64,
+}
+
+/// One device's whole desired state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The device.
+    pub device: DeviceId,
+    /// Later ones replace earlier ones.
+    pub order: Order,
+    /// Every model the device should have; what is not named is left as it is.
+    pub models: Vec<Wanted, MODELS_MAX>,
+    /// Head of the hub's audit chain.
+    pub audit: Digest,
+}
+
+impl Statement for Assignment {
+    const TYPE: StatementType = StatementType::Assignment;
+}
+
+/// One model a device should have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The model.
+    pub name: ModelName,
+    /// Digest of the release's body.
+    pub release: Digest,
+    /// How it should run.
+    pub mode: Mode,
+}
+
+/// How a model should run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// It answers.
+    Active,
+    /// It scores beside the active one and answers nobody.
+    Shadow,
+}
+
+/// A request to one device, from a fixed list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The device.
+    pub device: DeviceId,
+    /// Carried out once, in order; counted apart from assignments.
+    pub order: Order,
+    /// What to do.
+    pub request: Request,
+}
+
+impl Statement for Command {
+    const TYPE: StatementType = StatementType::Command;
+}
+
+/// What a command may ask. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Send a report and the scores so far, now.
+    Report,
+}
+
+/// What the hub has durably taken from one outbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The device.
+    pub device: DeviceId,
+    /// The outbox, as it named itself at its creation.
+    pub outbox: OutboxId,
+    /// Every record up to and including this sequence.
+    pub through: u64,
+}
+
+impl Statement for Ack {
+    const TYPE: StatementType = StatementType::Ack;
+}
+
+/// The registry's word that it gave this version and repeated the checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// Model and version.
+    pub model: ModelRef,
+    /// Digest of the package.
+    pub package: Digest,
+    /// Whether its golden vectors were reproduced; false when it came without.
+    pub golden: bool,
+}
+
+impl Statement for Attestation {
+    const TYPE: StatementType = StatementType::Attestation;
+}

@@ -1,0 +1,1 @@
+//! Fleets of the real device code.
