@@ -55,6 +55,8 @@ rejects! {
     EvidenceMissing = 46, "a release or grant is missing beside the assignment";
     TooManyModels = 47, "more models than this device holds";
     WrongMode = 48, "the mode is not supported by this agent";
+    NotInEpoch = 49, "valid only in certain epochs, and the epoch is not known here";
+    CheckpointMissing = 50, "needs a checkpoint that this device has not seen";
     DigestMismatch = 60, "the bytes do not have the approved digest";
     SizeMismatch = 61, "the size is not the approved one";
     ManifestMismatch = 62, "the package does not match its manifest";

@@ -193,9 +193,8 @@ pub struct ModelRef {
 impl FromStr for ModelRef {
     type Err = BadId;
     fn from_str(text: &str) -> Result<Self, BadId> {
-        let (name, version) = text
-            .split_once(':')
-            .ok_or(BadId { what: "model version", rule: "NAME:VERSION, such as digits:3" })?;
+        let (name, version) =
+            text.split_once(':').ok_or(BadId { what: "model version", rule: "NAME:VERSION, such as digits:3" })?;
         Ok(Self { name: name.parse()?, version: version.parse()? })
     }
 }

@@ -93,8 +93,7 @@ pub enum DataType {
 
 impl DataType {
     /// Every type.
-    pub const ALL: [Self; 7] =
-        [Self::Bool, Self::Uint8, Self::Int8, Self::Int32, Self::Int64, Self::Fp32, Self::Fp64];
+    pub const ALL: [Self; 7] = [Self::Bool, Self::Uint8, Self::Int8, Self::Int32, Self::Int64, Self::Fp32, Self::Fp64];
 
     /// The name in the Open Inference Protocol v2, such as `FP32`.
     #[must_use]

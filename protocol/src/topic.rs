@@ -189,9 +189,19 @@ mod tests {
     #[test]
     fn what_is_almost_a_topic_is_refused() {
         for bad in [
-            "", "bw", "bw/v1/", "bw/v2/b/hub", "bw/v1/d//up/hello", "bw/v1/d/a/up/", "bw/v1/d/a/up/hello/",
-            "bw/v1/d/+/up/hello", "bw/v1/d/a/down/x/0123456789abcdef/01", "bw/v1/d/a/down/x/0123456789abcdef/65536",
-            "bw/v1/d/a/down/x/0123456789ABCDEF/1", "bw/v1/d/a/down/x/0123456789abcdef/+1", "/bw/v1/b/hub",
+            "",
+            "bw",
+            "bw/v1/",
+            "bw/v2/b/hub",
+            "bw/v1/d//up/hello",
+            "bw/v1/d/a/up/",
+            "bw/v1/d/a/up/hello/",
+            "bw/v1/d/+/up/hello",
+            "bw/v1/d/a/down/x/0123456789abcdef/01",
+            "bw/v1/d/a/down/x/0123456789abcdef/65536",
+            "bw/v1/d/a/down/x/0123456789ABCDEF/1",
+            "bw/v1/d/a/down/x/0123456789abcdef/+1",
+            "/bw/v1/b/hub",
         ] {
             assert_eq!(Topic::parse(bad), None, "{bad}");
         }

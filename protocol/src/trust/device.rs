@@ -1,14 +1,15 @@
 //! What a device signs with its own key.
 
 use core::fmt;
+use core::str::FromStr;
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{KeyId, Order, PublicKey, Statement, StatementType};
-use crate::digest::Digest;
+use crate::digest::{Digest, hex_serde, parse_hex};
 use crate::error::Reject;
-use crate::id::{DeviceId, HardwareClass, ModelName, Version};
+use crate::id::{BadId, DeviceId, HardwareClass, ModelName, Version};
 use crate::limit::{MODELS_MAX, RECORDS_MAX};
 use crate::time::Millis;
 
@@ -100,6 +101,28 @@ pub enum Phase {
     RolledBack,
 }
 
+impl Phase {
+    /// The phase in `snake_case`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Checking => "checking",
+            Self::Deferred => "deferred",
+            Self::Fetching => "fetching",
+            Self::Hashed => "hashed",
+            Self::Staged => "staged",
+            Self::SelfTest => "self_test",
+            Self::Activating => "activating",
+            Self::Probation => "probation",
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::RollingBack => "rolling_back",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+}
+
 /// A run of numbered outbox records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
@@ -107,7 +130,11 @@ pub struct Batch {
     pub device: DeviceId,
     /// The outbox.
     pub outbox: OutboxId,
-    /// Sequence of the first record; the others follow without a gap.
+    /// Sequence of the oldest record the outbox still holds. Only a batch that begins there may be
+    /// ahead of what the hub has taken: after a [`RecordBody::Gap`], or when the hub was restored
+    /// from a backup and has forgotten what it acknowledged.
+    pub oldest: u64,
+    /// Sequence of the first record here, from 1; the others follow without a gap.
     pub first: u64,
     /// The records.
     pub records: Vec<Record, RECORDS_MAX>,
@@ -118,8 +145,16 @@ impl Statement for Batch {
 }
 
 /// An outbox: random at its creation, not at boot, so that numbers never start anew unseen.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutboxId(pub [u8; 16]);
+hex_serde!(OutboxId, 16);
+
+impl FromStr for OutboxId {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        parse_hex(text).map(Self).ok_or(BadId { what: "outbox id", rule: "32 lower-case hexadecimal digits" })
+    }
+}
 
 impl fmt::Display for OutboxId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

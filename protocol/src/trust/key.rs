@@ -6,11 +6,13 @@ use core::str::FromStr;
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Digest, parse_hex};
+use crate::digest::{Digest, hex_serde, parse_hex};
 use crate::id::BadId;
 
 macro_rules! hex_text {
     ($name:ident, $bytes:literal, $what:literal, $rule:literal) => {
+        hex_serde!($name, $bytes);
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -34,7 +36,7 @@ macro_rules! hex_text {
 
 /// A fleet: the first 16 bytes of the SHA-256 of the body of its root, version 1, so that whoever
 /// knows the fleet id knows the root.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FleetId(pub [u8; 16]);
 hex_text!(FleetId, 16, "fleet id", "32 lower-case hexadecimal digits");
 
@@ -47,7 +49,7 @@ impl FleetId {
 }
 
 /// An Ed25519 public key (RFC 8032).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
 hex_text!(PublicKey, 32, "public key", "64 lower-case hexadecimal digits");
 
@@ -56,6 +58,12 @@ impl PublicKey {
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId(first_half(Digest::of(&self.0)))
+    }
+
+    /// Whether it is a point of the curve and not of small order.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| !key.is_weak())
     }
 
     /// Whether `signature` over `message` was made by this key, checked strictly: no malleable,
@@ -70,7 +78,7 @@ impl PublicKey {
 }
 
 /// A key's name: the first 16 bytes of the SHA-256 of the public key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub [u8; 16]);
 hex_text!(KeyId, 16, "key id", "32 lower-case hexadecimal digits");
 

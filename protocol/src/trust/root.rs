@@ -153,6 +153,9 @@ pub enum RootFault {
     /// A key twice.
     #[error("key {0} is listed twice")]
     DuplicateKey(KeyId),
+    /// A key that verifies nothing: not a point of the curve, or of small order.
+    #[error("key {0} is not a usable Ed25519 key")]
+    WeakKey(KeyId),
     /// Publisher and approver in one key.
     #[error("key {0} both publishes and approves: give that person two keys")]
     PublisherApproves(KeyId),
@@ -181,6 +184,9 @@ impl Root {
             if self.keys.iter().take(index).any(|before| before.public == key.public) {
                 return Err(RootFault::DuplicateKey(key.id()));
             }
+            if !key.public.is_usable() {
+                return Err(RootFault::WeakKey(key.id()));
+            }
             if key.roles.contains(RoleSet::PUBLISH.with(RoleSet::APPROVE)) {
                 return Err(RootFault::PublisherApproves(key.id()));
             }
@@ -193,7 +199,8 @@ impl Root {
         self.reachable("the root", root, RoleSet::ROOT)?;
         self.reachable("an approval", approve, RoleSet::APPROVE)?;
         self.reachable("a stage grant", grant, RoleSet::GRANT)?;
-        let hub_roles = [("publisher", RoleSet::PUBLISH), ("director", RoleSet::DIRECTOR), ("registry", RoleSet::REGISTRY)];
+        let hub_roles =
+            [("publisher", RoleSet::PUBLISH), ("director", RoleSet::DIRECTOR), ("registry", RoleSet::REGISTRY)];
         for (what, role) in hub_roles {
             if self.persons(role) == 0 {
                 return Err(RootFault::RoleMissing(what));
