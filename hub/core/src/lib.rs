@@ -1,1 +1,29 @@
-//! The hub's rules: registry, fleet, rollout; without clock, socket or disk.
+//! The hub's rules: registry, approvals, fleet, rollouts. No clock, no I/O, no tokio.
+//!
+//! ```text
+//!   shell (drive)                      rules (here)
+//!   ------------------------------------------------------------------
+//!   request, report, tick  -- now -->  a method looks, decides, and returns Changes or Denied
+//!   store.commit(changes)              (nothing has changed yet)
+//!                          --------->  Rules::apply(changes)
+//!   publish, answer        <---------  what is now true
+//! ```
+//!
+//! A method that decides takes `&self`: it cannot change anything, so a refusal or a failed write
+//! leaves memory and disk as they were. [`Rules::apply`] is the only way in, and cannot fail.
+//!
+//! Map: [`registry`] models and versions; [`trust`] who signed what; [`fleet`] devices, desired and
+//! reported; [`rollout`] stages and gates; [`event`] what happened; [`error`] who refused and why.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
+
+pub mod error;
+pub mod event;
+pub mod fleet;
+pub mod registry;
+pub mod rollout;
+mod rules;
+pub mod trust;
+
+pub use error::Denied;
+pub use rules::{Change, Changes, Rules};

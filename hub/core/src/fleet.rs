@@ -1,0 +1,413 @@
+//! Devices: who they are, what they should have, what they say they have.
+
+use std::collections::BTreeMap;
+
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Version};
+use bellwether_protocol::message::{Gone, Hello};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{
+    Batch, KeyId, Order, OutboxId, Phase, PublicKey, RecordBody, Report, Running, Scores,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Denied;
+use crate::event::What;
+use crate::rules::{Change, Changes, Rules};
+
+/// A device that says nothing for this long is stale: three heartbeats of 30 s.
+pub const STALE_AFTER: Millis = Millis::from_secs(90);
+/// Outboxes remembered for one device: each reinstall makes a new one.
+pub const OUTBOXES_MAX: usize = 8;
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its name.
+    pub id: DeviceId,
+    /// Its key, which it made itself.
+    pub key: PublicKey,
+    /// `TAG=VALUE`; for people and selections, without meaning for trust.
+    pub tags: BTreeMap<String, String>,
+    /// When it enrolled.
+    pub enrolled_at: Millis,
+    /// The highest counter it opened a session with.
+    pub counter: u64,
+    /// Its latest report.
+    pub report: Option<Report>,
+    /// What it was told to have.
+    pub assignment: Option<Issued>,
+    /// Sequence of the last command to it.
+    pub commands: u64,
+    /// What was taken of each of its outboxes.
+    pub outboxes: BTreeMap<OutboxId, u64>,
+    /// Scores so far, by model.
+    pub scores: BTreeMap<ModelName, Totals>,
+    /// Records that it had to drop or that were lost.
+    pub missing: u64,
+    /// Whether its session is open.
+    pub session: Session,
+}
+
+/// What a device was told to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// The place of this assignment in the order of all.
+    pub order: Order,
+    /// Every model.
+    pub models: Vec<Desired>,
+}
+
+/// One model a device should have, and which rollout says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Model and version.
+    pub model: ModelRef,
+    /// Digest of the release's body.
+    pub release: Digest,
+    /// The rollout.
+    pub rollout: u64,
+}
+
+/// The session as last heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Whether its last sign was a sign of life.
+    pub open: bool,
+    /// As in [`Hello`].
+    pub boot: u64,
+    /// As in [`Hello`].
+    pub number: u32,
+    /// When it was last heard of.
+    pub last_seen: Option<Millis>,
+}
+
+/// Scores of one model on one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Rows scored, all versions.
+    pub rows: u64,
+    /// Calls that failed.
+    pub errors: u64,
+    /// Rows scored, by version.
+    pub by_version: BTreeMap<u32, u64>,
+    /// Median time of a call in the last window, in microseconds.
+    pub p50_us: u32,
+    /// 95th percentile in the last window, in microseconds.
+    pub p95_us: u32,
+}
+
+/// Whether a device can be spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Its session is open and it was heard of lately.
+    Online,
+    /// Its session is open, but it says nothing.
+    Stale,
+    /// Its session ended.
+    Offline,
+    /// It enrolled and was never heard of.
+    Never,
+}
+
+/// How a device stands towards one release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It answers and was committed.
+    Healthy,
+    /// On its way.
+    Updating,
+    /// Refused or rolled back.
+    Failed(Reject),
+}
+
+impl Device {
+    /// The id of its key.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key.id()
+    }
+
+    /// Whether it can be spoken to.
+    #[must_use]
+    pub fn presence(&self, now: Millis) -> Presence {
+        match self.session {
+            Session { last_seen: None, .. } => Presence::Never,
+            Session { open: false, .. } => Presence::Offline,
+            Session { last_seen: Some(at), .. } if now.since(at) > STALE_AFTER => Presence::Stale,
+            Session { .. } => Presence::Online,
+        }
+    }
+
+    /// How it stands towards a release of `name`.
+    #[must_use]
+    pub fn standing(&self, name: &ModelName, release: Digest) -> Standing {
+        let Some(report) = &self.report else { return Standing::Updating };
+        let model = report.models.iter().find(|model| model.name == *name);
+        let is = |running: Option<Running>| running.is_some_and(|running| running.release == release);
+        let (tried, answers) = model.map_or((false, false), |model| (is(model.target), is(model.active)));
+        match model {
+            Some(model) if tried && matches!(model.phase, Phase::Rejected | Phase::RolledBack) => {
+                Standing::Failed(model.reject.unwrap_or(Reject::Withdrawn))
+            }
+            Some(model) if answers && matches!(model.phase, Phase::Committed | Phase::Idle) => Standing::Healthy,
+            _ if tried || answers => Standing::Updating,
+            // It took the assignment and began nothing, because it could not even read the release.
+            _ => match (report.refused, &self.assignment) {
+                (Some(reject), Some(issued)) if report.seen >= issued.order => Standing::Failed(reject),
+                _ => Standing::Updating,
+            },
+        }
+    }
+
+    /// Whether it desires or reports this version.
+    #[must_use]
+    pub fn needs(&self, model: &ModelRef, release: Option<Digest>) -> bool {
+        let desires = self.assignment.iter().flat_map(|issued| &issued.models).any(|desired| desired.model == *model);
+        let reports = self.report.iter().flat_map(|report| &report.models).any(|reported| {
+            let on = [reported.active, reported.target];
+            reported.name == model.name && on.iter().flatten().any(|running| Some(running.release) == release)
+        });
+        desires || reports
+    }
+
+    /// Whether what it reports is what it should have.
+    #[must_use]
+    pub fn in_sync(&self) -> bool {
+        self.assignment.as_ref().is_none_or(|issued| {
+            issued.models.iter().all(|want| self.standing(&want.model.name, want.release) == Standing::Healthy)
+        })
+    }
+
+    /// The version of `name` that answers on it.
+    #[must_use]
+    pub fn running(&self, name: &ModelName) -> Option<Version> {
+        let report = self.report.as_ref()?;
+        Some(report.models.iter().find(|model| model.name == *name)?.active?.version)
+    }
+}
+
+impl Rules {
+    /// A device.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoDevice`].
+    pub fn device(&self, id: &DeviceId) -> Result<&Device, Denied> {
+        self.devices.get(id).ok_or_else(|| Denied::NoDevice(id.clone()))
+    }
+
+    /// Enrols a device, or confirms one that enrols again with the same key.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::OtherKey`] if the name is taken by another key.
+    pub fn enrol(
+        &self,
+        id: &DeviceId,
+        key: PublicKey,
+        tags: BTreeMap<String, String>,
+        now: Millis,
+    ) -> Result<Changes, Denied> {
+        let mut changes = self.changes(id.as_str(), now);
+        let device = match self.devices.get(id) {
+            Some(device) if device.key != key => return Err(Denied::OtherKey(id.clone())),
+            Some(device) => Device { tags, ..device.clone() },
+            None => Device {
+                id: id.clone(),
+                key,
+                tags,
+                enrolled_at: now,
+                counter: 0,
+                report: None,
+                assignment: None,
+                commands: 0,
+                outboxes: BTreeMap::new(),
+                scores: BTreeMap::new(),
+                missing: 0,
+                session: Session::default(),
+            },
+        };
+        changes.event(What::DeviceEnrolled { device: id.clone() });
+        changes.push(Change::Device(Box::new(device)));
+        Ok(changes)
+    }
+
+    /// Forgets a device; its key opens no session any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoDevice`].
+    pub fn remove_device(&self, id: &DeviceId, who: &str, now: Millis) -> Result<Changes, Denied> {
+        self.device(id)?;
+        let mut changes = self.changes(who, now);
+        changes.event(What::DeviceRemoved { device: id.clone() });
+        changes.push(Change::DeviceGone(id.clone()));
+        Ok(changes)
+    }
+
+    /// Replaces a device's tags.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoDevice`].
+    pub fn tag(
+        &self,
+        id: &DeviceId,
+        tags: BTreeMap<String, String>,
+        who: &str,
+        now: Millis,
+    ) -> Result<Changes, Denied> {
+        let device = Device { tags, ..self.device(id)?.clone() };
+        let mut changes = self.changes(who, now);
+        changes.event(What::DeviceTagged { device: id.clone() });
+        changes.push(Change::Device(Box::new(device)));
+        Ok(changes)
+    }
+
+    /// Takes the counter that a device opens a session with.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NotNow`] if it does not go up: a replayed password, a clone, or a wiped device.
+    pub fn connect(&self, id: &DeviceId, counter: u64, now: Millis) -> Result<Changes, Denied> {
+        let device = self.device(id)?;
+        if counter <= device.counter {
+            let why = format!("its counter {counter} is not above {}", device.counter);
+            return Err(Denied::NotNow { action: "open a session", why });
+        }
+        let mut changes = self.changes(id.as_str(), now);
+        changes.push(Change::Device(Box::new(Device { counter, ..device.clone() })));
+        Ok(changes)
+    }
+
+    /// A device was born.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoDevice`].
+    pub fn hello(&self, id: &DeviceId, hello: Hello, now: Millis) -> Result<Changes, Denied> {
+        let device = self.device(id)?;
+        let mut changes = self.changes(id.as_str(), now);
+        if !device.session.open {
+            changes.event(What::DeviceOnline { device: id.clone() });
+        }
+        let session = Session { open: true, boot: hello.boot, number: hello.session, last_seen: Some(now) };
+        changes.push(Change::Device(Box::new(Device { session, ..device.clone() })));
+        Ok(changes)
+    }
+
+    /// A device's last will; ignored unless it belongs to the session that is open.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoDevice`].
+    pub fn gone(&self, id: &DeviceId, gone: Gone, now: Millis) -> Result<Changes, Denied> {
+        let device = self.device(id)?;
+        let mut changes = self.changes(id.as_str(), now);
+        let Session { open, boot, number, .. } = device.session;
+        if open && (boot, number) == (gone.boot, gone.session) {
+            changes.event(What::DeviceOffline { device: id.clone() });
+            let session = Session { open: false, ..device.session };
+            changes.push(Change::Device(Box::new(Device { session, ..device.clone() })));
+        }
+        Ok(changes)
+    }
+
+    /// Takes a device's report, already verified against its key.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::OldReport`] unless its sequence is above the latest.
+    pub fn report(&self, report: Report, now: Millis) -> Result<Changes, Denied> {
+        let device = self.device(&report.device)?;
+        if let Some(latest) = &device.report
+            && report.sequence <= latest.sequence
+        {
+            return Err(Denied::OldReport { latest: latest.sequence });
+        }
+        let mut changes = self.changes(report.device.as_str(), now);
+        if let Some(reject) = report.refused
+            && device.report.as_ref().and_then(|before| before.refused) != Some(reject)
+        {
+            changes.event(What::DeviceRefused { device: report.device.clone(), reject });
+        }
+        if !device.session.open {
+            changes.event(What::DeviceOnline { device: report.device.clone() });
+        }
+        let session = Session { open: true, last_seen: Some(now), ..device.session };
+        changes.push(Change::Device(Box::new(Device { report: Some(report), session, ..device.clone() })));
+        Ok(changes)
+    }
+
+    /// Takes what is new in a batch, already verified against the device's key, and says through
+    /// which sequence everything was taken. A batch taken before changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::OutOfOrder`] if records between the last taken and this batch are still in the
+    /// device's outbox: it will send them.
+    pub fn batch(&self, batch: &Batch, now: Millis) -> Result<(Changes, u64), Denied> {
+        let mut device = self.device(&batch.device)?.clone();
+        let mut changes = self.changes(batch.device.as_str(), now);
+        let taken = device.outboxes.get(&batch.outbox).copied().unwrap_or(0);
+        if batch.records.is_empty() {
+            return Ok((changes, taken));
+        }
+        if batch.first > taken.saturating_add(1) {
+            if batch.first != batch.oldest {
+                return Err(Denied::OutOfOrder { first: batch.first, taken });
+            }
+            let records = batch.first - taken - 1;
+            device.missing = device.missing.saturating_add(records);
+            changes.event(What::RecordsMissing { device: device.id.clone(), records });
+        }
+        let mut through = taken;
+        for (offset, record) in (0..).zip(&batch.records) {
+            // A device may claim any number; past the last there is none.
+            let Some(sequence) = batch.first.checked_add(offset) else { break };
+            if sequence > taken {
+                take(&mut device, &mut changes, &record.body);
+                through = sequence;
+            }
+        }
+        if through > taken {
+            remember(&mut device, batch.outbox, through);
+            device.session.last_seen = Some(now);
+            changes.push(Change::Device(Box::new(device)));
+        }
+        Ok((changes, through))
+    }
+}
+
+fn take(device: &mut Device, changes: &mut Changes, body: &RecordBody) {
+    match body {
+        RecordBody::Scores(scores) => count(device.scores.entry(scores.name.clone()).or_default(), scores),
+        RecordBody::Event(event) => changes.event(What::Install {
+            device: device.id.clone(),
+            model: ModelRef { name: event.name.clone(), version: event.version },
+            phase: event.phase,
+            reject: event.reject,
+        }),
+        // The records it stands for were already counted as missing by the jump in sequence.
+        RecordBody::Gap(_) => {}
+    }
+}
+
+fn count(totals: &mut Totals, scores: &Scores) {
+    totals.rows = totals.rows.saturating_add(u64::from(scores.rows));
+    totals.errors = totals.errors.saturating_add(u64::from(scores.errors));
+    let version = totals.by_version.entry(scores.version.number()).or_default();
+    *version = version.saturating_add(u64::from(scores.rows));
+    totals.p50_us = scores.p50_us;
+    totals.p95_us = scores.p95_us;
+}
+
+fn remember(device: &mut Device, outbox: OutboxId, through: u64) {
+    if !device.outboxes.contains_key(&outbox) && device.outboxes.len() >= OUTBOXES_MAX {
+        let least = device.outboxes.iter().min_by_key(|(_, through)| **through).map(|(id, _)| *id);
+        least.and_then(|id| device.outboxes.remove(&id));
+    }
+    device.outboxes.insert(outbox, through);
+}

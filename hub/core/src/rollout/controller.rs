@@ -1,0 +1,286 @@
+//! Drives rollouts: starts them, ticks them, and derives from them what each device should have.
+
+use bellwether_protocol::id::{ModelName, ModelRef};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{Cohort, Granted};
+
+use super::gate::{Input, next};
+use super::{Counts, Pause, Policy, Rollout, Stage, State, Step, covers, plan};
+use crate::error::Denied;
+use crate::event::What;
+use crate::fleet::{Desired, Device, Presence, Standing};
+use crate::rules::{Change, Changes, Rules};
+
+/// What a device should have, one entry per model.
+pub type Desires = Vec<Desired>;
+
+/// What a person can do to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Offer nothing new.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End the stage now.
+    Promote,
+    /// Take it back.
+    Abort,
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 4] = [Self::Pause, Self::Resume, Self::Promote, Self::Abort];
+
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+impl Rules {
+    /// A rollout.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoRollout`].
+    pub fn rollout(&self, id: u64) -> Result<&Rollout, Denied> {
+        self.rollouts.get(&id).ok_or(Denied::NoRollout(id))
+    }
+
+    /// Starts a rollout of an approved version.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NotApproved`] and its kin, [`Denied::BadPlan`], or [`Denied::RolloutGoing`] while
+    /// another one of the same model has not ended.
+    pub fn start_rollout(
+        &self,
+        model: &ModelRef,
+        stages: Vec<Cohort>,
+        policy: Policy,
+        who: &str,
+        now: Millis,
+    ) -> Result<(u64, Changes), Denied> {
+        let approved = self.approved(self.version(model)?)?;
+        plan::check(&stages).map_err(Denied::BadPlan)?;
+        if let Some(other) = self.of_model(&model.name).find(|rollout| rollout.is_going()) {
+            return Err(Denied::RolloutGoing { id: other.id, model: other.model.clone() });
+        }
+        let id = self.rollouts.keys().next_back().map_or(1, |last| last.saturating_add(1));
+        let before =
+            self.of_model(&model.name).filter(|other| other.state == State::Completed && other.model != *model).last();
+        let rollout = Rollout {
+            id,
+            model: model.clone(),
+            release: approved.digest(),
+            salt: approved.release().salt,
+            from: before.map(|rollout| rollout.model.version),
+            stages: stages.into_iter().map(|cohort| Stage { cohort, offered_at: None, passed_at: None }).collect(),
+            policy,
+            state: State::Going { stage: 0, step: Step::WaitingForGrant },
+            started_at: now,
+            started_by: who.to_owned(),
+            ended_at: None,
+        };
+        let mut changes = self.changes(who, now);
+        changes.event(What::RolloutStarted { rollout: id, model: model.clone() });
+        let state = self.past_grant(&rollout, rollout.state.clone(), now);
+        if state == rollout.state {
+            changes.event(What::GrantAwaited { rollout: id, model: model.clone(), stage: 0 });
+            changes.push(Change::Rollout(Box::new(rollout)));
+        } else {
+            self.enter(&mut changes, &rollout, state, "", now);
+        }
+        Ok((id, changes))
+    }
+
+    /// Does what a person asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NotNow`] with the reason.
+    pub fn steer(&self, id: u64, verb: Verb, reason: &str, who: &str, now: Millis) -> Result<Changes, Denied> {
+        let rollout = self.rollout(id)?;
+        let input = match verb {
+            Verb::Pause => Input::Pause(reason.to_owned()),
+            Verb::Resume => Input::Resume,
+            Verb::Promote => Input::Promote(self.counts(rollout, now)),
+            Verb::Abort => Input::Abort,
+        };
+        let state = next(&rollout.state, now, input, rollout.policy, rollout.stages.len())
+            .map_err(|refused| Denied::NotNow { action: verb.name(), why: refused.to_string() })?;
+        let mut changes = self.changes(who, now);
+        let (rollout_id, model) = (rollout.id, rollout.model.clone());
+        match verb {
+            Verb::Resume => changes.event(What::RolloutResumed { rollout: rollout_id, model }),
+            Verb::Promote => changes.event(What::RolloutPromoted { rollout: rollout_id, model }),
+            Verb::Pause | Verb::Abort => {}
+        }
+        let mut rollout = rollout.clone();
+        // Whoever goes on in spite of failures bears those there are: one more pauses it again.
+        if matches!(verb, Verb::Resume | Verb::Promote)
+            && let State::Paused { why: Pause::Failures(count), .. } = rollout.state
+        {
+            rollout.policy.failures_max = rollout.policy.failures_max.max(count);
+        }
+        let state = self.past_grant(&rollout, state, now);
+        self.enter(&mut changes, &rollout, state, reason, now);
+        Ok(changes)
+    }
+
+    /// A stage that is granted already does not wait for a grant.
+    fn past_grant(&self, rollout: &Rollout, state: State, now: Millis) -> State {
+        match state {
+            State::Going { stage, step: Step::WaitingForGrant } if self.stage_granted(rollout, stage) => {
+                State::Going { stage, step: Step::Offering { since: now } }
+            }
+            State::Going { .. } | State::Paused { .. } | State::Completed | State::Aborted => state,
+        }
+    }
+
+    /// Why `verb` would be refused now; `None` if it would be done.
+    #[must_use]
+    pub fn refusal(&self, rollout: &Rollout, verb: Verb, now: Millis) -> Option<String> {
+        let denied = self.steer(rollout.id, verb, "", "", now).err()?;
+        Some(if let Denied::NotNow { why, .. } = denied { why } else { denied.to_string() })
+    }
+
+    /// Lets time pass for every rollout.
+    #[must_use]
+    pub fn tick(&self, now: Millis) -> Changes {
+        let mut changes = self.changes("hub", now);
+        for rollout in self.rollouts.values().filter(|rollout| matches!(rollout.state, State::Going { .. })) {
+            let granted = rollout.place().is_some_and(|(stage, _)| self.stage_granted(rollout, stage));
+            let input = Input::Tick { granted, counts: self.counts(rollout, now) };
+            let state = next(&rollout.state, now, input, rollout.policy, rollout.stages.len());
+            if let Ok(state) = state
+                && state != rollout.state
+            {
+                let state = self.past_grant(rollout, state, now);
+                self.enter(&mut changes, rollout, state, "", now);
+            }
+        }
+        changes
+    }
+
+    /// Whether a grant covers this stage of a rollout.
+    #[must_use]
+    pub fn stage_granted(&self, rollout: &Rollout, stage: usize) -> bool {
+        let Some(stage) = rollout.stages.get(stage) else { return false };
+        self.granted(&rollout.model).iter().any(|granted| covers(&granted.grant().cohort, &stage.cohort))
+    }
+
+    fn granted(&self, model: &ModelRef) -> Vec<Granted> {
+        let Ok(record) = self.version(model) else { return Vec::new() };
+        let Ok(approved) = self.approved(record) else { return Vec::new() };
+        self.grants(record, &approved).map(|(granted, _)| granted).collect()
+    }
+
+    /// How the devices of the stages offered so far stand.
+    #[must_use]
+    pub fn counts(&self, rollout: &Rollout, now: Millis) -> Counts {
+        self.counts_through(rollout, rollout.offered(), now)
+    }
+
+    /// How the devices of the first `stages` stages stand.
+    #[must_use]
+    pub fn counts_through(&self, rollout: &Rollout, stages: usize, now: Millis) -> Counts {
+        let mut counts = Counts::default();
+        for device in self.reached(rollout, stages) {
+            counts.total += 1;
+            match (device.standing(&rollout.model.name, rollout.release), device.presence(now)) {
+                (Standing::Healthy, _) => counts.healthy += 1,
+                (Standing::Failed(_), _) => counts.failed += 1,
+                (Standing::Updating, Presence::Online) => counts.updating += 1,
+                (Standing::Updating, Presence::Stale | Presence::Offline | Presence::Never) => counts.offline += 1,
+            }
+        }
+        counts
+    }
+
+    /// The devices of the first `stages` stages.
+    pub fn reached<'r>(&'r self, rollout: &'r Rollout, stages: usize) -> impl Iterator<Item = &'r Device> {
+        let fleet = self.root.as_ref().map(|root| root.fleet());
+        self.devices
+            .values()
+            .filter(move |device| fleet.is_some_and(|fleet| rollout.reaches(fleet, stages, device.key_id())))
+    }
+
+    /// Moves a rollout into `state`, notes stage times, and tells what happened.
+    fn enter(&self, changes: &mut Changes, before: &Rollout, state: State, reason: &str, now: Millis) {
+        let mut rollout = Rollout { state, ..before.clone() };
+        let (id, model) = (rollout.id, rollout.model.clone());
+        let was = before.place();
+        let is = rollout.place();
+        if let Some((stage, _)) = was
+            && is.is_none_or(|(now_at, _)| now_at > stage)
+            && rollout.state != State::Aborted
+        {
+            if let Some(passed) = rollout.stages.get_mut(stage) {
+                passed.passed_at = Some(now);
+            }
+            changes.event(What::StagePassed { rollout: id, model: model.clone(), stage });
+            if let Some((stage, _)) = is
+                && !self.stage_granted(&rollout, stage)
+            {
+                changes.event(What::GrantAwaited { rollout: id, model: model.clone(), stage });
+            }
+        }
+        if let Some((stage, Step::Offering { .. })) = is
+            && rollout.stages.get(stage).is_some_and(|stage| stage.offered_at.is_none())
+        {
+            let devices = self.reached(&rollout, stage + 1).count();
+            if let Some(offered) = rollout.stages.get_mut(stage) {
+                offered.offered_at = Some(now);
+            }
+            changes.event(What::StageOffered { rollout: id, model: model.clone(), stage, devices });
+        }
+        match &rollout.state {
+            State::Paused { why, .. } => {
+                changes.event(What::RolloutPaused { rollout: id, model, why: Pause::text(why) });
+            }
+            State::Completed => changes.event(What::RolloutCompleted { rollout: id, model }),
+            State::Aborted => changes.event(What::RolloutAborted { rollout: id, model, why: reason.to_owned() }),
+            State::Going { .. } => {}
+        }
+        if !rollout.is_going() {
+            rollout.ended_at = Some(now);
+        }
+        changes.push(Change::Rollout(Box::new(rollout)));
+    }
+
+    /// What a device should have: for each model the newest rollout that was not aborted and has
+    /// offered it to this device. So an aborted rollout gives way to the one before, and a device
+    /// that joins late follows the ones that completed.
+    #[must_use]
+    pub fn desires(&self, device: &Device) -> Desires {
+        let Some(fleet) = self.root.as_ref().map(|root| root.fleet()) else { return Vec::new() };
+        let key = device.key_id();
+        let mut desires: Desires = Vec::new();
+        for rollout in self.rollouts.values().rev() {
+            let settled = desires.iter().any(|desired| desired.model.name == rollout.model.name);
+            if settled || !rollout.reaches(fleet, rollout.offered(), key) {
+                continue;
+            }
+            let has = |issued: &crate::fleet::Issued| issued.models.iter().any(|want| want.rollout == rollout.id);
+            let paused = matches!(rollout.state, State::Paused { .. });
+            if paused && !device.assignment.as_ref().is_some_and(has) {
+                continue;
+            }
+            desires.push(Desired { model: rollout.model.clone(), release: rollout.release, rollout: rollout.id });
+        }
+        desires.truncate(bellwether_protocol::limit::MODELS_MAX);
+        desires.sort_by(|a, b| a.model.name.cmp(&b.model.name));
+        desires
+    }
+
+    fn of_model(&self, name: &ModelName) -> impl Iterator<Item = &Rollout> {
+        self.rollouts.values().filter(move |rollout| rollout.model.name == *name)
+    }
+}

@@ -1,0 +1,168 @@
+//! All that is true at the hub, and the one way to change it.
+
+use std::collections::BTreeMap;
+
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{Order, TrustedRoot};
+
+use crate::event::{Event, What};
+use crate::fleet::{Device, Issued};
+use crate::registry::{Model, VersionRecord};
+use crate::rollout::Rollout;
+use crate::trust::{RootRecord, open_root};
+
+/// All that is true at the hub.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    pub(crate) root: Option<TrustedRoot>,
+    pub(crate) models: BTreeMap<ModelName, Model>,
+    pub(crate) versions: BTreeMap<ModelRef, VersionRecord>,
+    pub(crate) devices: BTreeMap<DeviceId, Device>,
+    pub(crate) rollouts: BTreeMap<u64, Rollout>,
+    last_event: u64,
+}
+
+/// One thing that becomes true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each carries the record that is stored")]
+pub enum Change {
+    Root(RootRecord),
+    Model(Model),
+    Version(Box<VersionRecord>),
+    VersionGone(ModelRef),
+    Device(Box<Device>),
+    DeviceGone(DeviceId),
+    Rollout(Box<Rollout>),
+    Event(Event),
+}
+
+/// What a decision makes true, all or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    list: Vec<Change>,
+    who: String,
+    now: Millis,
+    sequence: u64,
+}
+
+impl Changes {
+    /// Adds a change.
+    pub fn push(&mut self, change: Change) {
+        self.list.push(change);
+    }
+
+    /// Adds an event, with the next sequence number.
+    pub fn event(&mut self, what: What) {
+        self.sequence += 1;
+        let event = Event { sequence: self.sequence, at: self.now, who: self.who.clone(), what };
+        self.list.push(Change::Event(event));
+    }
+
+    /// The changes in order.
+    #[must_use]
+    pub fn list(&self) -> &[Change] {
+        &self.list
+    }
+
+    /// The changes in order, to be applied.
+    #[must_use]
+    pub fn into_list(self) -> Vec<Change> {
+        self.list
+    }
+
+    /// Whether nothing changes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+impl Rules {
+    /// Begins a set of changes by `who` at `now`.
+    #[must_use]
+    pub fn changes(&self, who: &str, now: Millis) -> Changes {
+        Changes { list: Vec::new(), who: who.to_owned(), now, sequence: self.last_event }
+    }
+
+    /// Makes changes true; also how stored records are read back.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Root(record) => self.root = open_root(&record.statement).ok(),
+            Change::Model(model) => {
+                self.models.insert(model.name.clone(), model);
+            }
+            Change::Version(record) => {
+                self.versions.insert(record.model.clone(), *record);
+            }
+            Change::VersionGone(model) => {
+                self.versions.remove(&model);
+            }
+            Change::Device(device) => {
+                self.devices.insert(device.id.clone(), *device);
+            }
+            Change::DeviceGone(id) => {
+                self.devices.remove(&id);
+            }
+            Change::Rollout(rollout) => {
+                self.rollouts.insert(rollout.id, *rollout);
+            }
+            Change::Event(event) => self.last_event = self.last_event.max(event.sequence),
+        }
+    }
+
+    /// The devices whose assignment is not what they should have, with the new one. Also those that
+    /// have seen a later one than this hub knows of, or another of the same order: the hub was
+    /// restored from a backup, or the device enrolled anew.
+    #[must_use]
+    pub fn issue(&self, now: Millis) -> Changes {
+        let mut changes = self.changes("hub", now);
+        let Some(root) = &self.root else { return changes };
+        for device in self.devices.values() {
+            let models = self.desires(device);
+            let generation = root.root().director_generation;
+            let issued = device.assignment.as_ref().map_or(Order::default(), |issued| issued.order);
+            // No director was ever of a later generation than the root's, whatever a device says.
+            let report = device.report.as_ref().filter(|report| report.seen.generation <= generation);
+            let seen = report.map_or(Order::default(), |report| report.seen);
+            let other = report.is_some_and(|report| report.refused == Some(Reject::StaleSequence)) && seen == issued;
+            let same = device.assignment.as_ref().map_or(models.is_empty(), |issued| issued.models == models);
+            if same && seen <= issued && !other {
+                continue;
+            }
+            let last = issued.max(seen);
+            let sequence = if last.generation < generation { 1 } else { last.sequence.saturating_add(1) };
+            let order = Order { generation, sequence };
+            if order <= issued {
+                continue; // the numbers are used up; a new director generation begins anew
+            }
+            changes.push(Change::Device(Box::new(Device {
+                assignment: Some(Issued { order, models }),
+                ..device.clone()
+            })));
+        }
+        changes
+    }
+
+    /// All models, by name.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.models.values()
+    }
+
+    /// All devices, by name.
+    pub fn devices(&self) -> impl DoubleEndedIterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// All rollouts, oldest first.
+    pub fn rollouts(&self) -> impl DoubleEndedIterator<Item = &Rollout> {
+        self.rollouts.values()
+    }
+
+    /// Sequence of the latest event.
+    #[must_use]
+    pub const fn last_event(&self) -> u64 {
+        self.last_event
+    }
+}

@@ -1,0 +1,351 @@
+//! Who signed what: collects approvals and grants. Only the protocol's verifier makes an
+//! [`Approved`] release.
+
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
+use bellwether_protocol::id::ModelRef;
+use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{
+    Approved, FleetId, Granted, KeyEntry, KeyStatus, PublicKey, Release, RoleSet, Signature, Signed, StageGrant,
+    TrustedRoot,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Denied;
+use crate::event::What;
+use crate::registry::VersionRecord;
+use crate::rules::{Change, Changes, Rules};
+
+/// Grants of one version: more than a rollout has stages, few enough to look through.
+pub const GRANTS_MAX: usize = 64;
+
+/// The fleet's root as it was received.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootRecord {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// A frame with the signed root.
+    pub statement: Vec<u8>,
+}
+
+/// A release and every signature given so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// The exact bytes that are signed.
+    pub body: Vec<u8>,
+    /// The publisher's first, then the approvers'.
+    pub signatures: Vec<GivenSignature>,
+}
+
+/// A signature and when it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenSignature {
+    /// A frame with the signature.
+    pub signature: Vec<u8>,
+    /// Whose key it is.
+    pub person: String,
+    /// When it arrived.
+    pub at: Millis,
+}
+
+/// A grant as it was received.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRecord {
+    /// A frame with the signed grant.
+    pub statement: Vec<u8>,
+    /// When it arrived.
+    pub at: Millis,
+}
+
+impl ReleaseRecord {
+    /// The digest of the body.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.body)
+    }
+
+    /// The statement with all signatures.
+    #[must_use]
+    pub fn signed(&self) -> Signed<'_> {
+        let signatures = self.signatures.iter().filter_map(|given| frame::decode::<Signature>(&given.signature).ok());
+        Signed { body: &self.body, signatures: signatures.collect() }
+    }
+
+    /// A frame with the statement and all signatures.
+    #[must_use]
+    pub fn statement(&self) -> Vec<u8> {
+        encode(&self.signed())
+    }
+}
+
+/// Writes a signed statement as a frame.
+#[must_use]
+pub fn encode(signed: &Signed<'_>) -> Vec<u8> {
+    let mut buffer = vec![0; STATEMENT_BYTES_MAX + 1024];
+    let length = frame::encode(signed, &mut buffer).map_or(0, |frame| frame.len());
+    assert!(length > 0, "a statement within its limits fits with all its signatures");
+    buffer.truncate(length);
+    buffer
+}
+
+/// How far a release's approval is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Distinct persons other than the publisher who approved.
+    pub given: usize,
+    /// How many the root requires.
+    pub needed: usize,
+}
+
+impl Rules {
+    /// Takes version 1 of the root, which must list this hub's own keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::RootExists`], [`Denied::BadRoot`], [`Denied::NotThisHub`].
+    pub fn set_root(
+        &self,
+        statement: &[u8],
+        director: PublicKey,
+        registry: PublicKey,
+        who: &str,
+        now: Millis,
+    ) -> Result<Changes, Denied> {
+        if let Some(root) = &self.root {
+            return Err(Denied::RootExists { fleet: root.fleet().to_string() });
+        }
+        let trusted = open_root(statement).map_err(Denied::BadRoot)?;
+        for (name, key, role) in [("director", director, RoleSet::DIRECTOR), ("registry", registry, RoleSet::REGISTRY)]
+        {
+            if !trusted.root().key(key.id()).is_some_and(|entry| entry.roles.contains(role)) {
+                return Err(Denied::NotThisHub(name));
+            }
+        }
+        let mut changes = self.changes(who, now);
+        changes.event(What::RootSet { fleet: trusted.fleet() });
+        changes.push(Change::Root(RootRecord { fleet: trusted.fleet(), statement: statement.to_vec() }));
+        Ok(changes)
+    }
+
+    /// Takes the release that a publisher signed for a registered version.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`] if the statement, its signature or what it says does not fit.
+    pub fn publish(&self, model: &ModelRef, statement: &[u8], who: &str, now: Millis) -> Result<Changes, Denied> {
+        let record = self.version(model)?;
+        if let Some(advice) = &record.checks.advice {
+            return Err(Denied::NotDeployable { model: model.clone(), advice: advice.clone() });
+        }
+        let signed: Signed<'_> = frame::decode(statement).map_err(Denied::Statement)?;
+        let release: Release = signed.peek().map_err(Denied::Statement)?;
+        describes(record, &release)?;
+        let [signature] = signed.signatures.as_slice() else {
+            return Err(Denied::Statement(Reject::NoPublisher));
+        };
+        let key = self.signer(&signed, signature, RoleSet::PUBLISH, "does not publish")?;
+        if !key.covers(&model.name) {
+            return Err(Denied::Key { key: key.id(), why: "is enrolled for other model names" });
+        }
+        match &record.release {
+            Some(existing) if existing.body == signed.body => return Ok(self.changes(who, now)),
+            Some(_) => return Err(Denied::OtherRelease(model.clone())),
+            None => {}
+        }
+        let person = key.person.to_string();
+        let mut changes = self.changes(who, now);
+        changes.event(What::ReleasePublished { model: model.clone(), person: person.clone() });
+        let mut record = record.clone();
+        record.release =
+            Some(ReleaseRecord { body: signed.body.to_vec(), signatures: vec![given(signature, person, now)] });
+        changes.push(Change::Version(Box::new(record)));
+        Ok(changes)
+    }
+
+    /// Takes one approver's signature over the published release.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`] with the reason why the signature does not count.
+    pub fn sign(&self, model: &ModelRef, statement: &[u8], who: &str, now: Millis) -> Result<Changes, Denied> {
+        let record = self.version(model)?;
+        let release = record.release.as_ref().ok_or_else(|| Denied::NoRelease(model.clone()))?;
+        let signed: Signed<'_> = frame::decode(statement).map_err(Denied::Statement)?;
+        if signed.body != release.body {
+            return Err(Denied::OtherRelease(model.clone()));
+        }
+        let mut release = release.clone();
+        let mut changes = self.changes(who, now);
+        let mut record = record.clone();
+        for signature in &signed.signatures {
+            if release.signed().signatures.contains(signature) {
+                continue;
+            }
+            let key = self.signer(&signed, signature, RoleSet::APPROVE, "does not approve")?;
+            let person = key.person.to_string();
+            // Against what this statement has brought so far, too: it may hold several signatures.
+            self.may_sign(model, key, &release)?;
+            release.signatures.push(given(signature, person.clone(), now));
+            record.release = Some(release.clone());
+            let Approval { given, needed } = self.approval(&record);
+            changes.event(What::ApprovalGiven { model: model.clone(), person, given, needed });
+        }
+        let own = release.signatures.first();
+        if changes.is_empty()
+            && let [signature] = signed.signatures.as_slice()
+            && let Some(own) = own.filter(|own| frame::decode(&own.signature) == Ok(*signature))
+        {
+            return Err(Denied::OwnPublication { person: own.person.clone(), model: model.clone() });
+        }
+        if !changes.is_empty() {
+            changes.push(Change::Version(Box::new(record)));
+        }
+        Ok(changes)
+    }
+
+    fn may_sign(&self, model: &ModelRef, key: &KeyEntry, release: &ReleaseRecord) -> Result<(), Denied> {
+        let person = key.person.as_str();
+        if !key.covers(&model.name) {
+            return Err(Denied::Key { key: key.id(), why: "is enrolled for other model names" });
+        }
+        match release.signatures.iter().position(|given| given.person == person) {
+            Some(0) => Err(Denied::OwnPublication { person: person.to_owned(), model: model.clone() }),
+            Some(_) => Err(Denied::PersonSigned { person: person.to_owned(), model: model.clone() }),
+            None if release.signed().signatures.is_full() => Err(Denied::SignaturesFull(model.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a stage grant for an approved version.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NotApproved`] before the approvals are complete, or why the grant does not hold.
+    pub fn add_grant(&self, model: &ModelRef, statement: &[u8], who: &str, now: Millis) -> Result<Changes, Denied> {
+        let record = self.version(model)?;
+        let approved = self.approved(record)?;
+        let signed: Signed<'_> = frame::decode(statement).map_err(Denied::Statement)?;
+        let granted = self.trusted()?.grant(&approved, &signed).map_err(Denied::Statement)?;
+        let mut changes = self.changes(who, now);
+        if record.grants.iter().any(|grant| grant.statement == statement) {
+            return Ok(changes);
+        }
+        changes
+            .event(What::GrantGiven { model: model.clone(), cohort: crate::rollout::label(&granted.grant().cohort) });
+        let mut record = record.clone();
+        record.grants.push(GrantRecord { statement: statement.to_vec(), at: now });
+        changes.push(Change::Version(Box::new(record)));
+        Ok(changes)
+    }
+
+    /// The root, if it was set.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoRoot`].
+    pub fn trusted(&self) -> Result<&TrustedRoot, Denied> {
+        self.root.as_ref().ok_or(Denied::NoRoot)
+    }
+
+    /// How far a version's approval is.
+    #[must_use]
+    pub fn approval(&self, record: &VersionRecord) -> Approval {
+        let needed = self.root.as_ref().map_or(0, |root| usize::from(root.root().thresholds.approve));
+        let given = record.release.as_ref().map_or(0, |release| release.signatures.len().saturating_sub(1));
+        Approval { given, needed }
+    }
+
+    /// The proof that a version is approved.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoRelease`], [`Denied::NotApproved`], or why its signatures do not hold.
+    pub fn approved(&self, record: &VersionRecord) -> Result<Approved, Denied> {
+        let release = record.release.as_ref().ok_or_else(|| Denied::NoRelease(record.model.clone()))?;
+        self.trusted()?.approve(&release.signed()).map_err(|reject| {
+            if reject != Reject::TooFewSignatures {
+                return Denied::Statement(reject);
+            }
+            let Approval { given, needed } = self.approval(record);
+            Denied::NotApproved { model: record.model.clone(), given, needed }
+        })
+    }
+
+    /// The grants of an approved version that hold, with their exact bytes.
+    pub fn grants<'r>(
+        &'r self,
+        record: &'r VersionRecord,
+        approved: &'r Approved,
+    ) -> impl Iterator<Item = (Granted, &'r GrantRecord)> + 'r {
+        record.grants.iter().filter_map(move |grant| {
+            let signed: Signed<'_> = frame::decode(&grant.statement).ok()?;
+            Some((self.root.as_ref()?.grant(approved, &signed).ok()?, grant))
+        })
+    }
+
+    fn signer(
+        &self,
+        signed: &Signed<'_>,
+        signature: &Signature,
+        role: RoleSet,
+        otherwise: &'static str,
+    ) -> Result<&KeyEntry, Denied> {
+        let trusted = self.trusted()?;
+        let key = signature.key;
+        let entry = trusted.root().key(key).ok_or(Denied::Key { key, why: "is not in the root" })?;
+        if !entry.roles.contains(role) {
+            return Err(Denied::Key { key, why: otherwise });
+        }
+        if entry.status != KeyStatus::Active {
+            return Err(Denied::Key { key, why: "is no longer active" });
+        }
+        let mut alone = Signed { body: signed.body, signatures: bellwether_protocol::heapless::Vec::new() };
+        let pushed = alone.signatures.push(*signature);
+        assert!(pushed.is_ok(), "one signature fits");
+        trusted.hub::<Release>(&alone, role).map_err(Denied::Statement)?;
+        Ok(entry)
+    }
+}
+
+/// Opens a root from the frame it travels in.
+///
+/// # Errors
+///
+/// Why it does not hold.
+pub fn open_root(statement: &[u8]) -> Result<TrustedRoot, Reject> {
+    let signed: Signed<'_> = frame::decode(statement)?;
+    TrustedRoot::first(FleetId::of_root(signed.body), &signed)
+}
+
+/// Reads a grant without checking it.
+#[must_use]
+pub fn peek_grant(record: &GrantRecord) -> Option<StageGrant> {
+    frame::decode::<Signed<'_>>(&record.statement).ok()?.peek().ok()
+}
+
+fn given(signature: &Signature, person: String, at: Millis) -> GivenSignature {
+    let mut buffer = [0; 128];
+    let signature = frame::encode(signature, &mut buffer).map(|frame| frame.to_vec()).unwrap_or_default();
+    GivenSignature { signature, person, at }
+}
+
+fn describes(record: &VersionRecord, release: &Release) -> Result<(), Denied> {
+    let got = release.model();
+    if got != record.model {
+        return Err(Denied::OtherModel { expected: record.model.clone(), got: got.to_string() });
+    }
+    let mut buffer = vec![0; STATEMENT_BYTES_MAX];
+    let tensors = frame::encode(&record.manifest.tensors, &mut buffer).map(|frame| Digest::of(frame));
+    let differs = [
+        ("package", release.package != record.package),
+        ("source", release.source != record.source),
+        ("kind", release.kind != record.kind),
+        ("tensor signature", Ok(release.tensors) != tensors),
+    ];
+    match differs.into_iter().find(|(_, differs)| *differs) {
+        Some((what, _)) => Err(Denied::OtherPackage(what)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,10 @@
+//! The hub's rules through their public face: what is refused, a whole rollout told as a story,
+//! outboxes that stutter, and random inputs under which the invariants must hold.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where, and that is what it is for")]
+
+mod approvals;
+mod outboxes;
+mod random;
+mod registry;
+mod rollouts;
+mod world;

@@ -1,0 +1,216 @@
+//! Outboxes that repeat, reorder, jump and lie; sessions and reports that come late.
+
+use bellwether_hub_core::event::What;
+use bellwether_hub_core::fleet::{OUTBOXES_MAX, Presence, STALE_AFTER};
+use bellwether_hub_core::{Change, Denied};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::message::{Gone, Hello};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{Batch, Order, OutboxId, Record, RecordBody, Scores};
+
+use crate::world::{World, device_key, named};
+
+const OUTBOX: OutboxId = OutboxId([1; 16]);
+
+/// Records `first` and the next, one row each.
+fn batch(id: &DeviceId, oldest: u64, first: u64, records: usize) -> Batch {
+    let scores = Scores {
+        name: "digits".parse().unwrap(),
+        version: "1".parse().unwrap(),
+        rows: 1,
+        errors: 0,
+        p50_us: 10,
+        p95_us: 20,
+    };
+    let record = Record { at: Millis(0), body: RecordBody::Scores(scores) };
+    let records = std::iter::repeat_n(record, records).collect();
+    Batch { device: id.clone(), outbox: OUTBOX, oldest, first, records }
+}
+
+fn send(world: &mut World, batch: &Batch) -> Result<u64, Denied> {
+    let (changes, through) = world.rules.batch(batch, world.now)?;
+    world.take(Ok(changes));
+    Ok(through)
+}
+
+fn rows(world: &World, id: &DeviceId) -> u64 {
+    world.rules.device(id).unwrap().scores.values().map(|totals| totals.rows).sum()
+}
+
+fn missing(world: &World, id: &DeviceId) -> u64 {
+    world.rules.device(id).unwrap().missing
+}
+
+#[test]
+fn each_record_counts_once_however_often_it_comes() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    assert_eq!(send(&mut world, &batch(&cam, 1, 1, 5)), Ok(5));
+    assert_eq!(send(&mut world, &batch(&cam, 1, 1, 5)), Ok(5));
+    assert_eq!(send(&mut world, &batch(&cam, 1, 3, 8)), Ok(10));
+    assert_eq!(send(&mut world, &batch(&cam, 1, 2, 3)), Ok(10));
+    assert_eq!((rows(&world, &cam), missing(&world, &cam)), (10, 0));
+    let again = world.rules.batch(&batch(&cam, 1, 1, 5), world.now).unwrap();
+    assert!(again.0.is_empty(), "a repeated batch changes nothing");
+}
+
+#[test]
+fn a_batch_ahead_of_its_turn_waits_for_the_ones_before() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    let early = send(&mut world, &batch(&cam, 1, 6, 5));
+    assert_eq!(early, Err(Denied::OutOfOrder { first: 6, taken: 0 }));
+    assert_eq!(send(&mut world, &batch(&cam, 1, 1, 5)), Ok(5));
+    assert_eq!(send(&mut world, &batch(&cam, 1, 6, 5)), Ok(10));
+    assert_eq!((rows(&world, &cam), missing(&world, &cam)), (10, 0));
+}
+
+#[test]
+fn what_the_device_had_to_drop_is_counted_as_missing() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    send(&mut world, &batch(&cam, 1, 1, 2)).unwrap();
+    assert_eq!(send(&mut world, &batch(&cam, 10, 10, 1)), Ok(10));
+    assert_eq!((rows(&world, &cam), missing(&world, &cam)), (3, 7));
+    assert!(world.events().any(|what| *what == What::RecordsMissing { device: cam.clone(), records: 7 }));
+}
+
+/// Row 50 of the attack table.
+#[test]
+fn a_hub_restored_from_a_backup_goes_on_where_the_outbox_is() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    send(&mut world, &batch(&cam, 1, 1, 5)).unwrap();
+    let mut restored = world.clone();
+    send(&mut world, &batch(&cam, 1, 6, 5)).unwrap();
+    // Records 1 to 10 were acknowledged and are gone from the device.
+    assert_eq!(send(&mut restored, &batch(&cam, 11, 11, 2)), Ok(12));
+    assert_eq!((rows(&restored, &cam), missing(&restored, &cam)), (7, 5));
+}
+
+#[test]
+fn a_new_outbox_begins_at_one_and_the_old_ones_are_remembered_up_to_a_bound() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    for n in 0..20u8 {
+        let outbox = OutboxId([n; 16]);
+        assert_eq!(send(&mut world, &Batch { outbox, ..batch(&cam, 1, 1, 2) }), Ok(2));
+    }
+    assert_eq!(rows(&world, &cam), 40);
+    assert_eq!(world.rules.device(&cam).unwrap().outboxes.len(), OUTBOXES_MAX);
+    let latest = OutboxId([19; 16]);
+    send(&mut world, &Batch { outbox: latest, ..batch(&cam, 1, 1, 2) }).unwrap();
+    assert_eq!(rows(&world, &cam), 40);
+}
+
+#[test]
+fn no_number_a_device_claims_stops_the_hub() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    for first in [0, 1, u64::MAX - 1, u64::MAX] {
+        for oldest in [0, first, u64::MAX] {
+            for records in [0, 1, 32] {
+                drop(send(&mut world, &batch(&cam, oldest, first, records)));
+            }
+        }
+    }
+    let before = world.log.len();
+    for _ in 0..10 {
+        send(&mut world, &Batch { outbox: OutboxId([2; 16]), ..batch(&cam, 99, 99, 0) }).unwrap();
+    }
+    assert_eq!(world.log.len(), before, "an empty batch leaves no trace");
+}
+
+/// Rows 16 and 21 of the attack table.
+#[test]
+fn old_reports_counters_and_wills_are_refused_or_ignored() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    let report = world.next_report(&cam, Order::default(), std::iter::empty().collect());
+    world.take(world.rules.report(report.clone(), world.now));
+    assert_eq!(world.rules.report(report, world.now), Err(Denied::OldReport { latest: 1 }));
+    world.take(world.rules.connect(&cam, 7, world.now));
+    assert!(world.rules.connect(&cam, 7, world.now).is_err());
+    assert!(world.rules.connect(&cam, 6, world.now).is_err());
+    world.take(world.rules.connect(&cam, 8, world.now));
+    world.take(world.rules.hello(&cam, Hello { boot: 5, session: 2 }, world.now));
+    let stale = Gone { boot: 5, session: 1 };
+    world.take(world.rules.gone(&cam, stale, world.now));
+    let presence = |world: &World| world.rules.device(&cam).unwrap().presence(world.now);
+    assert_eq!(presence(&world), Presence::Online);
+    world.take(world.rules.gone(&cam, Gone { boot: 5, session: 2 }, world.now));
+    assert_eq!(presence(&world), Presence::Offline);
+    let report = world.next_report(&cam, Order::default(), std::iter::empty().collect());
+    world.take(world.rules.report(report, world.now));
+    assert_eq!(presence(&world), Presence::Online);
+    let online = world.events().filter(|what| matches!(what, What::DeviceOnline { .. })).count();
+    let offline = world.events().filter(|what| matches!(what, What::DeviceOffline { .. })).count();
+    assert_eq!((online, offline), (2, 1), "every change of presence is told");
+    world.now = world.now.saturating_add(STALE_AFTER).saturating_add(Millis(1));
+    assert_eq!(presence(&world), Presence::Stale);
+}
+
+#[test]
+fn a_name_belongs_to_its_first_key() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    let other = world.rules.enrol(&cam, device_key(1), Default::default(), world.now);
+    assert_eq!(other, Err(Denied::OtherKey(cam.clone())));
+    assert!(world.rules.enrol(&cam, device_key(0), Default::default(), world.now).is_ok());
+}
+
+/// Row 50 of the attack table: the hub goes on above whatever the device has seen.
+#[test]
+fn a_hub_that_forgot_its_assignments_goes_on_above_the_devices() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    let model = world.approved("digits");
+    world.grant(&model, named(&[0]));
+    world.start(&model, &[named(&[0])]).unwrap();
+    world.tick(0);
+    let order = |world: &World| world.rules.device(&cam).unwrap().assignment.as_ref().unwrap().order;
+    assert_eq!(order(&world), Order { generation: 1, sequence: 1 });
+    // The device has seen number 9 of the hub that was lost.
+    let seen = Order { generation: 1, sequence: 9 };
+    let report = world.next_report(&cam, seen, std::iter::empty().collect());
+    world.take(world.rules.report(report, world.now));
+    world.tick(0);
+    assert_eq!(order(&world), Order { generation: 1, sequence: 10 });
+    world.tick(0);
+    assert_eq!(order(&world).sequence, 10, "once is enough");
+    // The same number with other content: the device says that it is stale.
+    let mut report = world.next_report(&cam, order(&world), std::iter::empty().collect());
+    report.refused = Some(Reject::StaleSequence);
+    world.take(world.rules.report(report, world.now));
+    world.tick(0);
+    assert_eq!(order(&world).sequence, 11);
+    world.tick(0);
+    assert_eq!(order(&world).sequence, 11);
+}
+
+/// Row 25 of the attack table, as far as it is the hub's.
+#[test]
+fn a_device_that_claims_the_last_number_moves_nobody_but_itself() {
+    let mut world = World::new();
+    let (liar, cam) = (world.enrol(0), world.enrol(1));
+    let model = world.approved("digits");
+    world.grant(&model, named(&[0, 1]));
+    world.start(&model, &[named(&[0, 1])]).unwrap();
+    world.tick(0);
+    for seen in [Order { generation: 1, sequence: u64::MAX }, Order { generation: u32::MAX, sequence: u64::MAX }] {
+        let mut report = world.next_report(&liar, seen, std::iter::empty().collect());
+        report.refused = Some(Reject::StaleSequence);
+        world.take(world.rules.report(report, world.now));
+        world.tick(0);
+        let before = world.log.len();
+        for _ in 0..5 {
+            let issued = world.rules.issue(world.now);
+            world.take(Ok(issued));
+        }
+        assert_eq!(world.log.len(), before, "the hub does not run after it");
+    }
+    let other = world.rules.device(&cam).unwrap().assignment.as_ref().unwrap().order;
+    assert_eq!(other, Order { generation: 1, sequence: 1 });
+    assert!(!world.log.iter().any(|change| matches!(change, Change::DeviceGone(_))));
+}
