@@ -1,0 +1,267 @@
+//! Scoring on the CPU with tract: load once, keep one plan for single rows and one for any batch.
+//!
+//! A plan with concrete sizes is the faster one for a single row and the only one for some recurrent
+//! models (LSTM and GRU panic with a symbolic batch), so single rows get theirs at load; other
+//! sizes use the symbolic plan if there is one, else a few concrete plans that are kept.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bellwether_protocol::manifest::{DataType, TensorSignature};
+use tract_onnx::prelude::{
+    DatumType, Framework as _, InferenceFact, InferenceModel, InferenceModelExt as _, IntoRunnable as _, TValue, TVec,
+    Tensor as TractTensor, TractResult, TypedRunnableModel,
+};
+
+use crate::inspect::{self, InspectError};
+use crate::tensor::{Data, Tensor};
+use crate::{ScoreError, Scorer, arrange};
+
+/// Concrete plans kept beside the symbolic one: each holds its own copy of packed weights.
+const PLANS_MAX: usize = 4;
+
+type Plan = Arc<TypedRunnableModel>;
+type Shapes = Vec<Vec<usize>>;
+
+/// Why a model cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// It is not a model this runtime reads.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// The runtime refuses it.
+    #[error("the runtime cannot load the model: {0}")]
+    Refused(String),
+    /// The runtime panicked on it; it was caught.
+    #[error("the runtime crashed while loading the model: {0}")]
+    Crashed(String),
+}
+
+/// A loaded model.
+pub struct Cpu {
+    signature: TensorSignature,
+    model: InferenceModel,
+    any: Option<Plan>,
+    plans: VecDeque<(Shapes, Plan)>,
+}
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cpu")
+            .field("signature", &self.signature)
+            .field("plans", &self.plans.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cpu {
+    /// Loads an ONNX model.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; a panic of the runtime is caught and becomes one.
+    pub fn load(bytes: &[u8]) -> Result<Self, LoadError> {
+        let (proto, facts) = inspect::read(bytes)?;
+        let parse = || {
+            tract_onnx::onnx()
+                .with_ignore_value_info(true)
+                .with_ignore_output_shapes(true)
+                .with_ignore_output_types(true)
+                .model_for_proto_model(&proto)
+        };
+        let model = caught(parse).map_err(LoadError::Crashed)?.map_err(|why| LoadError::Refused(chain(&why)))?;
+        let mut cpu = Self { signature: facts.signature, model, any: None, plans: VecDeque::new() };
+        let is_concrete = cpu.signature.inputs.iter().all(|spec| spec.shape.iter().all(Option::is_some));
+        if !is_concrete {
+            let model = cpu.model.clone();
+            cpu.any = caught(|| model.into_optimized()?.into_runnable()).ok().and_then(Result::ok);
+        }
+        let single: Shapes = cpu
+            .signature
+            .inputs
+            .iter()
+            .map(|spec| spec.shape.iter().map(|size| size.map_or(1, |size| size as usize)).collect())
+            .collect();
+        match cpu.concrete(&single) {
+            Ok(plan) => cpu.plans.push_back((single, plan)),
+            // Where one row of length one is not a lawful input, the symbolic plan must do.
+            Err(_) if cpu.any.is_some() => {}
+            Err(ScoreError::Crashed(why)) => return Err(LoadError::Crashed(why)),
+            Err(why) => return Err(LoadError::Refused(why.to_string())),
+        }
+        Ok(cpu)
+    }
+
+    /// A plan for exactly these shapes.
+    fn concrete(&self, shapes: &[Vec<usize>]) -> Result<Plan, ScoreError> {
+        let build = || -> TractResult<Plan> {
+            let mut model = self.model.clone();
+            for (index, (shape, spec)) in shapes.iter().zip(&self.signature.inputs).enumerate() {
+                model.set_input_fact(index, InferenceFact::dt_shape(datum_type(spec.datatype), shape.as_slice()))?;
+            }
+            model.into_optimized()?.into_runnable()
+        };
+        caught(build).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
+    }
+
+    /// The plan for these inputs, made if there is none.
+    fn plan(&mut self, inputs: &[&Tensor]) -> Result<Plan, ScoreError> {
+        let fits = |shapes: &Shapes| shapes.iter().zip(inputs).all(|(shape, tensor)| shape == tensor.shape());
+        if let Some((_, plan)) = self.plans.iter().find(|(shapes, _)| fits(shapes)) {
+            return Ok(Arc::clone(plan));
+        }
+        if let Some(plan) = &self.any {
+            return Ok(Arc::clone(plan));
+        }
+        let shapes: Shapes = inputs.iter().map(|tensor| tensor.shape().to_vec()).collect();
+        let plan = self.concrete(&shapes)?;
+        if self.plans.len() >= PLANS_MAX {
+            // The plan for one row is the first and stays.
+            self.plans.remove(1);
+        }
+        self.plans.push_back((shapes, Arc::clone(&plan)));
+        Ok(plan)
+    }
+}
+
+impl Scorer for Cpu {
+    fn signature(&self) -> &TensorSignature {
+        &self.signature
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ScoreError> {
+        let inputs = arrange(&self.signature, inputs)?;
+        let plan = self.plan(&inputs)?;
+        let outputs = caught(|| -> TractResult<TVec<TValue>> {
+            let values = inputs.iter().map(|tensor| Ok(into_tract(tensor)?.into())).collect::<TractResult<_>>()?;
+            plan.run(values)
+        })
+        .map_err(ScoreError::Crashed)?
+        .map_err(|why| ScoreError::Failed(chain(&why)))?;
+        let specs = &self.signature.outputs;
+        if outputs.len() != specs.len() {
+            return Err(ScoreError::Failed(format!("{} outputs came, {} were declared", outputs.len(), specs.len())));
+        }
+        specs
+            .iter()
+            .zip(&outputs)
+            .map(|(spec, value)| {
+                let data = from_tract(value, spec.datatype).map_err(|why| ScoreError::Failed(chain(&why)))?;
+                Tensor::new(spec.name.clone(), value.shape().to_vec(), data)
+                    .map_err(|why| ScoreError::Failed(why.to_string()))
+            })
+            .collect()
+    }
+}
+
+/// Runs `work`; a panic becomes its message.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // Nothing that `work` could leave half-changed is looked at after a panic: plans are immutable
+    // and a value under construction is dropped.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    })
+}
+
+/// The whole chain of causes on one line, bounded: tract prints whole tensors into some.
+fn chain(why: &tract_onnx::prelude::TractError) -> String {
+    const TEXT_CHARS_MAX: usize = 400;
+    let text = format!("{why:#}").replace('\n', " ");
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+const fn datum_type(datatype: DataType) -> DatumType {
+    match datatype {
+        DataType::Bool => DatumType::Bool,
+        DataType::Uint8 => DatumType::U8,
+        DataType::Int8 => DatumType::I8,
+        DataType::Int32 => DatumType::I32,
+        DataType::Int64 => DatumType::I64,
+        DataType::Fp32 => DatumType::F32,
+        DataType::Fp64 => DatumType::F64,
+    }
+}
+
+fn into_tract(tensor: &Tensor) -> TractResult<TractTensor> {
+    crate::each_type!(tensor.data(), values => TractTensor::from_shape(tensor.shape(), values))
+}
+
+/// Casts to the declared type: tract gives symbolic dimensions where ONNX says INT64.
+fn from_tract(value: &TractTensor, datatype: DataType) -> TractResult<Data> {
+    let cast = value.cast_to_dt(datum_type(datatype))?;
+    let view = cast.try_as_plain_ram()?;
+    Ok(match datatype {
+        DataType::Bool => Data::Bool(view.as_slice::<bool>()?.to_vec()),
+        DataType::Uint8 => Data::Uint8(view.as_slice::<u8>()?.to_vec()),
+        DataType::Int8 => Data::Int8(view.as_slice::<i8>()?.to_vec()),
+        DataType::Int32 => Data::Int32(view.as_slice::<i32>()?.to_vec()),
+        DataType::Int64 => Data::Int64(view.as_slice::<i64>()?.to_vec()),
+        DataType::Fp32 => Data::Fp32(view.as_slice::<f32>()?.to_vec()),
+        DataType::Fp64 => Data::Fp64(view.as_slice::<f64>()?.to_vec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CNN: &[u8] = include_bytes!("../../../tests/data/digits-cnn.onnx");
+
+    fn image(rows: usize) -> Tensor {
+        let pixels = (0..rows * 64).map(|i| (i % 17) as f32 / 16.0).collect();
+        Tensor::new("image".parse().unwrap(), vec![rows, 64], Data::Fp32(pixels)).unwrap()
+    }
+
+    #[test]
+    fn a_row_scores_the_same_alone_and_in_a_batch() {
+        let mut cpu = Cpu::load(CNN).unwrap();
+        let batch = cpu.run(&[image(16)]).unwrap();
+        assert_eq!(batch[0].shape(), [16, 10]);
+        let single = cpu.run(&[image(1)]).unwrap();
+        for class in 0..10 {
+            let difference = batch[0].data().number(class).unwrap() - single[0].data().number(class).unwrap();
+            assert!(difference.abs() < 1e-6, "{difference}");
+        }
+    }
+
+    #[test]
+    fn what_the_runtime_lacks_is_refused_at_load() {
+        let scaler = include_bytes!("../../../tests/data/bad/unsupported-operator.onnx");
+        let why = Cpu::load(scaler).unwrap_err().to_string();
+        assert!(why.contains("Scaler"), "{why}");
+        assert!(matches!(
+            Cpu::load(include_bytes!("../../../tests/data/bad/truncated.onnx")),
+            Err(LoadError::Inspect(_))
+        ));
+    }
+
+    /// Prints figures; run with `--ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement, not a check"]
+    fn time_of_a_single_row_and_a_batch() {
+        for (name, bytes) in
+            [("linear", include_bytes!("../../../tests/data/digits-linear.onnx").as_slice()), ("cnn", CNN)]
+        {
+            let start = std::time::Instant::now();
+            let mut cpu = Cpu::load(bytes).unwrap();
+            println!("{name}: load {:?}", start.elapsed());
+            for rows in [1, 16, 64] {
+                let inputs = [image(rows)];
+                let shapes = vec![inputs[0].shape().to_vec()];
+                let plan = cpu.concrete(&shapes).unwrap();
+                let any = cpu.any.clone();
+                for (kind, plan) in [("concrete", Some(plan)), ("symbolic", any)] {
+                    let Some(plan) = plan else { continue };
+                    cpu.plans = VecDeque::from([(shapes.clone(), plan)]);
+                    let start = std::time::Instant::now();
+                    for _ in 0..1000 {
+                        cpu.run(&inputs).unwrap();
+                    }
+                    println!("{name}: {rows} rows, {kind}: {:?}", start.elapsed() / 1000);
+                }
+            }
+        }
+    }
+}

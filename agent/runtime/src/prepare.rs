@@ -1,0 +1,351 @@
+//! From files to a package, and back: what the publisher does, and what everybody repeats.
+
+use bellwether_protocol::digest::{Digest, Hasher};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
+use bellwether_protocol::heapless;
+use bellwether_protocol::id::{FileName, ModelName};
+use bellwether_protocol::limit::{FILES_MAX, PACKAGE_BYTES_MAX, STATEMENT_BYTES_MAX};
+use bellwether_protocol::manifest::{File, FileRole, Kind, Manifest, TensorSignature};
+use bellwether_protocol::package::{self, Package};
+use bellwether_protocol::trust::PackageRef;
+
+use crate::check::{Verdict, check};
+use crate::cpu::{Cpu, LoadError};
+use crate::inspect::{self, ModelFacts};
+use crate::vectors::{Vectors, VectorsError};
+use crate::{ScoreError, Scorer};
+
+/// A file that travels beside the model, such as labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// Its name in the package.
+    pub name: FileName,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A package, ready to be registered and signed. The same files give the same bytes everywhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// The package.
+    pub package: Vec<u8>,
+    /// What it contains.
+    pub manifest: Manifest,
+    /// Its digests, as a release names them.
+    pub package_ref: PackageRef,
+    /// Digest of the model file it was made from.
+    pub source: Digest,
+    /// What the model says about itself; `None` if it is not deployable.
+    pub facts: Option<ModelFacts>,
+    /// How the golden vectors went; `None` without vectors ("unchecked") or if not deployable.
+    pub golden: Option<Verdict>,
+    /// Whether devices can run it; if not, how to convert it.
+    pub deployable: Result<(), String>,
+}
+
+/// Why no package is made.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum PrepareError {
+    #[error("the model file is empty")]
+    Empty,
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the golden vectors cannot be read: {0}")]
+    Vectors(#[from] VectorsError),
+    #[error("the model does not take its golden vectors: {0}")]
+    Score(#[from] ScoreError),
+    #[error("the golden vectors are not reproduced: {0}")]
+    Golden(Verdict),
+    #[error("{got} files: a package holds at most {FILES_MAX}")]
+    TooManyFiles { got: usize },
+    #[error("two files are named `{0}`")]
+    SameName(FileName),
+    #[error("{got} bytes: a package holds at most {PACKAGE_BYTES_MAX}")]
+    TooLarge { got: u64 },
+    #[error("the manifest does not fit: {0}")]
+    Manifest(Reject),
+}
+
+/// Checks a model against its golden vectors and packs it.
+///
+/// A file that is not ONNX is packed all the same, to be kept and shown; `deployable` then says how
+/// to convert it.
+///
+/// # Errors
+///
+/// [`PrepareError`]; a model that is ONNX must load and reproduce its vectors.
+pub fn prepare(
+    name: &ModelName,
+    model_file_name: &str,
+    model: &[u8],
+    vectors: Option<&[u8]>,
+    extras: &[Extra],
+) -> Result<Prepared, PrepareError> {
+    if model.is_empty() {
+        return Err(PrepareError::Empty);
+    }
+    let advice = inspect::advice(model_file_name, model);
+    let (facts, golden) = if advice.is_none() {
+        load(model, vectors).map(|(_, facts, golden)| (Some(facts), golden))?
+    } else {
+        (None, None)
+    };
+    if let Some(verdict) = golden.as_ref().filter(|verdict| !verdict.passed) {
+        return Err(PrepareError::Golden(verdict.clone()));
+    }
+    let model_name = if advice.is_none() { fixed_name("model.onnx") } else { plain_name(model_file_name) };
+    let mut files = vec![(model_name, FileRole::Model, model)];
+    files.extend(vectors.map(|bytes| (fixed_name("vectors.npz"), FileRole::Vectors, bytes)));
+    let mut sorted: Vec<_> = extras.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    files.extend(sorted.into_iter().map(|extra| (extra.name.clone(), FileRole::Extra, extra.bytes.as_slice())));
+    let tensors = facts.as_ref().map_or_else(TensorSignature::default, |facts| facts.signature.clone());
+    let (package, manifest) = pack(name, &files, tensors)?;
+    Ok(Prepared {
+        package_ref: package_ref(&package),
+        package,
+        manifest,
+        source: Digest::of(model),
+        facts,
+        golden,
+        deployable: advice.map_or(Ok(()), |advice| Err(advice.to_owned())),
+    })
+}
+
+fn load(model: &[u8], vectors: Option<&[u8]>) -> Result<(Cpu, ModelFacts, Option<Verdict>), PrepareError> {
+    let facts = inspect::inspect(model).map_err(LoadError::from)?;
+    let mut scorer = Cpu::load(model)?;
+    let golden = match vectors {
+        Some(bytes) => Some(check(&mut scorer, &Vectors::read(bytes)?)?),
+        None => None,
+    };
+    Ok((scorer, facts, golden))
+}
+
+fn pack(
+    name: &ModelName,
+    files: &[(FileName, FileRole, &[u8])],
+    tensors: TensorSignature,
+) -> Result<(Vec<u8>, Manifest), PrepareError> {
+    let total: u64 = files.iter().map(|(_, _, bytes)| bytes.len() as u64).sum();
+    if total > PACKAGE_BYTES_MAX - STATEMENT_BYTES_MAX as u64 {
+        return Err(PrepareError::TooLarge { got: total });
+    }
+    let mut list: heapless::Vec<File, FILES_MAX> = heapless::Vec::new();
+    for (name, role, bytes) in files {
+        if list.iter().any(|before| before.name == *name) {
+            return Err(PrepareError::SameName(name.clone()));
+        }
+        let size = u32::try_from(bytes.len()).map_err(|_| PrepareError::TooLarge { got: total })?;
+        let file = File { name: name.clone(), role: *role, size, digest: Digest::of(bytes) };
+        list.push(file).map_err(|_| PrepareError::TooManyFiles { got: files.len() })?;
+    }
+    let manifest = Manifest { kind: Kind::Model, name: name.clone(), files: list, tensors };
+    let mut buffer = vec![0; STATEMENT_BYTES_MAX + package::HEADER_BYTES];
+    let head = package::encode_head(&manifest, &mut buffer).map_err(PrepareError::Manifest)?;
+    let mut package = head.to_vec();
+    for (_, _, bytes) in files {
+        package.extend_from_slice(bytes);
+    }
+    Ok((package, manifest))
+}
+
+/// The digests of a package.
+#[must_use]
+pub fn package_ref(package: &[u8]) -> PackageRef {
+    let mut table = Hasher::default();
+    for digest in package::chunk_digests(package) {
+        table.update(&digest.0);
+    }
+    PackageRef { digest: Digest::of(package), size: package.len() as u64, chunks: table.finish() }
+}
+
+/// Digest of the frame with a tensor signature: what a release says of it.
+///
+/// # Errors
+///
+/// [`Reject::TooLarge`] if it does not fit a statement.
+pub fn tensors_digest(tensors: &TensorSignature) -> Result<Digest, Reject> {
+    let mut buffer = [0; STATEMENT_BYTES_MAX];
+    frame::encode(tensors, &mut buffer).map(|frame| Digest::of(frame))
+}
+
+fn fixed_name(name: &'static str) -> FileName {
+    plain_name(name)
+}
+
+/// The last part of a path with everything else than letters, digits, `.`, `_` and `-` replaced.
+fn plain_name(path: &str) -> FileName {
+    let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let tail: Vec<char> = last.chars().rev().take(40).map(plain).collect();
+    let text: String = tail.into_iter().rev().collect();
+    let text = text.trim_start_matches('.');
+    let name = FileName::parse(text).or_else(|_| FileName::parse("model"));
+    assert!(name.is_ok(), "`model` is a plain name");
+    name.unwrap_or_else(|_| unreachable!("asserted above"))
+}
+
+/// What examining a package found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Examined {
+    /// What it contains.
+    pub manifest: Manifest,
+    /// Its digests.
+    pub package_ref: PackageRef,
+    /// Digest of the model file in it.
+    pub source: Digest,
+    /// What the model says about itself; `None` if it is not deployable.
+    pub facts: Option<ModelFacts>,
+    /// How the golden vectors went; `None` without vectors or if not deployable.
+    pub golden: Option<Verdict>,
+    /// Whether devices can run it; if not, how to convert it.
+    pub deployable: Result<(), String>,
+}
+
+/// Why a package is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ExamineError {
+    #[error("the package is damaged: {0}")]
+    Package(Reject),
+    #[error("not a package with a model")]
+    NoModel,
+    #[error("the manifest's tensor signature is not the model's")]
+    Tensors,
+    #[error("devices cannot run it: {0}")]
+    NotDeployable(String),
+    #[error(transparent)]
+    Model(#[from] PrepareError),
+}
+
+impl ExamineError {
+    /// The refusal on the wire.
+    #[must_use]
+    pub const fn reject(&self) -> Reject {
+        match self {
+            Self::Package(reject) => *reject,
+            Self::NoModel => Reject::WrongKind,
+            Self::Tensors => Reject::TensorMismatch,
+            Self::Model(PrepareError::Load(LoadError::Crashed(_)) | PrepareError::Score(ScoreError::Crashed(_))) => {
+                Reject::Crashed
+            }
+            Self::Model(PrepareError::Golden(_) | PrepareError::Vectors(_) | PrepareError::Score(_)) => {
+                Reject::GoldenMismatch
+            }
+            Self::Model(_) | Self::NotDeployable(_) => Reject::ModelDoesNotLoad,
+        }
+    }
+}
+
+/// Repeats every check on a package: its bytes, its model, its golden vectors.
+///
+/// # Errors
+///
+/// [`ExamineError`]; a package whose file is not ONNX is no error, `deployable` says so.
+pub fn examine(package: &[u8]) -> Result<Examined, ExamineError> {
+    look(package).map(|(examined, _)| examined)
+}
+
+/// As [`examine`], and gives the loaded model: what a device does.
+///
+/// # Errors
+///
+/// [`ExamineError`].
+pub fn open(package: &[u8]) -> Result<(Examined, Box<dyn Scorer>), ExamineError> {
+    match look(package)? {
+        (examined, Some(scorer)) => Ok((examined, Box::new(scorer))),
+        (examined, None) => Err(ExamineError::NotDeployable(examined.deployable.err().unwrap_or_default())),
+    }
+}
+
+fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
+    let package = Package::open(bytes).map_err(ExamineError::Package)?;
+    let manifest = package.manifest().clone();
+    let (file, model) = package.files().find(|(file, _)| file.role == FileRole::Model).ok_or(ExamineError::NoModel)?;
+    let mut examined = Examined {
+        package_ref: package_ref(bytes),
+        source: file.digest,
+        facts: None,
+        golden: None,
+        deployable: Ok(()),
+        manifest,
+    };
+    if let Some(advice) = inspect::advice(file.name.as_str(), model) {
+        examined.deployable = Err(advice.to_owned());
+        let is_bare = examined.manifest.tensors == TensorSignature::default();
+        return if is_bare { Ok((examined, None)) } else { Err(ExamineError::Tensors) };
+    }
+    let (scorer, facts, golden) = load(model, package.file(FileRole::Vectors))?;
+    if facts.signature != examined.manifest.tensors {
+        return Err(ExamineError::Tensors);
+    }
+    if let Some(verdict) = golden.as_ref().filter(|verdict| !verdict.passed) {
+        return Err(PrepareError::Golden(verdict.clone()).into());
+    }
+    (examined.facts, examined.golden) = (Some(facts), golden);
+    Ok((examined, Some(scorer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINEAR: &[u8] = include_bytes!("../../../tests/data/digits-linear.onnx");
+    const VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-linear.vectors.npz");
+
+    fn digits() -> ModelName {
+        "digits".parse().unwrap()
+    }
+
+    fn extra(name: &str) -> Extra {
+        Extra { name: name.parse().unwrap(), bytes: name.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn preparing_is_deterministic_and_examining_finds_the_same() {
+        let one = prepare(&digits(), "a/linear.onnx", LINEAR, Some(VECTORS), &[extra("b"), extra("a")]).unwrap();
+        let two = prepare(&digits(), "other.onnx", LINEAR, Some(VECTORS), &[extra("a"), extra("b")]).unwrap();
+        assert_eq!(one, two);
+        let (examined, scorer) = open(&one.package).unwrap();
+        assert_eq!(
+            (examined.package_ref, examined.source, &examined.manifest, &examined.golden),
+            (one.package_ref, one.source, &one.manifest, &one.golden)
+        );
+        assert_eq!(*scorer.signature(), one.manifest.tensors);
+    }
+
+    #[test]
+    fn a_wrong_answer_is_refused_before_anybody_signs() {
+        let model = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
+        let vectors = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
+        let why = prepare(&digits(), "q.onnx", model, Some(vectors), &[]).unwrap_err();
+        assert!(matches!(why, PrepareError::Golden(_)), "{why}");
+        let bad = include_bytes!("../../../tests/data/bad/wrong-shape.vectors.npz");
+        let why = prepare(&digits(), "m.onnx", LINEAR, Some(bad), &[]).unwrap_err().to_string();
+        assert!(why.contains("[16, 63]: expected [-1, 64]"), "{why}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_onnx_is_kept_but_not_deployable() {
+        let pickle = include_bytes!("../../../tests/data/digits.pkl");
+        let prepared = prepare(&digits(), "/tmp/my model.pkl", pickle, None, &[]).unwrap();
+        assert!(prepared.deployable.clone().unwrap_err().contains("skl2onnx"));
+        assert_eq!(prepared.manifest.files[0].name.as_str(), "my_model.pkl");
+        assert_eq!(examine(&prepared.package).unwrap().deployable, prepared.deployable);
+        assert_eq!(open(&prepared.package).err().unwrap().reject(), Reject::ModelDoesNotLoad);
+    }
+
+    #[test]
+    fn a_changed_byte_of_header_or_files_is_refused() {
+        let package = prepare(&digits(), "m.onnx", LINEAR, None, &[]).unwrap().package;
+        for at in [0, 5, package.len() / 2, package.len() - 1] {
+            let mut changed = package.clone();
+            changed[at] ^= 1;
+            assert!(examine(&changed).is_err(), "byte {at}");
+        }
+        assert!(examine(&package[..package.len() - 1]).is_err());
+    }
+}
