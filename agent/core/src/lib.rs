@@ -1,1 +1,549 @@
-//! The device's brain: rules without clock, socket or disk.
+//! The device's brain: what to install, when to report, what to believe. Rules only.
+//!
+//! ```text
+//!            Input                                 Action
+//!  shell ────────────> Brain { State, Session } ────────────> shell
+//!    ^                    │                                     │
+//!    └── persists State <─┘                 does it, answers <──┘
+//! ```
+//!
+//! The shell (Linux agent, firmware, simulator) always does the same: [`Brain::handle`], write
+//! [`Brain::state`] to disk if it changed, then [`Brain::poll_action`] and do it. Actions derive
+//! from the state, so a power cut between writing and doing repeats an action and loses none.
+//!
+//! Map of modules: [`update`] is the install machine of one model; `desired` verifies what the hub
+//! wants against what people signed; `session` says when to report; [`outbox`] has the rules of what
+//! goes up. Deliberately absent: clocks, sockets, disks, allocation, the digest of a package.
+#![no_std]
+
+mod desired;
+pub mod outbox;
+mod report;
+mod session;
+pub mod update;
+
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::heapless::{Deque, Vec};
+use bellwether_protocol::id::{DeviceId, HardwareClass, ModelName};
+use bellwether_protocol::limit::MODELS_MAX;
+use bellwether_protocol::message::Desired;
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{Assignment, Command, Event, KeyId, Order, Request, Signed, TrustedRoot, Wanted};
+use serde::{Deserialize, Serialize};
+
+pub use session::REPORTS_RESERVED;
+use session::Session;
+use update::{Held, Install, Model, Step, Work};
+
+/// Events kept until the shell takes them; an install makes eight.
+const EVENTS_MAX: usize = 32;
+
+/// What the shell knows about its device and decides for it; not persisted here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The device.
+    pub device: DeviceId,
+    /// Id of its key: what grants name and buckets are drawn from.
+    pub key: KeyId,
+    /// Random at each start.
+    pub boot: u64,
+    /// The agent's version: major, minor, patch.
+    pub agent: [u16; 3],
+    /// Newest ONNX operator set the runtime knows.
+    pub operators: u16,
+    /// The hardware.
+    pub hardware: HardwareClass,
+    /// Memory a model may take, in KiB.
+    pub memory_kib: u32,
+    /// How long a new model must answer before it stays.
+    pub probation: Millis,
+    /// Calls that may fail in that time.
+    pub errors_max: u32,
+    /// How long a self-test may take.
+    pub self_test: Millis,
+    /// Longest silence between two reports.
+    pub heartbeat: Millis,
+}
+
+/// Everything that survives a restart. The shell writes it before it acts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The latest assignment taken.
+    pub seen: Order,
+    /// Digest of that assignment's body: the same order with other content is refused.
+    pub assignment: Digest,
+    /// Its audit head.
+    pub audit: Digest,
+    /// The latest command carried out.
+    pub commanded: Order,
+    /// Report numbers below this may have been used.
+    pub reports: u64,
+    /// The models.
+    pub models: Vec<Model, MODELS_MAX>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Connection number `session` of this boot stands.
+    Connected {
+        /// Counted from 1.
+        session: u32,
+    },
+    /// The connection is gone.
+    Disconnected,
+    /// A desired state came.
+    Desired(&'a Desired<'a>),
+    /// A signed [`Command`] came.
+    Command(&'a Signed<'a>),
+    /// The hello was handed to the link.
+    Greeted,
+    /// The report was handed to the link.
+    Reported,
+    /// The answer to [`Action::Install`], or the news that a model cannot answer any more.
+    Install {
+        /// The model.
+        name: &'a ModelName,
+        /// Digest of the release it is about.
+        release: Digest,
+        /// What happened.
+        step: Step,
+    },
+    /// Calls that failed since the last such input.
+    ScoringErrors {
+        /// The model.
+        name: &'a ModelName,
+        /// How many.
+        errors: u32,
+    },
+    /// Per mille of the chunks that are on the device.
+    Progress {
+        /// The model.
+        name: &'a ModelName,
+        /// 0 to 1000.
+        present: u16,
+    },
+    /// A deadline passed, or nothing in particular.
+    Tick,
+    /// The agent is about to stop in good order.
+    Stopping,
+}
+
+/// What the shell must do; repeated until answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "no allocation here; one action at a time")]
+pub enum Action {
+    /// Send a hello for this connection; answer [`Input::Greeted`].
+    Hello {
+        /// As in [`Input::Connected`].
+        session: u32,
+    },
+    /// Send [`Brain::report`], after the scores so far if `flush`; answer [`Input::Reported`].
+    Report {
+        /// Put the scores so far into the outbox and send it.
+        flush: bool,
+    },
+    /// Do one step of an install; answer [`Input::Install`]. What runs for another action of this
+    /// kind is to be given up.
+    Install {
+        /// The model.
+        name: ModelName,
+        /// What to do.
+        work: Work,
+        /// The release and its slot.
+        held: Held,
+    },
+}
+
+/// Why [`Brain::deadline`] wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A report is due.
+    Report,
+    /// A self-test takes too long.
+    SelfTest,
+    /// A probation ends.
+    Probation,
+}
+
+/// Why an input was refused; the persisted state is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The verifier or an order rule refused it; the next report says so.
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+    /// It does not belong to the state: a late answer to something given up.
+    #[error("it does not belong to the state")]
+    OutOfTurn,
+}
+
+/// The brain of one device.
+#[derive(Clone, Debug)]
+pub struct Brain {
+    config: Config,
+    root: TrustedRoot,
+    state: State,
+    session: Session,
+    /// When the self-test or probation in progress began in this boot, and failed calls since.
+    since: Option<Millis>,
+    errors: u32,
+    refused: Option<Reject>,
+    progress: u16,
+    events: Deque<Event, EVENTS_MAX>,
+}
+
+impl Brain {
+    /// Resumes from what was persisted; [`State::default`] at the first start. Afterwards persist
+    /// [`Brain::state`]: numbers are reserved and starts are counted.
+    #[must_use]
+    pub fn restore(config: Config, root: TrustedRoot, mut state: State) -> Self {
+        let sequence = state.reports.max(1);
+        state.reports = sequence.saturating_add(REPORTS_RESERVED);
+        for model in &mut state.models {
+            model.restarted();
+        }
+        let session = Session::new(sequence);
+        let mut brain = Self {
+            config,
+            root,
+            state,
+            session,
+            since: None,
+            errors: 0,
+            refused: None,
+            progress: 0,
+            events: Deque::new(),
+        };
+        brain.schedule();
+        brain
+    }
+
+    /// What to persist.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The root that this brain believes.
+    #[must_use]
+    pub const fn root(&self) -> &TrustedRoot {
+        &self.root
+    }
+
+    /// What the shell told about the device.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Applies one input at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]; the persisted state is then unchanged.
+    pub fn handle(&mut self, now: Millis, input: Input<'_>) -> Result<(), Refused> {
+        let result = self.apply(now, input);
+        self.expire(now);
+        result
+    }
+
+    fn apply(&mut self, now: Millis, input: Input<'_>) -> Result<(), Refused> {
+        match input {
+            Input::Connected { session } => self.session.connected(now, session),
+            Input::Disconnected => self.session.disconnected(),
+            Input::Greeted => self.session.hello = false,
+            Input::Reported => self.reported(now),
+            Input::Tick => {}
+            Input::Stopping => self.state.models.iter_mut().for_each(Model::stopping),
+            Input::Desired(desired) => self.desired(now, desired)?,
+            Input::Command(signed) => self.command(now, signed)?,
+            Input::Install { name, release, step } => self.install(now, name, release, step)?,
+            Input::ScoringErrors { name, errors } => self.scoring_errors(now, name, errors)?,
+            Input::Progress { name, present } => self.progressed(now, name, present)?,
+        }
+        Ok(())
+    }
+
+    /// The one thing to do at `now`, if any.
+    #[must_use]
+    pub fn poll_action(&self, now: Millis) -> Option<Action> {
+        if let (Some(session), true) = (self.session.number, self.session.hello) {
+            return Some(Action::Hello { session });
+        }
+        if self.session.is_due(now) {
+            return Some(Action::Report { flush: self.session.flush });
+        }
+        self.install_action()
+    }
+
+    /// The step of an install that is to be done, whatever else is due.
+    #[must_use]
+    pub fn install_action(&self) -> Option<Action> {
+        let model = self.in_flight()?;
+        let (work, held) = model.work()?;
+        Some(Action::Install { name: model.name.clone(), work, held })
+    }
+
+    /// The oldest event not taken yet, for the outbox.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Brain::handle`] with [`Input::Tick`] at the latest, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Millis, Why)> {
+        let install = self.in_flight().and_then(|model| {
+            let since = self.since?;
+            match model.install {
+                Install::SelfTest { .. } => Some((since.saturating_add(self.config.self_test), Why::SelfTest)),
+                Install::Probation { .. } => Some((since.saturating_add(self.config.probation), Why::Probation)),
+                Install::Idle
+                | Install::Deferred(_)
+                | Install::Fetching(_)
+                | Install::Hashed(_)
+                | Install::Activating(_)
+                | Install::RollingBack { .. }
+                | Install::Settled { .. } => None,
+            }
+        });
+        [self.session.deadline(), install].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn in_flight(&self) -> Option<&Model> {
+        self.state.models.iter().find(|model| model.install.is_in_flight())
+    }
+
+    fn reported(&mut self, now: Millis) {
+        self.session.reported(now, self.config.heartbeat);
+        if self.session.sequence >= self.state.reports {
+            self.state.reports = self.session.sequence.saturating_add(REPORTS_RESERVED);
+        }
+    }
+
+    fn refuse(&mut self, now: Millis, reject: Reject) -> Result<(), Refused> {
+        self.refused = Some(reject);
+        self.session.changed(now);
+        Err(Refused::Rejected(reject))
+    }
+
+    fn desired(&mut self, now: Millis, desired: &Desired<'_>) -> Result<(), Refused> {
+        let assignment: Assignment = match desired::of_director(&self.root, &self.config, &desired.assignment) {
+            Ok(assignment) => assignment,
+            Err(reject) => return self.refuse(now, reject),
+        };
+        let digest = desired.assignment.digest();
+        let is_repeat = assignment.order == self.state.seen && digest == self.state.assignment;
+        if assignment.order <= self.state.seen && !is_repeat {
+            return self.refuse(now, Reject::StaleSequence);
+        }
+        if let Err(reject) = self.make_place(&assignment) {
+            return self.refuse(now, reject);
+        }
+        self.refused = None;
+        (self.state.seen, self.state.assignment, self.state.audit) = (assignment.order, digest, assignment.audit);
+        for wanted in &assignment.models {
+            self.want(wanted, desired, is_repeat);
+        }
+        self.schedule();
+        // A repeat is answered too: the hub sends it because it wants to know.
+        self.session.changed(now);
+        Ok(())
+    }
+
+    /// Sees that every model named once has a place, or refuses before anything changed.
+    fn make_place(&mut self, assignment: &Assignment) -> Result<(), Reject> {
+        let mut new: Vec<&ModelName, MODELS_MAX> = Vec::new();
+        for (index, wanted) in assignment.models.iter().enumerate() {
+            if assignment.models.iter().take(index).any(|before| before.name == wanted.name) {
+                return Err(Reject::Malformed);
+            }
+            if !self.state.models.iter().any(|model| model.name == wanted.name) {
+                new.push(&wanted.name).map_err(|_| Reject::TooManyModels)?;
+            }
+        }
+        if self.state.models.len() + new.len() > MODELS_MAX {
+            return Err(Reject::TooManyModels);
+        }
+        for name in new {
+            let pushed = self.state.models.push(Model::new(name.clone()));
+            assert!(pushed.is_ok(), "the places were counted just above");
+        }
+        Ok(())
+    }
+
+    fn want(&mut self, wanted: &Wanted, desired: &Desired<'_>, is_repeat: bool) {
+        let context = (&self.root, &self.config);
+        let Some(model) = self.state.models.iter_mut().find(|model| model.name == wanted.name) else {
+            return;
+        };
+        let known = known_target(model, wanted.release);
+        // What failed here after its signatures held is not tried again for a mere repeat.
+        if is_repeat && known.is_none() && has_failed(&model.install, wanted.release) {
+            return;
+        }
+        let target = match known {
+            Some(target) if wanted.mode == bellwether_protocol::trust::Mode::Active => Ok(target),
+            _ => desired::consider(context, wanted, desired, model),
+        };
+        let before = model.install;
+        match target {
+            Ok(target) => model.want(target),
+            Err(unfit) => {
+                if unfit.version.is_none() {
+                    self.refused = Some(unfit.reject);
+                }
+                model.refuse(wanted.release, unfit.version, unfit.reject);
+            }
+        }
+        self.arrived(&wanted.name, before);
+    }
+
+    fn command(&mut self, now: Millis, signed: &Signed<'_>) -> Result<(), Refused> {
+        let command: Command = desired::of_director(&self.root, &self.config, signed)?;
+        if command.order <= self.state.commanded {
+            return Err(Reject::StaleSequence.into());
+        }
+        self.state.commanded = command.order;
+        match command.request {
+            Request::Report => {
+                self.session.flush = true;
+                self.session.changed(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, now: Millis, name: &ModelName, release: Digest, step: Step) -> Result<(), Refused> {
+        let model = self.state.models.iter_mut().find(|model| model.name == *name).ok_or(Refused::OutOfTurn)?;
+        let before = model.install;
+        let is_target =
+            before.is_in_flight() && before.target().is_some_and(|target| target.running.release == release);
+        if is_target {
+            model.step(step).ok_or(Refused::OutOfTurn)?;
+        } else if let (Step::Failed(reject), true) = (step, model.answers() == Some(release)) {
+            model.lose_active(reject);
+        } else {
+            return Err(Refused::OutOfTurn);
+        }
+        self.moved(now, name, before);
+        Ok(())
+    }
+
+    fn scoring_errors(&mut self, now: Millis, name: &ModelName, errors: u32) -> Result<(), Refused> {
+        let model = self.state.models.iter_mut().find(|model| model.name == *name).ok_or(Refused::OutOfTurn)?;
+        let before = model.install;
+        if let Install::Probation { target, .. } = before {
+            self.errors = self.errors.saturating_add(errors);
+            if self.errors > self.config.errors_max {
+                model.install = Install::RollingBack { target, reject: Reject::ScoringErrors };
+                self.moved(now, name, before);
+            }
+        }
+        Ok(())
+    }
+
+    fn progressed(&mut self, now: Millis, name: &ModelName, present: u16) -> Result<(), Refused> {
+        let model = self.in_flight().filter(|model| model.name == *name).ok_or(Refused::OutOfTurn)?;
+        let is_fetching = matches!(model.install, Install::Fetching(_));
+        let present = present.min(1000);
+        if is_fetching && present != self.progress {
+            self.progress = present;
+            self.session.changed(now);
+        }
+        Ok(())
+    }
+
+    /// Ends what ran out of time, and starts the clock of what began.
+    fn expire(&mut self, now: Millis) {
+        let since = *self.since.get_or_insert(now);
+        let (probation, self_test) = (self.config.probation, self.config.self_test);
+        let Some(model) = self.state.models.iter_mut().find(|model| model.install.is_in_flight()) else {
+            self.since = None;
+            return;
+        };
+        let before = model.install;
+        let spent = now.since(since);
+        if matches!(before, Install::Probation { .. }) && spent >= probation {
+            model.commit();
+        } else if matches!(before, Install::SelfTest { .. }) && spent >= self_test {
+            let failed = model.step(Step::Failed(Reject::SelfTestTimeout));
+            assert!(failed.is_some(), "a self-test can always fail");
+        } else {
+            return;
+        }
+        let name = model.name.clone();
+        self.moved(now, &name, before);
+    }
+
+    /// An install went on: clock, events, report, and the next one in the queue.
+    fn moved(&mut self, now: Millis, name: &ModelName, before: Install) {
+        self.since = Some(now);
+        self.errors = 0;
+        self.progress = 0;
+        self.arrived(name, before);
+        self.schedule();
+        self.session.changed(now);
+    }
+
+    /// Notes where a model's install arrived.
+    fn arrived(&mut self, name: &ModelName, before: Install) {
+        let Some(model) = self.state.models.iter().find(|model| model.name == *name) else {
+            return;
+        };
+        let install = model.install;
+        if install == before {
+            return;
+        }
+        if let (Some(old), true) = (before.target(), before.is_in_flight())
+            && report::target(&install).is_none_or(|running| running.release != old.running.release)
+            && !matches!(before, Install::RollingBack { .. } | Install::Probation { .. })
+        {
+            self.note(report::event(
+                name,
+                old.running,
+                bellwether_protocol::trust::Phase::Rejected,
+                Some(Reject::Withdrawn),
+            ));
+        }
+        if let Some(running) = report::target(&install) {
+            self.note(report::event(name, running, install.phase(), report::reject(&install)));
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        if self.events.is_full() {
+            self.events.pop_front();
+        }
+        let noted = self.events.push_back(event);
+        assert!(noted.is_ok(), "room was made just above");
+    }
+
+    /// Gives the device's one place for an install to the first that waits.
+    fn schedule(&mut self) {
+        if self.in_flight().is_some() {
+            return;
+        }
+        let Some(model) = self.state.models.iter_mut().find(|model| matches!(model.install, Install::Deferred(_)))
+        else {
+            return;
+        };
+        let (before, name) = (model.install, model.name.clone());
+        model.start();
+        (self.since, self.progress, self.errors) = (None, 0, 0);
+        self.arrived(&name, before);
+    }
+}
+
+/// The release, if it was verified before and is what is being installed, or answers already.
+fn known_target(model: &Model, release: Digest) -> Option<update::Target> {
+    let installing = model.install.target().filter(|_| !matches!(model.install, Install::RollingBack { .. }));
+    let answering = model.active.as_ref().map(|held| &held.target);
+    installing.into_iter().chain(answering).find(|target| target.running.release == release).copied()
+}
+
+/// Whether this release was tried here and failed by what it is, not by how it was signed.
+fn has_failed(install: &Install, release: Digest) -> bool {
+    let tried = report::target(install).is_some_and(|running| running.release == release);
+    tried && report::reject(install).is_some_and(|reject| reject.code() >= Reject::DigestMismatch.code())
+}

@@ -1,0 +1,396 @@
+//! The brain against random inputs, restarts and forgeries, and its story told step by step.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may")]
+
+mod fleet;
+
+use std::collections::BTreeSet;
+
+use bellwether_agent_core::update::{Install, Model, STARTS_MAX, Slot, Step, Work};
+use bellwether_agent_core::{Action, Brain, Input, Refused, State, Why};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::Phase;
+use fleet::{Fleet, Made, Offer, config, name};
+use proptest::prelude::*;
+
+/// A shell in memory: persists after every input, as a real one must.
+struct Shell {
+    brain: Brain,
+    disk: State,
+    now: u64,
+}
+
+impl Shell {
+    fn new(fleet: &Fleet) -> Self {
+        let mut shell =
+            Self { brain: Brain::restore(config(), fleet.root(), State::default()), disk: State::default(), now: 0 };
+        shell.disk = shell.brain.state().clone();
+        shell
+    }
+
+    fn restart(&mut self, fleet: &Fleet) {
+        self.brain = Brain::restore(config(), fleet.root(), self.disk.clone());
+        self.disk = self.brain.state().clone();
+    }
+
+    fn handle(&mut self, input: Input<'_>) -> Result<(), Refused> {
+        let result = self.brain.handle(Millis(self.now), input);
+        self.disk = self.brain.state().clone();
+        result
+    }
+
+    fn offer(&mut self, fleet: &Fleet, sequence: u64, offers: &[Offer<'_>]) -> Result<(), Refused> {
+        let mut result = Ok(());
+        fleet.assign(sequence, offers, |desired| result = self.handle(Input::Desired(desired)));
+        result
+    }
+
+    fn answer(&mut self, step: Step) -> Result<(), Refused> {
+        let Some(Action::Install { name, held, .. }) = self.brain.install_action() else {
+            return Err(Refused::OutOfTurn);
+        };
+        let release = held.target.running.release;
+        self.handle(Input::Install { name: &name, release, step })
+    }
+
+    /// Does what the brain asks, well, until nothing is left to do but wait.
+    fn settle(&mut self) {
+        while let Some(Action::Install { work, .. }) = self.brain.install_action() {
+            self.answer(good(work)).unwrap();
+        }
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.now += millis;
+        self.handle(Input::Tick).unwrap();
+    }
+
+    fn commit(&mut self) {
+        self.settle();
+        self.wait(10_000);
+    }
+
+    fn model(&self, name: &str) -> &Model {
+        self.disk.models.iter().find(|model| model.name.as_str() == name).unwrap()
+    }
+
+    fn line(&self, name: &str) -> (Phase, Option<Reject>, Option<u32>) {
+        let report = self.brain.report();
+        let line = report.models.iter().find(|line| line.name.as_str() == name).unwrap();
+        (line.phase, line.reject, line.active.map(|running| running.version.number()))
+    }
+}
+
+fn good(work: Work) -> Step {
+    match work {
+        Work::Fetch => Step::Fetched,
+        Work::Stage => Step::Staged,
+        Work::SelfTest => Step::Passed,
+        Work::Activate => Step::Activated,
+        Work::Return(_) => Step::Returned,
+    }
+}
+
+#[test]
+fn an_approved_release_goes_from_offer_to_committed() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let one = fleet.release("digits", 1);
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::Fetching, None, None));
+    shell.settle();
+    assert_eq!(shell.line("digits"), (Phase::Probation, None, Some(1)));
+    assert_eq!(shell.brain.deadline(), Some((Millis(10_000), Why::Probation)));
+    shell.wait(10_000);
+    assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(1)));
+    let phases: Vec<_> = std::iter::from_fn(|| shell.brain.poll_event()).map(|event| event.phase).collect();
+    let all = [
+        Phase::Deferred,
+        Phase::Fetching,
+        Phase::Hashed,
+        Phase::SelfTest,
+        Phase::Activating,
+        Phase::Probation,
+        Phase::Committed,
+    ];
+    assert_eq!(phases, all);
+}
+
+#[test]
+fn what_people_did_not_sign_is_refused_with_its_code() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let one = fleet.release("digits", 1);
+    for (sequence, offer, reject) in [
+        (1, Offer { approvals: 1, ..Offer::granted(&one) }, Reject::TooFewSignatures),
+        (2, Offer { grant: None, ..Offer::granted(&one) }, Reject::NotGranted),
+        (3, Offer { grant: Some(0), ..Offer::granted(&one) }, Reject::NotGranted),
+        (4, Offer { shadow: true, ..Offer::granted(&one) }, Reject::WrongMode),
+        (5, Offer { flip: true, ..Offer::granted(&one) }, Reject::BadSignature),
+    ] {
+        shell.offer(&fleet, sequence, &[offer]).unwrap();
+        assert_eq!(shell.line("digits"), (Phase::Rejected, Some(reject), None));
+        assert_eq!(shell.brain.install_action(), None);
+    }
+    shell.offer(&fleet, 6, &[Offer { evidence: false, ..Offer::granted(&one) }]).unwrap();
+    assert_eq!(shell.brain.report().refused, Some(Reject::EvidenceMissing));
+    let new = fleet.release_with("digits", 2, |release| release.requires.agent = [9, 0, 0]);
+    shell.offer(&fleet, 7, &[Offer::granted(&new)]).unwrap();
+    assert_eq!(shell.line("digits").1, Some(Reject::AgentTooOld));
+}
+
+#[test]
+fn an_older_assignment_is_stale_and_a_repeat_is_quiet() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let (one, two) = (fleet.release("digits", 1), fleet.release("digits", 2));
+    shell.offer(&fleet, 5, &[Offer::granted(&one)]).unwrap();
+    shell.commit();
+    shell.restart(&fleet);
+    let before = shell.disk.models.clone();
+    shell.offer(&fleet, 5, &[Offer::granted(&one)]).unwrap();
+    assert_eq!(shell.disk.models, before);
+    let stale = Err(Refused::Rejected(Reject::StaleSequence));
+    assert_eq!(shell.offer(&fleet, 5, &[Offer::granted(&two)]), stale);
+    assert_eq!(shell.offer(&fleet, 4, &[Offer::granted(&two)]), stale);
+    assert_eq!(shell.brain.report().refused, Some(Reject::StaleSequence));
+    assert_eq!(shell.disk.models, before);
+    let mut other = Ok(());
+    fleet.assign_to("gw-2", 9, &[Offer::granted(&two)], |desired| other = shell.handle(Input::Desired(desired)));
+    assert_eq!(other, Err(Refused::Rejected(Reject::WrongDevice)));
+}
+
+#[test]
+fn one_install_at_a_time_and_the_others_wait() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let (digits, faces) = (fleet.release("digits", 1), fleet.release("faces", 1));
+    shell.offer(&fleet, 1, &[Offer::granted(&digits), Offer::granted(&faces)]).unwrap();
+    assert_eq!((shell.line("digits").0, shell.line("faces").0), (Phase::Fetching, Phase::Deferred));
+    shell.commit();
+    assert_eq!((shell.line("digits").0, shell.line("faces").0), (Phase::Committed, Phase::Fetching));
+    // A model that is not named is left as it is.
+    let two = fleet.release("digits", 2);
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    assert_eq!((shell.line("digits").0, shell.line("faces").0), (Phase::Deferred, Phase::Fetching));
+    shell.commit();
+    shell.commit();
+    assert_eq!((shell.line("digits"), shell.line("faces").2), ((Phase::Committed, None, Some(2)), Some(1)));
+}
+
+#[test]
+fn scoring_errors_in_probation_bring_the_previous_release_back() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let (one, two) = (fleet.release("digits", 1), fleet.release("digits", 2));
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    shell.commit();
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    shell.settle();
+    assert_eq!(shell.line("digits").2, Some(2));
+    shell.handle(Input::ScoringErrors { name: &name("digits"), errors: 4 }).unwrap();
+    assert!(
+        matches!(shell.brain.install_action(), Some(Action::Install { work: Work::Return(Some(held)), .. }) if held.slot == Slot::A)
+    );
+    shell.settle();
+    assert_eq!(shell.line("digits"), (Phase::RolledBack, Some(Reject::ScoringErrors), Some(1)));
+    // A repeat does not try it again, a later assignment does.
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    assert_eq!(shell.line("digits").0, Phase::RolledBack);
+    shell.offer(&fleet, 3, &[Offer::granted(&two)]).unwrap();
+    assert_eq!(shell.line("digits").0, Phase::Fetching);
+}
+
+#[test]
+fn going_back_to_a_committed_release_needs_no_grant_but_never_passes_the_floor() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let one = fleet.release("digits", 1);
+    let two = fleet.release("digits", 2);
+    let three = fleet.release_with("digits", 3, |release| release.security_floor = 2);
+    for (sequence, release) in [(1, &one), (2, &two)] {
+        shell.offer(&fleet, sequence, &[Offer::granted(release)]).unwrap();
+        shell.commit();
+    }
+    shell.offer(&fleet, 3, &[Offer { grant: None, ..Offer::granted(&one) }]).unwrap();
+    shell.commit();
+    assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(1)));
+    shell.offer(&fleet, 4, &[Offer::granted(&three)]).unwrap();
+    shell.commit();
+    assert_eq!(shell.model("digits").floor, 2);
+    shell.offer(&fleet, 5, &[Offer::granted(&one)]).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::Rejected, Some(Reject::BelowFloor), Some(3)));
+}
+
+#[test]
+fn a_newer_assignment_undoes_what_it_supersedes() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let releases: Vec<_> = (1..=3).map(|version| fleet.release("digits", version)).collect();
+    shell.offer(&fleet, 1, &[Offer::granted(&releases[0])]).unwrap();
+    shell.commit();
+    shell.offer(&fleet, 2, &[Offer::granted(&releases[1])]).unwrap();
+    shell.answer(Step::Fetched).unwrap();
+    // While it is fetched: given up for the third.
+    shell.offer(&fleet, 3, &[Offer::granted(&releases[2])]).unwrap();
+    assert_eq!(shell.line("digits").0, Phase::Fetching);
+    shell.settle();
+    assert_eq!(shell.line("digits"), (Phase::Probation, None, Some(3)));
+    // While it is on probation: put back first, then the second.
+    shell.offer(&fleet, 4, &[Offer::granted(&releases[1])]).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::RollingBack, Some(Reject::Withdrawn), Some(3)));
+    shell.answer(Step::Returned).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::Fetching, None, Some(1)));
+    shell.commit();
+    assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(2)));
+}
+
+#[test]
+fn a_model_that_takes_the_agent_down_is_given_up_and_orderly_restarts_do_not_count() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let one = fleet.release("digits", 1);
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    shell.answer(Step::Fetched).unwrap();
+    shell.answer(Step::Staged).unwrap();
+    for _ in 0..3 * STARTS_MAX {
+        shell.handle(Input::Stopping).unwrap();
+        shell.restart(&fleet);
+    }
+    shell.handle(Input::Stopping).unwrap();
+    for _ in 0..STARTS_MAX {
+        assert_eq!(shell.line("digits").0, Phase::SelfTest);
+        shell.restart(&fleet);
+    }
+    assert_eq!(shell.line("digits"), (Phase::Rejected, Some(Reject::Crashed), None));
+}
+
+#[test]
+fn a_damaged_active_slot_gives_way_to_the_previous_release() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let (one, two) = (fleet.release("digits", 1), fleet.release("digits", 2));
+    for (sequence, release) in [(1, &one), (2, &two)] {
+        shell.offer(&fleet, sequence, &[Offer::granted(release)]).unwrap();
+        shell.commit();
+    }
+    let damaged =
+        Input::Install { name: &name("digits"), release: two.digest, step: Step::Failed(Reject::StorageFault) };
+    shell.handle(damaged).unwrap();
+    shell.settle();
+    assert_eq!(shell.line("digits"), (Phase::RolledBack, Some(Reject::StorageFault), Some(1)));
+}
+
+#[test]
+fn report_numbers_never_repeat_across_restarts() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let mut last = 0;
+    for round in 0..300 {
+        if round % 7 == 0 {
+            shell.restart(&fleet);
+        }
+        let sequence = shell.brain.report().sequence;
+        assert!(sequence > last);
+        last = sequence;
+        shell.handle(Input::Reported).unwrap();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Offer { model: usize, version: u32, sequence: u64, granted: bool, approvals: usize },
+    Answer(Step),
+    Good,
+    Errors(u32),
+    Wait(u64),
+    Restart,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let step = prop_oneof![
+        Just(Step::Fetched),
+        Just(Step::Staged),
+        Just(Step::Passed),
+        Just(Step::Activated),
+        Just(Step::Returned),
+        Just(Step::Failed(Reject::GoldenMismatch)),
+    ];
+    prop_oneof![
+        3 => (0..3usize, 1..5u32, 0..30u64, any::<bool>(), 1..3usize).prop_map(|(model, version, sequence, granted, approvals)| {
+            Move::Offer { model, version, sequence, granted, approvals }
+        }),
+        2 => step.prop_map(Move::Answer),
+        8 => Just(Move::Good),
+        1 => (0..6u32).prop_map(Move::Errors),
+        2 => (0..12_000u64).prop_map(Move::Wait),
+        1 => Just(Move::Restart),
+    ]
+}
+
+const NAMES: [&str; 3] = ["digits", "faces", "noise"];
+
+fn play(shell: &mut Shell, fleet: &Fleet, releases: &[Vec<Made>], step: &Move) {
+    match step {
+        Move::Offer { model, version, sequence, granted, approvals } => {
+            let made = &releases[*model][*version as usize - 1];
+            let grant = granted.then_some(1000);
+            let offer = Offer { grant, approvals: *approvals, ..Offer::granted(made) };
+            let _ = shell.offer(fleet, *sequence, &[offer]);
+        }
+        Move::Answer(step) => drop(shell.answer(*step)),
+        Move::Good => {
+            if let Some(Action::Install { work, .. }) = shell.brain.install_action() {
+                shell.answer(good(work)).unwrap();
+            }
+        }
+        Move::Errors(errors) => {
+            for name in NAMES {
+                let _ = shell.handle(Input::ScoringErrors { name: &fleet::name(name), errors: *errors });
+            }
+        }
+        Move::Wait(millis) => shell.wait(*millis),
+        Move::Restart => shell.restart(fleet),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_only_what_was_approved_answers_and_counters_only_rise(steps in proptest::collection::vec(moves(), 1..60)) {
+        let fleet = Fleet::new();
+        let releases: Vec<Vec<Made>> = NAMES.iter().map(|name| {
+            (1..5).map(|version| fleet.release_with(name, version, |release| release.security_floor = version / 2)).collect()
+        }).collect();
+        let mut shell = Shell::new(&fleet);
+        let mut approved = BTreeSet::new();
+        for step in &steps {
+            let before = shell.disk.clone();
+            play(&mut shell, &fleet, &releases, step);
+            if let Move::Offer { model, version, granted: true, approvals: 2, .. } = step {
+                approved.insert(releases[*model][*version as usize - 1].digest);
+            }
+            prop_assert!(shell.disk.seen >= before.seen);
+            prop_assert!(shell.disk.reports >= before.reports);
+            prop_assert!(shell.disk.models.iter().filter(|model| model.install.is_in_flight()).count() <= 1);
+            for model in &shell.disk.models {
+                let old = before.models.iter().find(|old| old.name == model.name);
+                prop_assert!(model.floor >= old.map_or(0, |old| old.floor));
+                for held in [model.active, model.previous].into_iter().flatten() {
+                    prop_assert!(approved.contains(&held.target.running.release));
+                }
+                if let (Some(active), Some(previous)) = (model.active, model.previous) {
+                    prop_assert!(active.slot != previous.slot);
+                }
+                if let (Some(active), Install::Fetching(_)) = (model.active, model.install) {
+                    prop_assert!(model.spare() != active.slot && model.previous.is_none());
+                }
+            }
+            // A power cut at any point: the same action comes again.
+            let again = Brain::restore(config(), fleet.root(), shell.disk.clone());
+            let is_given_up = matches!(shell.brain.install_action(), Some(Action::Install { work: Work::SelfTest, .. }));
+            prop_assert!(is_given_up || shell.brain.install_action() == again.install_action() || again.state().models != shell.disk.models);
+        }
+    }
+}
