@@ -1,1 +1,34 @@
 //! The Linux agent: verifies, installs, scores.
+//!
+//! ```text
+//!             MQTT                         ┌── brain (agent/core): the rules
+//!  hub ──────────────> link ──> drive ─────┤
+//!   ^                            │  │      └── store: its state, the outbox, the connect counter
+//!   │      up/*                  │  └──> fetch ──> slot ──> work (self-test, switch)
+//!   └────────────────────────────┘                             │ active model
+//!                                                              v
+//!  caller ──HTTP (Open Inference Protocol v2)──> score::http ──> score ──> runtime (tract)
+//! ```
+//!
+//! Map of rooms: [`config`] one file, validated once; `identity` and `enrol` who the device is;
+//! `store` what survives; `slot` two places per model and a pointer; `fetch` a download in chunks;
+//! `outbox` what must reach the hub; `drive` the loop; [`score`] the models that answer; `run` puts
+//! it together. A process may hold many agents: nothing here is global.
+#![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact numbers"))]
+
+mod clock;
+pub mod config;
+mod drive;
+mod enrol;
+mod error;
+mod fetch;
+mod identity;
+mod outbox;
+mod run;
+pub mod score;
+mod slot;
+mod store;
+
+pub use config::{Config, ConfigError, FileError};
+pub use error::AgentError;
+pub use run::{Agent, Running, Status};

@@ -1,0 +1,222 @@
+//! One struct from one file; an empty file runs.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bellwether_protocol::id::DeviceId;
+use serde::Deserialize;
+
+/// Where the agent scores unless told otherwise; a free port if this one is taken.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8600);
+
+/// Everything an agent can be told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of the device; the host's name by default.
+    pub name: Option<String>,
+    /// Address of the hub's HTTP service.
+    pub hub: String,
+    /// Enrolment token; needed once.
+    pub token: Option<String>,
+    /// Directory for everything the agent keeps.
+    pub data: PathBuf,
+    /// Where to serve scores; [`LISTEN_DEFAULT`] or a free port if absent.
+    pub listen: Option<SocketAddr>,
+    /// Whether to serve scores over HTTP at all.
+    pub serve: bool,
+    /// Tags told at enrolment.
+    pub tags: BTreeMap<String, String>,
+    /// Memory a model may take, in KiB; half of the machine's if absent.
+    pub memory_kib: Option<u32>,
+    /// Length of a window of scores, in milliseconds.
+    pub scores_window_ms: u64,
+    /// How long a new model must answer without errors before it stays, in milliseconds.
+    pub probation_ms: u64,
+    /// Calls that may fail in that time.
+    pub probation_errors_max: u32,
+    /// How long a self-test may take, in milliseconds.
+    pub self_test_ms: u64,
+    /// Longest silence between two reports, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// Room for what waits for the hub, in bytes; the oldest goes first.
+    pub outbox_bytes_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: None,
+            hub: "http://127.0.0.1:8080".into(),
+            token: None,
+            data: "bellwether-agent".into(),
+            listen: None,
+            serve: true,
+            tags: BTreeMap::new(),
+            memory_kib: None,
+            scores_window_ms: 10_000,
+            probation_ms: 10_000,
+            probation_errors_max: 0,
+            self_test_ms: 60_000,
+            heartbeat_ms: 30_000,
+            outbox_bytes_max: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ConfigError {
+    #[error("configuration {}: {why}", path.display())]
+    File { path: PathBuf, why: FileError },
+    #[error("`{key}` is {got}: expected {expected}")]
+    Value { key: &'static str, got: String, expected: &'static str },
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum FileError {
+    #[error("{0}")]
+    Read(String),
+    #[error("{0}")]
+    Toml(String),
+    #[error("there is no key `{got}`; the nearest is `{nearest}`")]
+    UnknownKey { got: String, nearest: String },
+}
+
+const KEYS: [&str; 14] = [
+    "name",
+    "hub",
+    "token",
+    "data",
+    "listen",
+    "serve",
+    "tags",
+    "memory_kib",
+    "scores_window_ms",
+    "probation_ms",
+    "probation_errors_max",
+    "self_test_ms",
+    "heartbeat_ms",
+    "outbox_bytes_max",
+];
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::File`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let fault = |why| ConfigError::File { path: path.to_owned(), why };
+        let text = std::fs::read_to_string(path).map_err(|why| fault(FileError::Read(why.to_string())))?;
+        Self::parse(&text).map_err(fault)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`], naming the nearest key for an unknown one.
+    pub fn parse(text: &str) -> Result<Self, FileError> {
+        let table: toml::Table = text.parse().map_err(|why: toml::de::Error| FileError::Toml(why.to_string()))?;
+        if let Some(got) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            let nearest =
+                KEYS.iter().min_by_key(|key| strsim::damerau_levenshtein(key, got)).copied().unwrap_or_default();
+            return Err(FileError::UnknownKey { got: got.clone(), nearest: nearest.into() });
+        }
+        toml::from_str(text).map_err(|why| FileError::Toml(why.to_string()))
+    }
+
+    /// The device's name: as told, else the host's.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Value`] if it is no device id.
+    pub fn device(&self) -> Result<DeviceId, ConfigError> {
+        let host = || {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
+            host.trim().chars().map(plain).take(64).collect()
+        };
+        let name: String = self.name.clone().unwrap_or_else(host);
+        let expected = "1 to 64 of A-Z a-z 0-9 _ - (set it with --name)";
+        DeviceId::parse(&name).map_err(|_| ConfigError::Value { key: "name", got: format!("`{name}`"), expected })
+    }
+
+    /// Checks what no type checks.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Value`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.hub.starts_with("http://") {
+            let expected = "http://HOST:PORT (https comes with a later version)";
+            return Err(ConfigError::Value { key: "hub", got: format!("`{}`", self.hub), expected });
+        }
+        let day = 86_400_000;
+        for (key, got, least, most, expected) in [
+            ("scores_window_ms", self.scores_window_ms, 100, day, "100 to 86400000"),
+            ("probation_ms", self.probation_ms, 1, 7 * day, "1 to 604800000"),
+            ("self_test_ms", self.self_test_ms, 100, day, "100 to 86400000"),
+            ("heartbeat_ms", self.heartbeat_ms, 500, day, "500 to 86400000"),
+            ("outbox_bytes_max", self.outbox_bytes_max, 64 * 1024, 1 << 40, "65536 or more"),
+        ] {
+            if !(least..=most).contains(&got) {
+                return Err(ConfigError::Value { key, got: got.to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory a model may take: as told, else half of the machine's.
+    #[must_use]
+    pub fn memory(&self) -> u32 {
+        const UNKNOWN_KIB: u32 = 256 * 1024;
+        let half = || {
+            let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+            let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+            Some(u32::try_from(kib / 2).unwrap_or(u32::MAX))
+        };
+        self.memory_kib.unwrap_or_else(|| half().unwrap_or(UNKNOWN_KIB))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_runs() {
+        let config = Config::parse("").unwrap();
+        assert_eq!((config.hub.as_str(), config.scores_window_ms), ("http://127.0.0.1:8080", 10_000));
+        config.check().unwrap();
+        assert!(config.memory() > 0);
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let why = Config::parse("heartbeat = 5").unwrap_err();
+        assert_eq!(why.to_string(), "there is no key `heartbeat`; the nearest is `heartbeat_ms`");
+        assert!(matches!(Config::parse("hub = 5"), Err(FileError::Toml(_))));
+        assert!(matches!(Config::parse("hub = "), Err(FileError::Toml(_))));
+        for key in KEYS {
+            let why = Config::parse(&format!("{key} = {{ x = [] }}"));
+            assert!(!matches!(why, Err(FileError::UnknownKey { .. })), "{key}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_say_what_is_expected() {
+        let mut config = Config { heartbeat_ms: 0, ..Config::default() };
+        assert_eq!(config.check().unwrap_err().to_string(), "`heartbeat_ms` is 0: expected 500 to 86400000");
+        config = Config { hub: "hub:8080".into(), ..Config::default() };
+        assert!(config.check().is_err());
+        config = Config { name: Some("a b".into()), ..Config::default() };
+        assert!(config.device().unwrap_err().to_string().contains("--name"));
+    }
+}

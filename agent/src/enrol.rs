@@ -1,0 +1,181 @@
+//! Enrolment: the token pins the fleet, the fleet pins the root, and only then does the device name
+//! itself to the hub.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bellwether_protocol::SigningKey;
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::frame;
+use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::limit::{FRAME_BYTES_MAX, STATEMENT_BYTES_MAX};
+use bellwether_protocol::trust::{Enrol, FleetId, Signed, TrustedRoot, seal};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::error::AgentError;
+use crate::identity;
+use crate::store::Enrolled;
+
+/// Most bytes of an answer: a root statement in base64 takes about six KiB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long the hub may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// `bw1.<fleet>.<secret>`.
+pub(crate) struct Token {
+    pub(crate) fleet: FleetId,
+    secret: String,
+}
+
+impl Token {
+    pub(crate) fn parse(text: &str) -> Result<Self, AgentError> {
+        let rest = text.trim().strip_prefix("bw1.").ok_or(AgentError::BadToken)?;
+        let (fleet, secret) = rest.split_once('.').ok_or(AgentError::BadToken)?;
+        let is_secret =
+            !secret.is_empty() && secret.len() <= 128 && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_secret {
+            return Err(AgentError::BadToken);
+        }
+        Ok(Self { fleet: fleet.parse().map_err(|_| AgentError::BadToken)?, secret: secret.to_owned() })
+    }
+}
+
+#[derive(Deserialize)]
+struct RootAnswer {
+    statement: String,
+}
+
+#[derive(Serialize)]
+struct EnrolBody<'a> {
+    device: &'a DeviceId,
+    secret: &'a str,
+    statement: String,
+    tags: &'a BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct EnrolAnswer {
+    broker: BrokerAnswer,
+}
+
+#[derive(Deserialize)]
+struct BrokerAnswer {
+    url: String,
+    password: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    code: String,
+    title: String,
+    detail: String,
+    hint: String,
+}
+
+/// Enrols this device with the hub.
+pub(crate) async fn enrol(
+    hub: &str,
+    token: &Token,
+    device: &DeviceId,
+    key: &SigningKey,
+    tags: &BTreeMap<String, String>,
+) -> Result<Enrolled, AgentError> {
+    let hub = hub.trim_end_matches('/');
+    let odd = |why: &str| AgentError::Misbehaved { hub: hub.to_owned(), why: why.to_owned() };
+    let client = Client::builder().timeout(PATIENCE).build().map_err(|why| odd(&why.to_string()))?;
+    let answer: RootAnswer = ask(hub, client.get(format!("{hub}/api/v1/root"))).await?;
+    let root = STANDARD.decode(answer.statement).map_err(|_| odd("the root is not base64"))?;
+    open_root(token.fleet, &root).map_err(|why| AgentError::WrongFleet { why })?;
+    let statement = statement(token, device, key).map_err(|why| odd(why.text()))?;
+    let body = EnrolBody { device, secret: &token.secret, statement, tags };
+    let answer: EnrolAnswer = ask(hub, client.post(format!("{hub}/api/v1/enrol")).json(&body)).await?;
+    Ok(Enrolled {
+        fleet: token.fleet,
+        root,
+        device: device.to_string(),
+        broker: answer.broker.url,
+        password: answer.broker.password,
+    })
+}
+
+/// Reads a frame with a signed root, version 1.
+pub(crate) fn open_root(fleet: FleetId, bytes: &[u8]) -> Result<TrustedRoot, bellwether_protocol::error::Reject> {
+    TrustedRoot::first(fleet, &frame::decode::<Signed<'_>>(bytes)?)
+}
+
+fn statement(token: &Token, device: &DeviceId, key: &SigningKey) -> Result<String, bellwether_protocol::error::Reject> {
+    let enrol =
+        Enrol { device: device.clone(), key: identity::public(key), token: Digest::of(token.secret.as_bytes()) };
+    let mut body = [0; STATEMENT_BYTES_MAX];
+    let signed = seal(&enrol, token.fleet, key, &mut body)?;
+    let mut buffer = vec![0; FRAME_BYTES_MAX];
+    frame::encode(&signed, &mut buffer).map(|bytes| STANDARD.encode(bytes))
+}
+
+async fn ask<T: for<'de> Deserialize<'de>>(hub: &str, request: RequestBuilder) -> Result<T, AgentError> {
+    let unreachable = |why: reqwest::Error| {
+        let mut text = why.to_string();
+        let mut cause = std::error::Error::source(&why);
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        AgentError::Unreachable { hub: hub.to_owned(), why: text }
+    };
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > ANSWER_BYTES_MAX {
+            return Err(AgentError::Misbehaved { hub: hub.to_owned(), why: "its answer is too long".into() });
+        }
+    }
+    if status.is_success() {
+        let odd = |why: serde_json::Error| AgentError::Misbehaved { hub: hub.to_owned(), why: why.to_string() };
+        return serde_json::from_slice(&bytes).map_err(odd);
+    }
+    Err(refusal(status, &bytes))
+}
+
+/// The hub's own words, as it is asked to say them (RFC 9457).
+fn refusal(status: StatusCode, bytes: &[u8]) -> AgentError {
+    let problem: Problem = serde_json::from_slice(bytes).unwrap_or_default();
+    let first = [problem.detail, problem.title, status.to_string()].into_iter().find(|text| !text.is_empty());
+    AgentError::Refused { code: problem.code, detail: first.unwrap_or_default(), hint: problem.hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_whole_or_not_at_all() {
+        let fleet = "00112233445566778899aabbccddeeff";
+        assert!(Token::parse(&format!("bw1.{fleet}.ab12\n")).is_ok());
+        for bad in [
+            "",
+            "bw1",
+            "bw1..",
+            &format!("bw2.{fleet}.ab"),
+            &format!("bw1.{fleet}."),
+            "bw1.short.ab",
+            &format!("bw1.{fleet}.ab c"),
+        ] {
+            assert!(Token::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_what_the_hub_says_and_what_to_do() {
+        let body =
+            br#"{"code":"token_used","title":"Token used","detail":"This token was used up.","hint":"Make another."}"#;
+        let text = refusal(StatusCode::FORBIDDEN, body).to_string();
+        assert!(text.ends_with("This token was used up. Make another."), "{text}");
+        assert!(refusal(StatusCode::BAD_GATEWAY, b"<html>").to_string().contains("502"));
+    }
+}

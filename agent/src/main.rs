@@ -1,0 +1,134 @@
+//! Arguments, tracing, exit code; nothing else.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bellwether_agent::{Agent, AgentError, Config, Running};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+const EXAMPLES: &str = "Examples:
+  bellwether-agent --hub http://127.0.0.1:8080 --token bw1.… --name gw-1 --tag site=lyon
+  bellwether-agent                        (enrolled before: everything is in its directory)
+  bellwether-agent run --config /etc/bellwether-agent.toml
+
+Exit codes: 0 stopped by a signal · 2 wrong arguments or configuration · 3 the hub refuses ·
+4 the hub cannot be reached · 5 this device's disk fails · 1 anything else";
+
+/// Runs models that people approved: enrols with a hub, installs what it is told to, scores.
+#[derive(Debug, Parser)]
+#[command(name = "bellwether-agent", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent (also without this word).
+    #[command(after_help = EXAMPLES)]
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// A TOML file; what is said here comes before what it says.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the hub [default: http://127.0.0.1:8080].
+    #[arg(long, value_name = "URL", env = "BELLWETHER_HUB")]
+    hub: Option<String>,
+    /// Enrolment token; needed once.
+    #[arg(long, env = "BELLWETHER_ENROL_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Name of this device [default: the host's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// Directory for everything the agent keeps [default: ./bellwether-agent].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to serve scores [default: 127.0.0.1:8600, or a free port].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// A tag to enrol with, such as site=lyon; may be repeated.
+    #[arg(long = "tag", value_name = "TAG=VALUE", value_parser = tag)]
+    tags: Vec<(String, String)>,
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected TAG=VALUE, such as site=lyon".to_owned()),
+    }
+}
+
+impl Run {
+    fn config(self) -> Result<Config, AgentError> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        config.hub = self.hub.unwrap_or(config.hub);
+        config.data = self.data.unwrap_or(config.data);
+        config.token = self.token.or(config.token);
+        config.name = self.name.or(config.name);
+        config.listen = self.listen.or(config.listen);
+        config.tags.extend(self.tags);
+        Ok(config)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let run = match cli.command {
+        Some(Command::Run(run)) => run,
+        None => cli.run,
+    };
+    match start(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "bellwether-agent: {why}");
+            ExitCode::from(why.exit_code())
+        }
+    }
+}
+
+fn start(run: Run) -> Result<(), AgentError> {
+    let config = run.config()?;
+    let fault = |why: std::io::Error| AgentError::Storage(why.to_string());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fault)?;
+    let result = runtime.block_on(async {
+        let agent = Agent::start(config).await?;
+        say(&agent);
+        let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        agent.stop().await;
+        Ok(())
+    });
+    // A self-test that never ends must not keep the program alive.
+    runtime.shutdown_background();
+    result
+}
+
+fn say(agent: &Running) {
+    let mut out = std::io::stdout().lock();
+    let device = agent.device();
+    let _ = match agent.listen() {
+        Some(at) => writeln!(
+            out,
+            "{device} scores at http://{at} (Open Inference Protocol v2). When a model runs, try:\n  curl http://{at}/"
+        ),
+        None => writeln!(out, "{device} runs; scoring over HTTP is off (serve = false)"),
+    };
+}

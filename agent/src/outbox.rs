@@ -1,0 +1,279 @@
+//! Store and forward: what must reach the hub stays on disk until the hub says that it took it.
+//!
+//! One batch is under way at a time, sent again until its acknowledgement comes. Numbers run from 1
+//! for ever; when there is no room the oldest records give way to a gap that says how many.
+
+use bellwether_agent_core::outbox::{Dropped, Kept, make_room};
+use bellwether_protocol::frame;
+use bellwether_protocol::heapless::Vec as Fixed;
+use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::limit::{RECORDS_MAX, STATEMENT_BYTES_MAX};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{Batch, OutboxId, Record, RecordBody};
+use sled::{Batch as Changes, IVec, Tree};
+
+use crate::error::AgentError;
+
+/// Room in a statement for everything of a batch but its records.
+const HEAD_BYTES: usize = 160;
+/// Bytes that a record takes beside its own: key and bookkeeping.
+const RECORD_OVERHEAD: u64 = 32;
+/// How long to wait for an acknowledgement; doubled up to [`RESEND_MS_MAX`].
+const RESEND_MS_FIRST: u64 = 2_000;
+const RESEND_MS_MAX: u64 = 60_000;
+
+const ID: &[u8] = b"mid";
+const NEXT: &[u8] = b"mnext";
+const ACKED: &[u8] = b"macked";
+
+/// The outbox of one device.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    tree: Tree,
+    id: OutboxId,
+    next: u64,
+    acked: u64,
+    waiting: u64,
+    bytes: u64,
+    bytes_max: u64,
+    /// Last number of the batch under way, and when to send it again.
+    sent: Option<(u64, Millis)>,
+    resend_ms: u64,
+}
+
+fn key(number: u64) -> [u8; 9] {
+    let mut key = [b'r'; 9];
+    key.iter_mut().skip(1).zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+    key
+}
+
+fn number(key: &[u8]) -> Option<u64> {
+    key.strip_prefix(b"r")?.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn storage(why: impl std::fmt::Display) -> AgentError {
+    AgentError::Storage(why.to_string())
+}
+
+impl Outbox {
+    /// Opens the outbox, or makes one under a new random id.
+    pub(crate) fn open(tree: Tree, bytes_max: u64) -> Result<Self, AgentError> {
+        let read = |key| -> Result<u64, AgentError> {
+            let value = tree.get(key).map_err(storage)?;
+            Ok(value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes))
+        };
+        let next = read(NEXT)?.max(1);
+        let acked = read(ACKED)?;
+        let id = match tree.get(ID).map_err(storage)?.and_then(|id| <[u8; 16]>::try_from(id.as_ref()).ok()) {
+            Some(id) => OutboxId(id),
+            None => {
+                let mut id = [0; 16];
+                getrandom::fill(&mut id).map_err(storage)?;
+                tree.insert(ID, id.as_slice()).map_err(storage)?;
+                OutboxId(id)
+            }
+        };
+        let mut outbox =
+            Self { tree, id, next, acked, waiting: 0, bytes: 0, bytes_max, sent: None, resend_ms: RESEND_MS_FIRST };
+        // Removals that were not flushed before a crash come back.
+        outbox.forget(acked)?;
+        for (_, value) in outbox.rows() {
+            (outbox.waiting, outbox.bytes) = (outbox.waiting + 1, outbox.bytes + cost(&value));
+        }
+        Ok(outbox)
+    }
+
+    /// Its id and the number of its newest record.
+    pub(crate) const fn newest(&self) -> (OutboxId, u64) {
+        (self.id, self.next.saturating_sub(1))
+    }
+
+    /// How many records wait.
+    pub(crate) const fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// Adds a record, dropping the oldest where there is no room.
+    pub(crate) fn push(&mut self, record: &Record) -> Result<(), AgentError> {
+        let mut buffer = [0; STATEMENT_BYTES_MAX - HEAD_BYTES];
+        let value: &[u8] = frame::encode(record, &mut buffer).map_err(storage)?;
+        let mut changes = Changes::default();
+        self.bytes += cost(value);
+        if self.bytes > self.bytes_max {
+            self.drop_oldest(&mut changes)?;
+        }
+        changes.insert(&key(self.next), value);
+        self.next += 1;
+        self.waiting += 1;
+        changes.insert(NEXT, &self.next.to_be_bytes());
+        self.tree.apply_batch(changes).map_err(storage)
+    }
+
+    /// Frees a sixteenth at once, so that a full outbox does not shuffle at every record.
+    fn drop_oldest(&mut self, changes: &mut Changes) -> Result<(), AgentError> {
+        let excess = self.bytes - self.bytes_max + self.bytes_max / 16;
+        let kept = |(number, value): (u64, IVec)| {
+            let gap = match frame::decode::<Record>(&value) {
+                Ok(Record { body: RecordBody::Gap(count), .. }) => Some(count),
+                Ok(_) | Err(_) => None,
+            };
+            Kept { number, bytes: cost(&value), gap }
+        };
+        let Some(Dropped { through, count }) = make_room(self.rows().map(kept), excess) else {
+            return Ok(());
+        };
+        for (number, value) in self.rows().take_while(|(number, _)| *number <= through) {
+            self.bytes = self.bytes.saturating_sub(cost(&value));
+            self.waiting = self.waiting.saturating_sub(1);
+            changes.remove(&key(number));
+        }
+        let gap = Record { at: crate::clock::wall(), body: RecordBody::Gap(count) };
+        let mut buffer = [0; 64];
+        let value: &[u8] = frame::encode(&gap, &mut buffer).map_err(storage)?;
+        self.bytes += cost(value);
+        self.waiting += 1;
+        changes.insert(&key(through), value);
+        // A batch under way may contain what was dropped: it is made anew.
+        self.sent = None;
+        tracing::warn!(count, "the outbox is full: its oldest records were dropped");
+        Ok(())
+    }
+
+    /// The batch to send at `now`, if one is due.
+    pub(crate) fn due(&mut self, now: Millis, device: &DeviceId) -> Option<Batch> {
+        if self.sent.is_some_and(|(_, again)| now < again) {
+            return None;
+        }
+        let mut room = STATEMENT_BYTES_MAX - HEAD_BYTES;
+        let mut records: Fixed<Record, RECORDS_MAX> = Fixed::new();
+        let (mut first, mut last) = (None, 0);
+        for (number, value) in self.rows() {
+            let Ok(record) = frame::decode::<Record>(&value) else { continue };
+            let follows = first.is_none() || number == last + 1;
+            let Some(left) = room.checked_sub(value.len()).filter(|_| follows) else { break };
+            if records.push(record).is_err() {
+                break;
+            }
+            room = left;
+            first.get_or_insert(number);
+            last = number;
+        }
+        let first = first?;
+        self.sent = Some((last, now.saturating_add(Millis(self.resend_ms))));
+        self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
+        Some(Batch { device: device.clone(), outbox: self.id, oldest: first, first, records })
+    }
+
+    /// When a batch is to be sent again, or at once if one waits.
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        self.sent.map(|(_, again)| again)
+    }
+
+    /// The hub took everything up to and including `through`.
+    pub(crate) fn acknowledged(&mut self, through: u64) -> Result<(), AgentError> {
+        self.forget(through)?;
+        if self.sent.is_some_and(|(last, _)| last <= through) {
+            self.sent = None;
+            self.resend_ms = RESEND_MS_FIRST;
+        }
+        Ok(())
+    }
+
+    /// A new connection: what was under way is sent again at once.
+    pub(crate) fn reconnected(&mut self) {
+        self.sent = None;
+        self.resend_ms = RESEND_MS_FIRST;
+    }
+
+    fn forget(&mut self, through: u64) -> Result<(), AgentError> {
+        let mut changes = Changes::default();
+        let mut freed = 0;
+        for (number, value) in self.rows().take_while(|(number, _)| *number <= through) {
+            changes.remove(&key(number));
+            freed += cost(&value);
+            self.waiting = self.waiting.saturating_sub(1);
+        }
+        self.bytes = self.bytes.saturating_sub(freed);
+        // An acknowledgement may come late; what was acknowledged stays so.
+        self.acked = self.acked.max(through);
+        changes.insert(ACKED, &self.acked.to_be_bytes());
+        self.tree.apply_batch(changes).map_err(storage)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (u64, IVec)> + use<> {
+        self.tree.scan_prefix(b"r").filter_map(|row| {
+            let (key, value) = row.ok()?;
+            Some((number(&key)?, value))
+        })
+    }
+}
+
+fn cost(value: &[u8]) -> u64 {
+    value.len() as u64 + RECORD_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_protocol::trust::{Event, Phase};
+
+    use super::*;
+
+    fn tree(data: &tempfile::TempDir) -> Tree {
+        sled::Config::new().path(data.path()).open().unwrap().open_tree("outbox").unwrap()
+    }
+
+    fn record(version: u32) -> Record {
+        let event = Event {
+            name: "digits".parse().unwrap(),
+            version: version.try_into().unwrap(),
+            phase: Phase::Committed,
+            reject: None,
+        };
+        Record { at: Millis(u64::from(version)), body: RecordBody::Event(event) }
+    }
+
+    fn device() -> DeviceId {
+        "gw-1".parse().unwrap()
+    }
+
+    #[test]
+    fn a_batch_is_sent_until_the_hub_took_it_and_survives_a_restart() {
+        let data = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(tree(&data), 1 << 20).unwrap();
+        for version in 1..=40 {
+            outbox.push(&record(version)).unwrap();
+        }
+        let batch = outbox.due(Millis(0), &device()).unwrap();
+        assert_eq!((batch.first, batch.records.len()), (1, RECORDS_MAX));
+        assert_eq!(outbox.due(Millis(1), &device()), None);
+        assert_eq!(outbox.due(Millis(RESEND_MS_FIRST), &device()), Some(batch));
+        outbox.acknowledged(32).unwrap();
+        let id = outbox.newest();
+        drop(outbox);
+        let mut outbox = Outbox::open(tree(&data), 1 << 20).unwrap();
+        assert_eq!((outbox.newest(), outbox.waiting()), (id, 8));
+        let batch = outbox.due(Millis(0), &device()).unwrap();
+        assert_eq!((batch.oldest, batch.first, batch.records.len()), (33, 33, 8));
+        outbox.acknowledged(40).unwrap();
+        assert_eq!((outbox.due(Millis(1), &device()), outbox.waiting()), (None, 0));
+        drop(outbox);
+        let mut outbox = Outbox::open(tree(&data), 1 << 20).unwrap();
+        outbox.push(&record(41)).unwrap();
+        assert_eq!(outbox.due(Millis(0), &device()).unwrap().first, 41);
+    }
+
+    #[test]
+    fn a_full_outbox_says_how_many_it_dropped() {
+        let data = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(tree(&data), 8192).unwrap();
+        for version in 1..=2000 {
+            outbox.push(&record(version)).unwrap();
+        }
+        assert!(outbox.bytes <= 8192);
+        let batch = outbox.due(Millis(0), &device()).unwrap();
+        let RecordBody::Gap(count) = batch.records[0].body else { panic!("{batch:?}") };
+        assert_eq!((count, batch.first), (batch.first, batch.oldest));
+        assert_eq!(outbox.waiting() + count - 1, 2000);
+        assert_eq!(batch.records[1], record(u32::try_from(batch.first + 1).unwrap()));
+    }
+}

@@ -1,0 +1,319 @@
+//! The composition root: who the device is, what it keeps, and the loops that run.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use bellwether_agent_core::update::Step;
+use bellwether_agent_core::{Brain, Config as BrainConfig, Input, State};
+use bellwether_link::{Link, Options};
+use bellwether_protocol::SigningKey;
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::id::{DeviceId, ModelName};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::topic::device_filter;
+use bellwether_protocol::trust::{ModelReport, Order, TrustedRoot};
+use bellwether_runtime::Tensor;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, LISTEN_DEFAULT};
+use crate::drive::{self, Driver, Greeter};
+use crate::enrol::{self, Token};
+use crate::error::AgentError;
+use crate::identity;
+use crate::outbox::Outbox;
+use crate::score::{ScoreFault, Scored, Scoring, http};
+use crate::slot::Slots;
+use crate::store::{Enrolled, Store};
+
+/// Longest silence towards the broker.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// How a device is, for people and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The device.
+    pub device: DeviceId,
+    /// Whether the broker is reached.
+    pub connected: bool,
+    /// The latest assignment taken.
+    pub seen: Order,
+    /// Why the latest assignment as a whole was refused, if it was.
+    pub refused: Option<Reject>,
+    /// The models, as reported.
+    pub models: Vec<ModelReport>,
+    /// Records that wait for the hub.
+    pub waiting: u64,
+}
+
+/// Starts agents.
+#[derive(Debug)]
+pub struct Agent;
+
+/// An agent that runs; dropping it stops it without a farewell, [`Running::stop`] with one.
+#[derive(Debug)]
+pub struct Running {
+    device: DeviceId,
+    listen: Option<SocketAddr>,
+    scoring: Scoring,
+    status: watch::Receiver<Status>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// The device's name.
+    #[must_use]
+    pub const fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// Where it serves scores over HTTP.
+    #[must_use]
+    pub const fn listen(&self) -> Option<SocketAddr> {
+        self.listen
+    }
+
+    /// Scores with the active version of a model, counted like a call over HTTP. Blocks for as long
+    /// as the model takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreFault`].
+    pub fn score(&self, model: &ModelName, inputs: &[Tensor]) -> Result<Scored, ScoreFault> {
+        self.scoring.score(model, inputs)
+    }
+
+    /// The models that answer, to be shared with other tasks.
+    #[must_use]
+    pub fn scoring(&self) -> Scoring {
+        self.scoring.clone()
+    }
+
+    /// How the device is now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// How the device is, to wait for changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Drains: finishes calls under way, writes everything down, says farewell.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        for task in std::mem::take(&mut self.tasks) {
+            // A task that panicked has said so already.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Agent {
+    /// Starts an agent: enrols it if a token is given, loads the models it has, serves, connects.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError`], each saying what to do next.
+    pub async fn start(config: Config) -> Result<Running, AgentError> {
+        // Boxed, so that the brain in it does not live in the caller's future.
+        Box::pin(Self::start_here(config)).await
+    }
+
+    async fn start_here(config: Config) -> Result<Running, AgentError> {
+        config.check()?;
+        std::fs::create_dir_all(&config.data).map_err(|why| AgentError::Disk {
+            what: "cannot make the directory",
+            path: config.data.clone(),
+            why,
+        })?;
+        let key = identity::load_or_make(&config.data)?;
+        let store = Store::open(&config.data)?;
+        let (device, enrolled) = enrolled(&config, &store, &key).await?;
+        let root = enrol::open_root(enrolled.fleet, &enrolled.root).map_err(|why| AgentError::WrongFleet { why })?;
+        let address = enrolled.broker.parse().map_err(|why: bellwether_link::BadAddress| AgentError::Misbehaved {
+            hub: config.hub.clone(),
+            why: why.to_string(),
+        })?;
+        let clock = Clock::start();
+        let mut brain = brain(&config, &device, &key, root, store.state()?)?;
+        store.put_state(brain.state())?;
+        let slots = Slots::new(&config.data);
+        let scoring = Scoring::default();
+        brain = load_all(brain, slots.clone(), scoring.clone(), clock).await?;
+        let (stop, stopped) = watch::channel(false);
+        let (listen, server) = serve(&config, &scoring, stopped.clone()).await?;
+        let session = Arc::new(AtomicU32::new(0));
+        let greeter = Greeter {
+            device: device.clone(),
+            key: key.clone(),
+            fleet: enrolled.fleet,
+            boot: brain.config().boot,
+            store: store.clone(),
+            password: enrolled.password,
+            session: Arc::clone(&session),
+        };
+        let (link, arrivals) = Link::open(Options {
+            address,
+            client_id: device.to_string(),
+            subscriptions: vec![device_filter(&device).as_str().to_owned()],
+            keep_alive: KEEP_ALIVE,
+            greet: Box::new(move || greeter.greet()),
+        });
+        let first = Status {
+            device: device.clone(),
+            connected: false,
+            seen: brain.state().seen,
+            refused: None,
+            models: brain.report().models.to_vec(),
+            waiting: 0,
+        };
+        let (status_is, status) = watch::channel(first);
+        let (done, done_here) = mpsc::channel(drive::DONE_MAX);
+        let driver = Driver {
+            outbox: Outbox::open(store.tree("outbox")?, config.outbox_bytes_max)?,
+            brain: Box::new(brain),
+            store,
+            scoring: scoring.clone(),
+            slots,
+            link,
+            key,
+            fleet: enrolled.fleet,
+            clock,
+            session,
+            status: status_is,
+            done,
+            window: Millis(config.scores_window_ms),
+            rest: drive::Rest::default(),
+        };
+        let mut tasks = vec![tokio::spawn(driver.run(arrivals, done_here, stopped))];
+        tasks.extend(server);
+        Ok(Running { device, listen, scoring, status, stop, tasks })
+    }
+}
+
+/// Who the device is: enrolled now with the token, or as it was before.
+async fn enrolled(config: &Config, store: &Store, key: &SigningKey) -> Result<(DeviceId, Enrolled), AgentError> {
+    let known = store.enrolled()?;
+    let Some(text) = &config.token else {
+        let known = known.ok_or(AgentError::NotEnrolled)?;
+        if let Some(asked) = config.name.as_ref().filter(|name| **name != known.device) {
+            let expected = "the name this directory was enrolled with; to enrol it anew give a --token";
+            return Err(ConfigError::Value { key: "name", got: format!("`{asked}`"), expected }.into());
+        }
+        let config = Config { name: Some(known.device.clone()), ..Config::default() };
+        return Ok((config.device()?, known));
+    };
+    let token = Token::parse(text)?;
+    if let Some(other) = known.as_ref().filter(|known| known.fleet != token.fleet) {
+        return Err(AgentError::OtherFleet { have: other.fleet.to_string(), asked: token.fleet.to_string() });
+    }
+    let device = match (&config.name, &known) {
+        (None, Some(known)) => Config { name: Some(known.device.clone()), ..Config::default() }.device()?,
+        _ => config.device()?,
+    };
+    match (enrol::enrol(&config.hub, &token, &device, key, &config.tags).await, known) {
+        (Ok(enrolled), _) => {
+            store.put_enrolled(&enrolled)?;
+            tracing::info!(%device, fleet = %token.fleet, "enrolled");
+            Ok((device, enrolled))
+        }
+        (Err(why @ AgentError::Unreachable { .. }), Some(known)) if known.device == device.as_str() => {
+            tracing::warn!(%why, "enrolled before: starting with what is known");
+            Ok((device, known))
+        }
+        (Err(why), _) => Err(why),
+    }
+}
+
+fn brain(
+    config: &Config,
+    device: &DeviceId,
+    key: &SigningKey,
+    root: TrustedRoot,
+    state: State,
+) -> Result<Brain, AgentError> {
+    let mut numbers = env!("CARGO_PKG_VERSION").split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    let mut number = || numbers.next().unwrap_or(0);
+    let hardware = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+    let config = BrainConfig {
+        device: device.clone(),
+        key: identity::public(key).id(),
+        boot: getrandom::u64().map_err(|why| AgentError::Storage(why.to_string()))?,
+        agent: [number(), number(), number()],
+        operators: bellwether_runtime::OPERATORS_NEWEST,
+        hardware: hardware.parse().map_err(|_| AgentError::Storage(format!("hardware class `{hardware}`")))?,
+        memory_kib: config.memory(),
+        probation: Millis(config.probation_ms),
+        errors_max: config.probation_errors_max,
+        self_test: Millis(config.self_test_ms),
+        heartbeat: Millis(config.heartbeat_ms),
+    };
+    Ok(Brain::restore(config, root, state))
+}
+
+/// Loads every model that should answer; one whose slot is damaged gives way by the brain's rules.
+async fn load_all(mut brain: Brain, slots: Slots, scoring: Scoring, clock: Clock) -> Result<Brain, AgentError> {
+    let load = move || {
+        for model in brain.state().models.clone() {
+            let Some(held) = model.active else { continue };
+            let dir = slots.of(&model.name).map_err(|why| crate::slot::reject(&why));
+            match dir.and_then(|dir| drive::load(&dir, &model.name, &held)) {
+                Ok(scorer) => scoring.swap(&model.name, held.target.running, scorer),
+                Err(reject) => {
+                    tracing::error!(model = %model.name, %reject, "the active model cannot be loaded");
+                    let release = held.target.running.release;
+                    let lost = Input::Install { name: &model.name, release, step: Step::Failed(reject) };
+                    if let Err(why) = brain.handle(clock.now(), lost) {
+                        tracing::warn!(%why, "the loss of a model is refused");
+                    }
+                }
+            }
+        }
+        brain
+    };
+    tokio::task::spawn_blocking(load).await.map_err(|why| AgentError::Storage(why.to_string()))
+}
+
+/// Serves scores, on a free port if nobody chose one and the usual one is taken.
+async fn serve(
+    config: &Config,
+    scoring: &Scoring,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(Option<SocketAddr>, Option<JoinHandle<()>>), AgentError> {
+    if !config.serve {
+        return Ok((None, None));
+    }
+    let at = config.listen.unwrap_or(LISTEN_DEFAULT);
+    let listener = match TcpListener::bind(at).await {
+        Err(_) if config.listen.is_none() => TcpListener::bind(SocketAddr::new(at.ip(), 0)).await,
+        listener => listener,
+    };
+    let fault = |why| AgentError::Listen { at: at.to_string(), why };
+    let listener = listener.map_err(fault)?;
+    let listen = listener.local_addr().map_err(fault)?;
+    let router = http::router(scoring.clone());
+    let task = tokio::spawn(async move {
+        let stop = async move {
+            // An error means that the agent is gone, which is a stop, too.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(why) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+            tracing::error!(%why, "the scoring service ended");
+        }
+    });
+    Ok((Some(listen), Some(task)))
+}

@@ -1,0 +1,310 @@
+//! The models that answer; swapped without a gap.
+//!
+//! A call takes the model that is active when it begins and finishes on it, whatever happens
+//! meanwhile. Beside each call only a counter is kept, for the window of scores that goes to the hub.
+
+pub mod http;
+mod json;
+mod window;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::id::{ModelName, Version};
+use bellwether_protocol::manifest::TensorSignature;
+use bellwether_protocol::trust::{Running, Scores};
+use bellwether_runtime::{ScoreError, Scorer, Tensor};
+
+use window::Window;
+
+/// Calls that take longer than this leave the thread that serves connections.
+const INLINE_US_MAX: u32 = 1_000;
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The version that answered.
+    pub version: Version,
+    /// Its outputs, in the model's order.
+    pub outputs: Vec<Tensor>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScoreFault {
+    /// No such model answers here.
+    #[error("no model `{name}` answers on this device: {have}")]
+    NoModel {
+        /// The model asked for.
+        name: String,
+        /// Those that answer.
+        have: String,
+    },
+    /// Another version answers.
+    #[error("version {asked} of `{name}` does not answer here: version {have} does")]
+    OtherVersion {
+        /// The model.
+        name: ModelName,
+        /// The version asked for.
+        asked: String,
+        /// The version that answers.
+        have: Version,
+    },
+    /// The model refused or failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+}
+
+/// A model that answers.
+pub(crate) struct Active {
+    pub(crate) name: ModelName,
+    pub(crate) running: Running,
+    pub(crate) signature: TensorSignature,
+    scorer: Mutex<Box<dyn Scorer>>,
+    window: Mutex<Window>,
+    failed: AtomicU32,
+    /// Moving average of a call, in microseconds; long until measured.
+    usual_us: AtomicU32,
+}
+
+impl std::fmt::Debug for Active {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Active").field("name", &self.name).field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+impl Active {
+    fn new(name: ModelName, running: Running, scorer: Box<dyn Scorer>) -> Self {
+        Self {
+            name,
+            running,
+            signature: scorer.signature().clone(),
+            scorer: Mutex::new(scorer),
+            window: Mutex::new(Window::default()),
+            failed: AtomicU32::new(0),
+            usual_us: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    /// Whether a call is short enough for a thread that others wait for.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.usual_us.load(Ordering::Relaxed) <= INLINE_US_MAX
+    }
+
+    /// Scores, counting rows, failures and time.
+    pub(crate) fn score(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ScoreError> {
+        let (result, spent) = {
+            let mut scorer = unpoisoned(&self.scorer);
+            // Waiting for another call to end is not the model's time.
+            let start = Instant::now();
+            (scorer.run(inputs), start.elapsed())
+        };
+        let spent = u32::try_from(spent.as_micros()).unwrap_or(u32::MAX);
+        match &result {
+            Ok(_) => {
+                let rows = inputs.first().map_or(1, Tensor::rows);
+                unpoisoned(&self.window).scored(u32::try_from(rows).unwrap_or(u32::MAX), spent);
+                let usual = self.usual_us.load(Ordering::Relaxed);
+                let next = if usual == u32::MAX { spent } else { usual - usual / 8 + spent / 8 };
+                self.usual_us.store(next, Ordering::Relaxed);
+            }
+            Err(why) if why.is_callers() => {}
+            Err(why) => {
+                tracing::warn!(model = %self.name, version = %self.running.version, %why, "scoring failed");
+                unpoisoned(&self.window).failed();
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    fn take_window(&self) -> Option<Scores> {
+        let window = std::mem::take(&mut *unpoisoned(&self.window));
+        window.scores(&self.name, self.running.version)
+    }
+}
+
+/// The models of one device.
+#[derive(Clone, Debug, Default)]
+pub struct Scoring {
+    models: Arc<RwLock<BTreeMap<ModelName, Arc<Active>>>>,
+    /// Windows of models that were replaced, until they are taken.
+    past: Arc<Mutex<Vec<Scores>>>,
+}
+
+/// A panic while the lock was held left nothing half-done: counters and pointers only.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Scoring {
+    /// Lets a model answer from now on; calls under way finish on the one before.
+    pub(crate) fn swap(&self, name: &ModelName, running: Running, scorer: Box<dyn Scorer>) {
+        let active = Arc::new(Active::new(name.clone(), running, scorer));
+        let before = self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), active);
+        self.keep_window(before);
+    }
+
+    /// Lets no model of this name answer.
+    pub(crate) fn remove(&self, name: &ModelName) {
+        let before = self.models.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.keep_window(before);
+    }
+
+    fn keep_window(&self, before: Option<Arc<Active>>) {
+        if let Some(scores) = before.and_then(|active| active.take_window()) {
+            unpoisoned(&self.past).push(scores);
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Active>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The model of this name, and of this version if one is asked for.
+    pub(crate) fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<Active>, ScoreFault> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let active = ModelName::parse(name).ok().and_then(|name| models.get(&name)).ok_or_else(|| {
+            let have: Vec<_> = models.keys().map(ModelName::as_str).collect();
+            let have =
+                if have.is_empty() { "none does yet".to_owned() } else { format!("there is {}", have.join(", ")) };
+            ScoreFault::NoModel { name: name.chars().take(64).collect(), have }
+        })?;
+        match version {
+            Some(asked) if asked.parse() != Ok(active.running.version) => Err(ScoreFault::OtherVersion {
+                name: active.name.clone(),
+                asked: asked.chars().take(16).collect(),
+                have: active.running.version,
+            }),
+            _ => Ok(Arc::clone(active)),
+        }
+    }
+
+    /// Scores with the active version of a model. Blocks for as long as the model takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreFault`], saying what was expected.
+    pub fn score(&self, name: &ModelName, inputs: &[Tensor]) -> Result<Scored, ScoreFault> {
+        let active = self.find(name.as_str(), None)?;
+        let outputs = active.score(inputs)?;
+        Ok(Scored { version: active.running.version, outputs })
+    }
+
+    /// What was scored since the last time; models at rest say nothing.
+    pub(crate) fn take_windows(&self) -> Vec<Scores> {
+        let mut scores = std::mem::take(&mut *unpoisoned(&self.past));
+        scores.extend(self.all().iter().filter_map(|active| active.take_window()));
+        scores
+    }
+
+    /// Failed calls of the release that answers, since the last time.
+    pub(crate) fn take_failed(&self) -> Vec<(ModelName, Digest, u32)> {
+        let failed = |active: &Arc<Active>| {
+            let failed = active.failed.swap(0, Ordering::Relaxed);
+            (failed > 0).then(|| (active.name.clone(), active.running.release, failed))
+        };
+        self.all().iter().filter_map(failed).collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use bellwether_protocol::manifest::{DataType, TensorSpec};
+    use bellwether_runtime::Data;
+
+    use super::*;
+
+    /// Answers with its own number for every row; fails for a row that is not a number.
+    pub(crate) struct Constant(pub(crate) f32, TensorSignature);
+
+    impl Constant {
+        pub(crate) fn boxed(number: f32) -> Box<dyn Scorer> {
+            let spec = |name: &str, width| TensorSpec {
+                name: name.parse().unwrap(),
+                datatype: DataType::Fp32,
+                shape: [None, Some(width)].into_iter().collect(),
+            };
+            let signature = TensorSignature {
+                inputs: [spec("x", 2)].into_iter().collect(),
+                outputs: [spec("y", 1)].into_iter().collect(),
+            };
+            Box::new(Self(number, signature))
+        }
+    }
+
+    impl Scorer for Constant {
+        fn signature(&self) -> &TensorSignature {
+            &self.1
+        }
+
+        fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ScoreError> {
+            let inputs = bellwether_runtime::arrange(&self.1, inputs)?;
+            let rows = inputs[0].rows();
+            if inputs[0].data().number(0).unwrap().is_nan() {
+                return Err(ScoreError::Failed("not a number".into()));
+            }
+            let y = Tensor::new("y".parse().unwrap(), vec![rows, 1], Data::Fp32(vec![self.0; rows])).unwrap();
+            Ok(vec![y])
+        }
+    }
+
+    pub(crate) fn running(version: u32) -> Running {
+        Running { version: version.try_into().unwrap(), release: Digest([u8::try_from(version).unwrap(); 32]) }
+    }
+
+    pub(crate) fn x(rows: usize, value: f32) -> Tensor {
+        Tensor::new("x".parse().unwrap(), vec![rows, 2], Data::Fp32(vec![value; rows * 2])).unwrap()
+    }
+
+    #[test]
+    fn a_swap_leaves_no_gap_and_no_mixture() {
+        let scoring = Scoring::default();
+        let name: ModelName = "digits".parse().unwrap();
+        scoring.swap(&name, running(1), Constant::boxed(1.0));
+        std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut seen = 0;
+                        // Until the last version is seen; a gap or a mixture panics.
+                        while seen < 50 {
+                            let scored = scoring.score(&name, &[x(3, 0.0)]).unwrap();
+                            let version = scored.version.number();
+                            assert!(version >= seen);
+                            assert_eq!(scored.outputs[0].data().number(2), Some(f64::from(version)));
+                            seen = version;
+                        }
+                    })
+                })
+                .collect();
+            for version in 2..=50u16 {
+                scoring.swap(&name, running(u32::from(version)), Constant::boxed(f32::from(version)));
+            }
+            callers.into_iter().for_each(|caller| caller.join().unwrap());
+        });
+        let windows = scoring.take_windows();
+        assert!(windows.iter().all(|scores| scores.rows % 3 == 0 && scores.errors == 0));
+        assert!(windows.iter().any(|scores| scores.version.number() == 50));
+    }
+
+    #[test]
+    fn failures_of_the_model_count_and_those_of_the_caller_do_not() {
+        let scoring = Scoring::default();
+        let name: ModelName = "digits".parse().unwrap();
+        assert!(scoring.score(&name, &[]).unwrap_err().to_string().contains("none does yet"));
+        scoring.swap(&name, running(1), Constant::boxed(1.0));
+        assert!(scoring.score(&name, &[]).is_err());
+        assert!(scoring.take_failed().is_empty());
+        assert!(scoring.score(&name, &[x(1, f32::NAN)]).is_err());
+        assert_eq!(scoring.take_failed(), [(name.clone(), running(1).release, 1)]);
+        assert_eq!(scoring.take_windows()[0].errors, 1);
+        assert!(scoring.take_windows().is_empty());
+        scoring.remove(&name);
+        assert!(scoring.score(&name, &[x(1, 0.0)]).is_err());
+    }
+}

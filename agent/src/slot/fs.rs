@@ -1,0 +1,204 @@
+//! Slots as files, switched by an atomic rename after everything was synced.
+//!
+//! ```text
+//!  models/digits/a.pkg      one slot          models/digits/b.table   digests of the chunks of b
+//!  models/digits/b.pkg      the other one     models/digits/current   link to the active slot
+//! ```
+//! The pointer is for people and recovery; which slot answers is the brain's state.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use bellwether_agent_core::update::Slot;
+use bellwether_protocol::digest::{Digest, Hasher};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::id::ModelName;
+use bellwether_protocol::limit::{CHUNK_BYTES, PACKAGE_BYTES_MAX};
+use bellwether_protocol::trust::PackageRef;
+
+/// All models of a device.
+#[derive(Clone, Debug)]
+pub(crate) struct Slots {
+    base: PathBuf,
+}
+
+/// The place of one model.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelDir {
+    dir: PathBuf,
+}
+
+/// What a fault of the disk means on the wire.
+pub(crate) fn reject(why: &io::Error) -> Reject {
+    let is_full = matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+    if is_full { Reject::DiskFull } else { Reject::StorageFault }
+}
+
+impl Slots {
+    pub(crate) fn new(data: &Path) -> Self {
+        Self { base: data.join("models") }
+    }
+
+    /// The place of a model, made if there is none.
+    pub(crate) fn of(&self, name: &ModelName) -> io::Result<ModelDir> {
+        let dir = self.base.join(name.as_str());
+        fs::create_dir_all(&dir)?;
+        Ok(ModelDir { dir })
+    }
+}
+
+impl ModelDir {
+    fn letter(slot: Slot) -> &'static str {
+        match slot {
+            Slot::A => "a",
+            Slot::B => "b",
+        }
+    }
+
+    /// The file of a slot.
+    pub(crate) fn package(&self, slot: Slot) -> PathBuf {
+        self.dir.join(format!("{}.pkg", Self::letter(slot)))
+    }
+
+    fn table_file(&self, slot: Slot) -> PathBuf {
+        self.dir.join(format!("{}.table", Self::letter(slot)))
+    }
+
+    /// Opens a slot to write `size` bytes into it; what is there and right may stay.
+    pub(crate) fn open_for_write(&self, slot: Slot, size: u64) -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.package(slot))?;
+        file.set_len(size)?;
+        Ok(file)
+    }
+
+    /// The table of chunk digests kept beside a slot, if it is the approved one.
+    pub(crate) fn table(&self, slot: Slot, package: &PackageRef) -> Option<Vec<u8>> {
+        let table = fs::read(self.table_file(slot)).ok()?;
+        (Digest::of(&table) == package.chunks).then_some(table)
+    }
+
+    /// Keeps the table beside the slot, so that a resumed download knows what it has.
+    pub(crate) fn put_table(&self, slot: Slot, table: &[u8]) -> io::Result<()> {
+        fs::write(self.table_file(slot), table)
+    }
+
+    /// Whether the slot holds exactly the approved bytes.
+    pub(crate) fn is_whole(&self, slot: Slot, package: &PackageRef) -> io::Result<bool> {
+        let mut file = match File::open(self.package(slot)) {
+            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        if file.metadata()?.len() != package.size {
+            return Ok(false);
+        }
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            let length = file.read(&mut buffer)?;
+            match buffer.get(..length) {
+                Some(bytes) if length > 0 => hasher.update(bytes),
+                _ => break,
+            }
+        }
+        Ok(hasher.finish() == package.digest)
+    }
+
+    /// Reads the approved bytes of a slot; [`Reject::DigestMismatch`] if they are others.
+    pub(crate) fn read(&self, slot: Slot, package: &PackageRef) -> Result<Vec<u8>, Reject> {
+        if package.size > PACKAGE_BYTES_MAX {
+            return Err(Reject::TooLarge);
+        }
+        let file = File::open(self.package(slot)).map_err(|why| reject(&why))?;
+        let mut bytes = Vec::new();
+        file.take(package.size + 1).read_to_end(&mut bytes).map_err(|why| reject(&why))?;
+        if Digest::of(&bytes) == package.digest { Ok(bytes) } else { Err(Reject::DigestMismatch) }
+    }
+
+    /// Brings a slot to disk for good: file first, then directory.
+    pub(crate) fn sync(&self, slot: Slot) -> io::Result<()> {
+        File::open(self.package(slot))?.sync_all()?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// Points at a slot, or at none, by one rename.
+    pub(crate) fn point(&self, slot: Option<Slot>) -> io::Result<()> {
+        let current = self.dir.join("current");
+        let half = self.dir.join("current.new");
+        for stale in [Some(&half), slot.is_none().then_some(&current)].into_iter().flatten() {
+            match fs::remove_file(stale) {
+                Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+        }
+        if let Some(slot) = slot {
+            symlink(format!("{}.pkg", Self::letter(slot)), &half)?;
+            fs::rename(&half, &current)?;
+        }
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// The slot pointed at.
+    #[cfg(test)]
+    pub(crate) fn pointed(&self) -> Option<Slot> {
+        let to = fs::read_link(self.dir.join("current")).ok()?;
+        [Slot::A, Slot::B].into_iter().find(|slot| self.package(*slot).file_name() == Some(to.as_os_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir() -> (tempfile::TempDir, ModelDir) {
+        let data = tempfile::tempdir().unwrap();
+        let dir = Slots::new(data.path()).of(&"digits".parse().unwrap()).unwrap();
+        (data, dir)
+    }
+
+    fn package(bytes: &[u8]) -> PackageRef {
+        PackageRef { digest: Digest::of(bytes), size: bytes.len() as u64, chunks: Digest::of(&Digest::of(bytes).0) }
+    }
+
+    #[test]
+    fn the_pointer_moves_whole_even_after_a_crash_in_between() {
+        let (_data, dir) = dir();
+        assert_eq!(dir.pointed(), None);
+        dir.point(Some(Slot::A)).unwrap();
+        // A crash between making the new link and renaming it.
+        symlink("b.pkg", dir.dir.join("current.new")).unwrap();
+        assert_eq!(dir.pointed(), Some(Slot::A));
+        dir.point(Some(Slot::B)).unwrap();
+        assert_eq!(dir.pointed(), Some(Slot::B));
+        dir.point(None).unwrap();
+        dir.point(None).unwrap();
+        assert_eq!(dir.pointed(), None);
+    }
+
+    #[test]
+    fn a_slot_is_read_only_if_every_byte_is_the_approved_one() {
+        let (_data, dir) = dir();
+        let approved = package(b"approved");
+        assert!(!dir.is_whole(Slot::A, &approved).unwrap());
+        fs::write(dir.package(Slot::A), b"approved").unwrap();
+        assert!(dir.is_whole(Slot::A, &approved).unwrap());
+        assert_eq!(dir.read(Slot::A, &approved).unwrap(), b"approved");
+        fs::write(dir.package(Slot::A), b"approvee").unwrap();
+        assert!(!dir.is_whole(Slot::A, &approved).unwrap());
+        assert_eq!(dir.read(Slot::A, &approved), Err(Reject::DigestMismatch));
+        fs::write(dir.package(Slot::A), b"approved and more").unwrap();
+        assert_eq!(dir.read(Slot::A, &approved), Err(Reject::DigestMismatch));
+        assert_eq!(dir.read(Slot::B, &approved), Err(Reject::StorageFault));
+    }
+
+    #[test]
+    fn only_the_approved_table_is_believed() {
+        let (_data, dir) = dir();
+        let approved = package(b"approved");
+        dir.put_table(Slot::B, &approved.digest.0).unwrap();
+        assert!(dir.table(Slot::B, &approved).is_some());
+        dir.put_table(Slot::B, &[0; 32]).unwrap();
+        assert!(dir.table(Slot::B, &approved).is_none());
+    }
+}

@@ -1,0 +1,5 @@
+//! Two slots per model and a pointer: where packages are on disk.
+
+mod fs;
+
+pub(crate) use fs::{ModelDir, Slots, reject};

@@ -1,0 +1,119 @@
+//! What survives a restart: brain state, root, broker, counters. Records begin with a format byte
+//! (frames), so that a later version can tell what it reads.
+
+use std::path::Path;
+
+use bellwether_agent_core::State;
+use bellwether_protocol::frame;
+use bellwether_protocol::trust::FleetId;
+use serde::{Deserialize, Serialize};
+use sled::{Db, Tree};
+
+use crate::error::AgentError;
+
+/// Cache of the store; sled's default is 1 GiB.
+const CACHE_BYTES: u64 = 1024 * 1024;
+/// Most bytes of one record here: the state of eight models takes about eight KiB.
+const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+const STATE: &str = "state";
+const ENROLLED: &str = "enrolled";
+const CONNECTS: &str = "connects";
+
+/// What enrolment gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Enrolled {
+    /// The fleet, which pins the root.
+    pub(crate) fleet: FleetId,
+    /// Frame of the signed root.
+    pub(crate) root: Vec<u8>,
+    /// The name the hub knows.
+    pub(crate) device: String,
+    /// Where the broker is.
+    pub(crate) broker: String,
+    /// A password of the broker's, where it cannot check signatures.
+    pub(crate) password: Option<String>,
+}
+
+/// The store of one device.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    db: Db,
+}
+
+fn storage(why: impl std::fmt::Display) -> AgentError {
+    AgentError::Storage(why.to_string())
+}
+
+impl Store {
+    pub(crate) fn open(data: &Path) -> Result<Self, AgentError> {
+        let path = data.join("store");
+        let db = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000)).open();
+        db.map(|db| Self { db }).map_err(|why| AgentError::Store { path, why: why.to_string() })
+    }
+
+    /// The brain's state; the first one if there is none.
+    pub(crate) fn state(&self) -> Result<State, AgentError> {
+        Ok(self.read(STATE)?.unwrap_or_default())
+    }
+
+    /// Writes the brain's state; it is on disk when this returns.
+    pub(crate) fn put_state(&self, state: &State) -> Result<(), AgentError> {
+        self.write(STATE, state)
+    }
+
+    pub(crate) fn enrolled(&self) -> Result<Option<Enrolled>, AgentError> {
+        self.read(ENROLLED)
+    }
+
+    pub(crate) fn put_enrolled(&self, enrolled: &Enrolled) -> Result<(), AgentError> {
+        self.write(ENROLLED, enrolled)
+    }
+
+    /// A number higher than at every connect before, on disk before it is used.
+    pub(crate) fn next_connect(&self) -> Result<u64, AgentError> {
+        let last: u64 = self.read(CONNECTS)?.unwrap_or(0);
+        let next = last.checked_add(1).ok_or_else(|| storage("the connect counter is used up"))?;
+        self.write(CONNECTS, &next)?;
+        Ok(next)
+    }
+
+    /// A tree of its own.
+    pub(crate) fn tree(&self, name: &str) -> Result<Tree, AgentError> {
+        self.db.open_tree(name).map_err(storage)
+    }
+
+    /// Brings everything to disk.
+    pub(crate) fn flush(&self) -> Result<(), AgentError> {
+        self.db.flush().map(drop).map_err(storage)
+    }
+
+    fn read<T: Serialize + for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, AgentError> {
+        let Some(bytes) = self.db.get(key).map_err(storage)? else { return Ok(None) };
+        frame::decode(&bytes).map(Some).map_err(|why| storage(format_args!("record `{key}`: {why}")))
+    }
+
+    fn write<T: Serialize>(&self, key: &str, value: &T) -> Result<(), AgentError> {
+        let mut buffer = vec![0; RECORD_BYTES_MAX];
+        let bytes: &[u8] = frame::encode(value, &mut buffer).map_err(storage)?;
+        self.db.insert(key, bytes).map_err(storage)?;
+        self.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_numbers_rise_across_restarts() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        assert_eq!((store.next_connect().unwrap(), store.next_connect().unwrap()), (1, 2));
+        drop(store);
+        let store = Store::open(data.path()).unwrap();
+        assert_eq!(store.next_connect().unwrap(), 3);
+        assert_eq!(store.state().unwrap(), State::default());
+        assert!(Store::open(data.path()).unwrap_err().to_string().contains("another agent"));
+    }
+}
