@@ -1,1 +1,35 @@
-//! The hub: registry, approvals, rollouts, dashboard; and the operator's command line.
+//! The hub: registers model packages, collects approvals, rolls them out, and shows what happens.
+//!
+//! ```text
+//!  browser, command line, CI                         devices
+//!        | HTTP, WebSocket                              | MQTT 5
+//!   api, dashboard                               broker (inside, or a cluster)
+//!        |                                              | link
+//!        +------------------> drive <-------------------+
+//!                  decide (bellwether-hub-core) -> commit (store) -> apply -> tell
+//!                               |            |
+//!                            blob: packages  exec: checks in a bounded child
+//! ```
+//!
+//! Rooms: [`config`] one struct from one file; [`run`] puts the parts together; [`clock`] the only
+//! reader of time; [`keys`] the hub's own keys; [`store`] records; [`blob`] packages; [`broker`]
+//! where devices connect; [`drive`] carries out what the rules decide, and is what everything else
+//! calls; [`exec`] bounded children; [`backup`] the whole state in a file; [`api`], [`dashboard`],
+//! [`cli`], [`client`] the faces.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
+
+pub mod api;
+pub mod backup;
+pub mod blob;
+pub mod broker;
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod dashboard;
+pub mod drive;
+pub mod exec;
+pub mod keys;
+pub mod run;
+pub mod store;

@@ -1,0 +1,74 @@
+//! Releases, their signatures, and grants of stages.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::auth::Caller;
+use super::error::Problem;
+use super::input::{At, Body};
+use super::types::{GrantView, Page, StatementRequest, StatementView, VersionView};
+use crate::drive::Hub;
+
+/// The release as signed so far.
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/release", tag = "trust",
+    params(("name" = String, Path), ("version" = u32, Path)),
+    responses((status = 200, description = "The statement", body = StatementView), Problem))]
+pub(super) async fn release(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At((name, version)): At<(String, u32)>,
+) -> Result<Json<StatementView>, Problem> {
+    hub.release(&caller, &name, version).map(Json)
+}
+
+/// Posts the release, signed by its publisher only (publisher).
+#[utoipa::path(post, path = "/api/v1/models/{name}/versions/{version}/release", tag = "trust",
+    params(("name" = String, Path), ("version" = u32, Path)), request_body = StatementRequest,
+    responses((status = 200, description = "The version", body = VersionView), Problem))]
+pub(super) async fn post_release(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At((name, version)): At<(String, u32)>,
+    Body(request): Body<StatementRequest>,
+) -> Result<Json<VersionView>, Problem> {
+    hub.post_release(&caller, &name, version, request).map(Json)
+}
+
+/// Adds one signature to the release: the same body, signed by an approver (approver).
+#[utoipa::path(post, path = "/api/v1/models/{name}/versions/{version}/signatures", tag = "trust",
+    params(("name" = String, Path), ("version" = u32, Path)), request_body = StatementRequest,
+    responses((status = 200, description = "The version", body = VersionView), Problem))]
+pub(super) async fn add_signature(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At((name, version)): At<(String, u32)>,
+    Body(request): Body<StatementRequest>,
+) -> Result<Json<VersionView>, Problem> {
+    hub.add_signature(&caller, &name, version, request).map(Json)
+}
+
+/// The grants of a version.
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/grants", tag = "trust",
+    params(("name" = String, Path), ("version" = u32, Path)),
+    responses((status = 200, description = "The grants", body = Page<GrantView>), Problem))]
+pub(super) async fn grants(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At((name, version)): At<(String, u32)>,
+) -> Result<Json<Page<GrantView>>, Problem> {
+    hub.grants(&caller, &name, version).map(Json)
+}
+
+/// Grants a cohort (approver).
+#[utoipa::path(post, path = "/api/v1/models/{name}/versions/{version}/grants", tag = "trust",
+    params(("name" = String, Path), ("version" = u32, Path)), request_body = StatementRequest,
+    responses((status = 201, description = "The grant", body = GrantView), Problem))]
+pub(super) async fn post_grant(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At((name, version)): At<(String, u32)>,
+    Body(request): Body<StatementRequest>,
+) -> Result<(StatusCode, Json<GrantView>), Problem> {
+    hub.post_grant(&caller, &name, version, request).map(|grant| (StatusCode::CREATED, Json(grant)))
+}

@@ -1,0 +1,21 @@
+//! The events: audit trail and feed in one.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::auth::Caller;
+use super::error::Problem;
+use super::input::Asked;
+use super::types::{EventQuery, EventView, Page};
+use crate::drive::Hub;
+
+/// The events, oldest first; the latest page if no cursor is given.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventQuery),
+    responses((status = 200, description = "The events", body = Page<EventView>), Problem))]
+pub(super) async fn list(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Asked(query): Asked<EventQuery>,
+) -> Result<Json<Page<EventView>>, Problem> {
+    hub.events(&caller, query).map(Json)
+}

@@ -1,0 +1,194 @@
+//! Devices and their enrolment as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// Whether a device is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// Connected.
+    Online,
+    /// Connected, but silent for longer than it should be.
+    Stale,
+    /// Gone.
+    Offline,
+    /// Enrolled, never seen.
+    Never,
+}
+
+impl Presence {
+    /// The presence as a word.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Stale => "stale",
+            Self::Offline => "offline",
+            Self::Never => "never seen",
+        }
+    }
+}
+
+/// A device: what it is, what it should have, what it reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceView {
+    /// Its name.
+    pub id: String,
+    /// Id of its key.
+    pub key: String,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Whether it is connected.
+    pub presence: Presence,
+    /// When it was last heard.
+    pub last_seen_ms: Option<u64>,
+    /// When it was enrolled.
+    pub enrolled_ms: u64,
+    /// Version of its agent.
+    pub agent: Option<String>,
+    /// Class of its hardware.
+    pub hardware: Option<String>,
+    /// Memory a model may take, in KiB.
+    pub memory_kib: Option<u32>,
+    /// Newest ONNX operator set it knows.
+    pub operators: Option<u32>,
+    /// Its models.
+    pub models: Vec<ModelOnDevice>,
+    /// Whether it runs what it should.
+    pub in_sync: bool,
+    /// Why it refused its latest assignment as a whole.
+    pub refused: Option<RejectView>,
+    /// Rows scored since it was enrolled.
+    pub rows_scored: u64,
+    /// Records it dropped for want of room.
+    pub gaps: u64,
+}
+
+/// One model on a device, desired beside reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelOnDevice {
+    /// The model.
+    pub name: String,
+    /// What answers now.
+    pub active: Option<RunningView>,
+    /// What is being installed, or was last tried.
+    pub target: Option<RunningView>,
+    /// How far the target is: `idle`, `checking`, `deferred`, `fetching`, `hashed`, `staged`,
+    /// `self_test`, `activating`, `probation`, `committed`, `rejected`, `rolling_back`, `rolled_back`.
+    pub phase: String,
+    /// Why the target was rejected or rolled back.
+    pub reject: Option<RejectView>,
+    /// Per mille of the target's bytes that are on the device.
+    pub progress: u16,
+    /// The version it should have.
+    pub desired_version: Option<u32>,
+    /// Rows scored.
+    pub rows_scored: u64,
+    /// Calls that failed.
+    pub errors: u64,
+    /// Median time of a call in the latest window, in microseconds.
+    pub p50_us: Option<u32>,
+    /// 95th percentile of it.
+    pub p95_us: Option<u32>,
+}
+
+/// A release on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunningView {
+    /// Its version.
+    pub version: u32,
+    /// Digest of the release.
+    pub release: String,
+}
+
+/// A numbered refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RejectView {
+    /// The protocol's code.
+    pub code: u16,
+    /// What it means.
+    pub text: String,
+}
+
+/// Filter and page of the list of devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceQuery {
+    /// `TAG=VALUE` that the device must carry.
+    pub tag: Option<String>,
+    /// `online`, `stale`, `offline`, `never`, `updating`, `failed` or `out_of_sync`.
+    pub state: Option<String>,
+    /// Part of the device's name.
+    pub text: Option<String>,
+    /// Cursor from the previous page's `next`.
+    pub after: Option<String>,
+    /// Items of this page, at most 500.
+    pub limit: Option<u32>,
+}
+
+/// Replaces a device's tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct TagsRequest {
+    /// The tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Asks for a token with which devices enrol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceTokenRequest {
+    /// How many devices may use it; 1 if absent.
+    #[serde(default)]
+    pub uses: Option<u32>,
+    /// Tags that each of them gets.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// How long it is valid; the hub's default if absent.
+    #[serde(default)]
+    pub valid_seconds: Option<u64>,
+}
+
+/// A token with which devices enrol; shown once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceTokenView {
+    /// `bw1.…`: hub, fleet and secret in one word.
+    pub token: String,
+}
+
+/// A device asks to be enrolled; the secret is its permission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// The name it asks for.
+    pub device: String,
+    /// The token's secret.
+    pub secret: String,
+    /// `Signed<Enrol>` by the device's own key.
+    pub statement: String,
+    /// Tags of its own; the token's win.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where an enrolled device connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnrolView {
+    /// Its name.
+    pub device: String,
+    /// The broker.
+    pub broker: EnrolBroker,
+}
+
+/// A broker as a device sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EnrolBroker {
+    /// `mqtt://host:port`.
+    pub url: String,
+    /// A password, where the broker wants one instead of the device's own signature.
+    pub password: Option<String>,
+}

@@ -1,0 +1,56 @@
+//! What the API says in JSON: one plain struct per answer and per request.
+//!
+//! Digests, keys and fleets are lower-case hexadecimal; statements are base64 of a frame holding a
+//! `trust::Signed`; times are milliseconds since 1970 in fields that end in `_ms`. These types hold
+//! no rules: the facade makes them from the hub's inside, the dashboard renders them, the client
+//! reads them back.
+
+mod device;
+mod event;
+mod model;
+mod rollout;
+mod system;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use device::{
+    DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolBroker, EnrolRequest, EnrolView, ModelOnDevice,
+    Presence, RejectView, RunningView, TagsRequest,
+};
+pub use event::{EventQuery, EventView};
+pub use model::{
+    ApprovalView, ApprovalsView, BadCohort, CohortView, FactsView, FileView, GitView, GoldenView, GrantView,
+    ModelDetail, ModelQuery, ModelView, PackageView, RegisterRequest, RequiresView, StatementRequest, StatementView,
+    TensorView, VersionState, VersionView,
+};
+pub use rollout::{
+    ActionRequest, ActionsView, CountsView, FailureView, RolloutAction, RolloutPhase, RolloutRequest, RolloutState,
+    RolloutView, StageState, StageView, TimelineView,
+};
+pub use system::{
+    BrokerView, DeviceState, DeviceTotals, FleetView, HubView, KeyView, KeysView, NeedView, OverviewView, Role,
+    RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest, TokenView,
+};
+
+/// Most items of one page of a list: bounds memory per request.
+pub const LIMIT_MAX: u32 = 500;
+/// Items of a page when the request does not say.
+pub const LIMIT_DEFAULT: u32 = 100;
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The items, in the list's own order.
+    pub items: Vec<T>,
+    /// Where the next page begins; absent on the last one.
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The only page of a list.
+    #[must_use]
+    pub const fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
+}

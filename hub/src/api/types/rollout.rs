@@ -1,0 +1,256 @@
+//! Rollouts as JSON.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::model::CohortView;
+
+/// Starts a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutRequest {
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u32,
+    /// The stages in order, each reaching more devices than the one before.
+    pub stages: Vec<CohortView>,
+    /// How long a stage must stay healthy before the next; the hub's default if absent.
+    #[serde(default)]
+    pub soak_seconds: Option<u32>,
+    /// Failures after which the rollout pauses by itself; the hub's default if absent.
+    #[serde(default)]
+    pub max_failures: Option<u32>,
+}
+
+/// Why someone acts on a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActionRequest {
+    /// For the timeline and the audit trail.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What can be done to a rollout that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutAction {
+    /// Offer it to no further device.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Go to the next stage without waiting for the gate.
+    Promote,
+    /// Give it up: devices return to the version before.
+    Abort,
+}
+
+impl RolloutAction {
+    /// All, in the order of the page.
+    pub const ALL: [Self; 4] = [Self::Pause, Self::Resume, Self::Promote, Self::Abort];
+
+    /// The one verb used in page, command line and API.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// Where a rollout stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    /// It goes on by itself.
+    Running,
+    /// Nothing new is offered until someone resumes it.
+    Paused,
+    /// Its last stage passed.
+    Completed,
+    /// Given up.
+    Aborted,
+}
+
+impl RolloutState {
+    /// The state as a word.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub const fn ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Aborted)
+    }
+}
+
+/// What a running rollout does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutPhase {
+    /// Devices of the stage are getting the version.
+    Offering,
+    /// All have it; it must stay healthy for a while.
+    Soaking,
+    /// Its figures are compared with the thresholds.
+    Gate,
+    /// A person must sign the grant of this stage.
+    WaitingForGrant,
+}
+
+impl RolloutPhase {
+    /// The phase as a phrase.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Offering => "offering",
+            Self::Soaking => "soaking",
+            Self::Gate => "at the gate",
+            Self::WaitingForGrant => "waiting for a grant",
+        }
+    }
+}
+
+/// A rollout, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutView {
+    /// Its id.
+    pub id: String,
+    /// The model.
+    pub model: String,
+    /// The version that rolls out.
+    pub version: u32,
+    /// The version it replaces.
+    pub from_version: Option<u32>,
+    /// Where it stands.
+    pub state: RolloutState,
+    /// What it does now; absent once it has ended.
+    pub phase: Option<RolloutPhase>,
+    /// What it waits for, as a phrase: `3 of 6 devices healthy`.
+    pub waiting_on: String,
+    /// Why it is paused.
+    pub paused_because: Option<String>,
+    /// Index of the current stage, from 0.
+    pub stage: u32,
+    /// The stages.
+    pub stages: Vec<StageView>,
+    /// Failures by cause, most frequent first.
+    pub failures: Vec<FailureView>,
+    /// What may be done now.
+    pub actions: ActionsView,
+    /// How long a stage must stay healthy.
+    pub soak_seconds: u32,
+    /// Failures after which it pauses by itself.
+    pub max_failures: u32,
+    /// When it started.
+    pub started_ms: u64,
+    /// By whom.
+    pub started_by: String,
+    /// When it ended.
+    pub ended_ms: Option<u64>,
+    /// What happened, latest first.
+    pub timeline: Vec<TimelineView>,
+}
+
+/// Whether a stage is behind, now, or ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// Passed.
+    Done,
+    /// Going on.
+    Now,
+    /// To come.
+    Next,
+}
+
+/// One stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StageView {
+    /// Whom it reaches.
+    pub cohort: CohortView,
+    /// The cohort as a phrase: `gw-1`, `25 %`, `all`.
+    pub label: String,
+    /// Where it stands.
+    pub state: StageState,
+    /// Whether enough persons signed its grant.
+    pub granted: bool,
+    /// Its devices by state.
+    pub counts: CountsView,
+    /// Since when it is where it stands.
+    pub since_ms: Option<u64>,
+}
+
+/// Devices of a stage by state; the four add up to the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CountsView {
+    /// All.
+    pub total: u32,
+    /// The version answers and stays.
+    pub healthy: u32,
+    /// On the way.
+    pub updating: u32,
+    /// Rejected or rolled back.
+    pub failed: u32,
+    /// Not connected.
+    pub offline: u32,
+}
+
+/// Devices that failed for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailureView {
+    /// The protocol's code.
+    pub code: u16,
+    /// What it means.
+    pub text: String,
+    /// The devices.
+    pub devices: Vec<String>,
+}
+
+/// For each action: nothing if it may be done now, otherwise why not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ActionsView {
+    /// Pause.
+    pub pause: Option<String>,
+    /// Resume.
+    pub resume: Option<String>,
+    /// Promote.
+    pub promote: Option<String>,
+    /// Abort.
+    pub abort: Option<String>,
+}
+
+impl ActionsView {
+    /// Why the action may not be done now; nothing if it may.
+    #[must_use]
+    pub fn refusal(&self, action: RolloutAction) -> Option<&str> {
+        match action {
+            RolloutAction::Pause => self.pause.as_deref(),
+            RolloutAction::Resume => self.resume.as_deref(),
+            RolloutAction::Promote => self.promote.as_deref(),
+            RolloutAction::Abort => self.abort.as_deref(),
+        }
+    }
+}
+
+/// One line of the timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TimelineView {
+    /// When.
+    pub at_ms: u64,
+    /// Who: a person, a token's name, or `hub`.
+    pub who: String,
+    /// What and why.
+    pub what: String,
+}

@@ -1,0 +1,419 @@
+//! What may be typed: every command with its help and an example.
+
+use std::path::PathBuf;
+
+use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Person};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::types::{CohortView, Role};
+
+use super::output::Format;
+
+const EXITS: &str = "\
+Exit codes:
+  0 reached its goal      4 not allowed                 8 waits for a person
+  1 error                 5 not found                 130 interrupted
+  2 usage                 6 conflict or precondition
+  3 rollout failed,       7 timed out waiting
+    aborted or rolled back
+
+Examples:
+  bellwether login                                  keep an API token for this hub
+  bellwether model register digits model.onnx --vectors digits.npz --key publisher
+  bellwether approve digits:1 --key bob
+  bellwether rollout start digits:1 --stage device=gw-1 --stage 25% --stage 100% --key bob
+  bellwether rollout status                         waits until the latest rollout ends";
+
+/// Register models, approve them, roll them out to devices.
+#[derive(Debug, Parser)]
+#[command(name = "bellwether", version, after_help = EXITS, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    /// Address of the hub
+    #[arg(long, global = true, env = "BELLWETHER_HUB", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub(super) hub: String,
+    /// API token; otherwise the one `bellwether login` kept
+    #[arg(long, global = true, env = "BELLWETHER_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// How results are written to stdout
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Signing keys on this machine
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// The fleet's root of trust: who may publish, approve and grant
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Models and their versions
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Check a version's package and sign its release
+    #[command(after_help = "Example:\n  bellwether approve digits:1 --key bob")]
+    Approve(Approve),
+    /// Sign whom a stage may reach
+    #[command(after_help = "Example:\n  bellwether grant digits:2 --device gw-1 --percent 25 --percent 100 --key bob")]
+    Grant(Grant),
+    /// Bring a version to the fleet in stages
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    /// The devices
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// What happened, and who did it
+    #[command(after_help = "Example:\n  bellwether events --follow -o ndjson")]
+    Events(Events),
+    /// API tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Keep an API token for this hub, for you only
+    #[command(after_help = "Example:\n  bellwether login < token.txt")]
+    Login(Login),
+    /// Write the hub's whole state to a file
+    #[command(after_help = "Example:\n  bellwether backup hub-backup.bwb")]
+    Backup(Backup),
+    /// Check hub, token, root, keys, broker and clock; print the mend for each failure
+    Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a signing key; the public half is printed and saved beside it
+    #[command(after_help = "Example:\n  bellwether key new bob --person \"Bob Brown\" --role approve")]
+    New {
+        /// Name of the key's files
+        name: String,
+        /// Whose it is; thresholds count persons
+        #[arg(long)]
+        person: Person,
+        /// What it is meant for; the root decides
+        #[arg(long = "role", value_enum)]
+        roles: Vec<KeyRole>,
+    },
+    /// The keys on this machine
+    List,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum KeyRole {
+    Publish,
+    Approve,
+    Grant,
+    Root,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RootCommand {
+    /// Make the root of trust and with it the fleet; once
+    #[command(after_help = "Example:\n  bellwether root init --publisher alice --approver bob --approver carol")]
+    Init {
+        /// Key that publishes: a name, or a colleague's .pub file
+        #[arg(long = "publisher", value_name = "KEY", required = true)]
+        publishers: Vec<String>,
+        /// Key that approves, grants and signs roots
+        #[arg(long = "approver", value_name = "KEY", required = true)]
+        approvers: Vec<String>,
+        /// Persons who must approve a release
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+        approve_threshold: u8,
+        /// Persons who must sign a grant
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+        grant_threshold: u8,
+    },
+    /// The keys and thresholds of the root
+    Show,
+    /// Trust this fleet on this machine, after comparing its id with whoever made the root
+    Pin {
+        /// The fleet's id: 32 hexadecimal digits
+        fleet: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ModelCommand {
+    /// Check, package, upload and sign a model as the next version of a name
+    #[command(
+        after_help = "Example:\n  bellwether model register digits model.onnx --vectors digits.npz --tag team=vision --key alice"
+    )]
+    Register(Register),
+    /// Sign the release of a version that was registered without a key
+    #[command(after_help = "Example:\n  bellwether model publish digits:1 --key alice")]
+    Publish {
+        /// Model and version
+        model: ModelRef,
+        /// The publisher's key
+        #[arg(long)]
+        key: String,
+    },
+    /// The models
+    List {
+        /// Only with this tag
+        #[arg(long, value_name = "TAG=VALUE")]
+        tag: Option<String>,
+    },
+    /// A model with its versions, or one version
+    #[command(after_help = "Examples:\n  bellwether model show digits\n  bellwether model show digits:3")]
+    Show {
+        /// NAME or NAME:VERSION
+        model: String,
+    },
+    /// Delete a version that no device desires or reports
+    Delete {
+        /// Model and version
+        model: ModelRef,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Register {
+    /// Name of the model
+    pub(super) name: ModelName,
+    /// The model's file
+    pub(super) file: PathBuf,
+    /// Golden vectors made by another runtime (.npz)
+    #[arg(long, value_name = "FILE")]
+    pub(super) vectors: Option<PathBuf>,
+    /// A file that travels beside the model, such as labels
+    #[arg(long, value_name = "FILE")]
+    pub(super) extra: Vec<PathBuf>,
+    /// A tag; may be repeated
+    #[arg(long = "tag", value_name = "TAG=VALUE", value_parser = pair)]
+    pub(super) tags: Vec<(String, String)>,
+    /// What it is
+    #[arg(long, default_value = "")]
+    pub(super) description: String,
+    /// The data it was trained on
+    #[arg(long)]
+    pub(super) dataset: Option<String>,
+    /// The training run
+    #[arg(long)]
+    pub(super) run: Option<String>,
+    /// The publisher's key; without one the version stays a draft
+    #[arg(long)]
+    pub(super) key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Approve {
+    /// Model and version
+    pub(super) model: ModelRef,
+    /// The approver's key
+    #[arg(long)]
+    pub(super) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Grant {
+    /// Model and version
+    pub(super) model: ModelRef,
+    /// A device by name; all named ones make one stage
+    #[arg(long = "device", value_name = "ID", required_unless_present = "percents")]
+    pub(super) devices: Vec<DeviceId>,
+    /// A share of the fleet; each makes a stage
+    #[arg(long = "percent", value_name = "SHARE", value_parser = percent)]
+    pub(super) percents: Vec<f64>,
+    /// An approver's key; repeat it where the root asks for more than one person
+    #[arg(long = "key", required = true)]
+    pub(super) keys: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RolloutCommand {
+    /// Start a rollout
+    #[command(
+        after_help = "Example:\n  bellwether rollout start digits:1 --stage device=gw-1 --stage 25% --stage 100% --key bob"
+    )]
+    Start {
+        /// Model and version
+        model: ModelRef,
+        /// device=ID,ID or a share such as 25%; in order, smallest first
+        #[arg(long = "stage", value_name = "STAGE", required = true)]
+        stages: Vec<CohortView>,
+        /// How long a stage must stay healthy
+        #[arg(long, value_name = "SECONDS")]
+        soak_seconds: Option<u32>,
+        /// Failures after which it pauses by itself
+        #[arg(long, value_name = "NUMBER")]
+        max_failures: Option<u32>,
+        /// Also sign the grants of the stages with this key
+        #[arg(long = "key")]
+        keys: Vec<String>,
+    },
+    /// The rollouts, latest first
+    List,
+    /// Follow a rollout until it ends or waits for a person
+    #[command(
+        after_help = "Examples:\n  bellwether rollout status --timeout 600\n  bellwether rollout status ID --no-wait -o json"
+    )]
+    Status {
+        /// The latest if absent
+        id: Option<String>,
+        /// Say how it stands and leave
+        #[arg(long)]
+        no_wait: bool,
+        /// Give up waiting after this long (exit code 7)
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
+    /// Offer it to no further device
+    Pause(Act),
+    /// Go on after a pause
+    Resume(Act),
+    /// Go to the next stage now
+    Promote(Act),
+    /// Give it up: devices return to the version before
+    Abort(Act),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Act {
+    /// The rollout's id
+    pub(super) id: String,
+    /// Why, for the audit trail
+    #[arg(long)]
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeviceCommand {
+    /// The devices
+    List {
+        /// Only with this tag
+        #[arg(long, value_name = "TAG=VALUE")]
+        tag: Option<String>,
+        /// online, stale, offline, never, updating, failed or out_of_sync
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// One device
+    Show {
+        /// Its name
+        id: DeviceId,
+    },
+    /// Make a token with which devices enrol
+    #[command(after_help = "Example:\n  bellwether device token --tag site=lyon --uses 8")]
+    Token {
+        /// A tag each of them gets
+        #[arg(long = "tag", value_name = "TAG=VALUE", value_parser = pair)]
+        tags: Vec<(String, String)>,
+        /// How many devices may use it
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// How long it is valid
+        #[arg(long, value_name = "SECONDS")]
+        valid_seconds: Option<u64>,
+    },
+    /// Ask a device to report now
+    Report {
+        /// Its name
+        id: DeviceId,
+    },
+    /// Decommission a device: its key no longer connects
+    Delete {
+        /// Its name
+        id: DeviceId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// Go on as they happen
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// Only kinds that begin with this
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+    /// Only about this device
+    #[arg(long)]
+    pub(super) device: Option<String>,
+    /// Only about this model
+    #[arg(long)]
+    pub(super) model: Option<String>,
+    /// How many of the latest
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub(super) limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make an API token; it is shown once
+    #[command(after_help = "Example:\n  bellwether token new ci --role publisher --valid-days 90")]
+    New {
+        /// Who or what will use it
+        name: String,
+        /// viewer, operator, publisher, approver or admin
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// For how long; for ever if absent
+        #[arg(long)]
+        valid_days: Option<u32>,
+    },
+    /// The tokens, without their secrets
+    List,
+    /// End a token
+    Delete {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Login {
+    /// Forget the token kept for this hub
+    #[arg(long)]
+    pub(super) forget: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// The file to write; it must not exist
+    pub(super) file: PathBuf,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((tag, value)) if !tag.is_empty() => Ok((tag.to_owned(), value.to_owned())),
+        _ => Err("write TAG=VALUE, such as team=vision".to_owned()),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match format!("{}%", text.trim_end_matches('%')).parse() {
+        Ok(CohortView::Percent(percent)) => Ok(percent),
+        _ => Err("a share is more than 0 and at most 100".to_owned()),
+    }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let found = Role::ALL.into_iter().find(|role| role.name() == text);
+    found.ok_or_else(|| "one of viewer, operator, publisher, approver, admin".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn stages_and_tags_are_read_as_written() {
+        let words = "bellwether rollout start digits:2 --stage device=gw-1,gw-2 --stage 25% --key bob";
+        let Command::Rollout(RolloutCommand::Start { stages, keys, .. }) =
+            Cli::try_parse_from(words.split(' ')).unwrap().command
+        else {
+            panic!("another command");
+        };
+        assert_eq!(stages.len(), 2);
+        assert_eq!(keys, ["bob"]);
+        assert!(pair("team").is_err());
+        assert_eq!(percent("0.5").unwrap().to_string(), "0.5");
+    }
+}

@@ -1,0 +1,118 @@
+//! The operator's command line: arguments in, API calls and signatures between, data on stdout.
+//!
+//! Rooms: [`args`] what may be typed; [`failure`] exit codes and what is said on stderr; [`output`]
+//! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`],
+//! [`rollout`], [`device`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
+//! process; the hub only ever sees signatures.
+
+mod args;
+mod device;
+mod doctor;
+mod failure;
+mod home;
+mod hub;
+mod key;
+mod model;
+mod output;
+mod release;
+mod rollout;
+mod root;
+mod sign;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::client::Client;
+use args::{Cli, Command};
+use failure::{Exit, Failure};
+use home::Home;
+use output::Output;
+
+/// What every command works with.
+struct Context {
+    client: Client,
+    home: Home,
+    output: Output,
+}
+
+/// Parses the arguments, runs the command, says what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    main_with(std::env::args_os())
+}
+
+/// As [`main`], with these words as arguments, the program's name first.
+#[must_use]
+pub fn main_with(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    run(words).code()
+}
+
+fn run(words: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(refused) => {
+            let asked = matches!(refused.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            drop(refused.print());
+            return if asked { Exit::Ok } else { Exit::Usage };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => return Failure::error(format!("no runtime: {fault}")).report(),
+    };
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = Box::pin(perform(cli)) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+        }
+    });
+    done.unwrap_or_else(|failure| failure.report())
+}
+
+async fn perform(cli: Cli) -> Result<Exit, Failure> {
+    let home = Home::find()?;
+    let token = match cli.token {
+        Some(token) => Some(token),
+        None => home.token(&cli.hub)?,
+    };
+    let context = Context { client: Client::new(&cli.hub, token)?, home, output: Output::new(cli.output) };
+    match cli.command {
+        Command::Key(command) => key::run(&context, command),
+        Command::Root(command) => root::run(&context, command).await,
+        Command::Model(command) => Box::pin(model::run(&context, command)).await,
+        Command::Approve(given) => Box::pin(sign::approve(&context, given)).await,
+        Command::Grant(given) => sign::grant(&context, given).await,
+        Command::Rollout(command) => rollout::run(&context, command).await,
+        Command::Device(command) => device::run(&context, command).await,
+        Command::Events(given) => hub::events(&context, given).await,
+        Command::Token(command) => hub::token(&context, command).await,
+        Command::Login(given) => hub::login(&context, given).await,
+        Command::Backup(given) => hub::backup(&context, given).await,
+        Command::Doctor => doctor::run(&context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(words: &[&str]) -> Exit {
+        let hub = ["--hub", "http://127.0.0.1:9", "--token", "t"];
+        let words = ["bellwether"].iter().chain(&hub).chain(words);
+        run(words.map(std::ffi::OsString::from))
+    }
+
+    #[test]
+    fn exit_codes_tell_what_went_wrong() {
+        assert_eq!(exit(&["--help"]), Exit::Ok);
+        assert_eq!(exit(&["rollout", "--help"]), Exit::Ok);
+        assert_eq!(exit(&["nonsense"]), Exit::Usage);
+        assert_eq!(exit(&["rollout", "start", "digits"]), Exit::Usage);
+        assert_eq!(exit(&["rollout", "start", "digits:1", "--stage", "half"]), Exit::Usage);
+        assert_eq!(exit(&["grant", "digits:1", "--key", "k", "--percent", "120"]), Exit::Usage);
+        assert_eq!(exit(&["-o", "yaml", "model", "list"]), Exit::Usage);
+        assert_eq!(exit(&["model", "list"]), Exit::Error, "the hub is not there");
+    }
+}

@@ -1,0 +1,274 @@
+//! Models: register, publish, list, show, delete.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use bellwether_protocol::id::{FileName, ModelName, ModelRef};
+use bellwether_protocol::trust::{Release, Requires, RoleSet};
+use bellwether_protocol::{heapless, package};
+use bellwether_runtime::prepare::{package_ref, tensors_digest};
+use bellwether_runtime::{Examined, Extra, ModelFacts, examine, prepare};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Context;
+use super::args::{ModelCommand, Register};
+use super::failure::{Exit, Failure};
+use super::key::private_half;
+use super::release::{body_of, may_sign, refused, signed_by, trusted_root};
+use crate::api::types::{GitView, ModelQuery, RegisterRequest, VersionView};
+
+/// Bytes sent to the hub at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Least agent that a release made here asks for: the first there is.
+const AGENT_LEAST: [u16; 3] = [0, 1, 0];
+
+pub(super) async fn run(context: &Context, command: ModelCommand) -> Result<Exit, Failure> {
+    match command {
+        ModelCommand::Register(given) => Box::pin(register(context, given)).await,
+        ModelCommand::Publish { model, key } => {
+            let view = context.client.version(model.name.as_str(), model.version.number()).await?;
+            let package = context.client.package(&view.package.digest).await?;
+            let examined = examine(&package)
+                .map_err(|fault| Failure::new(Exit::Conflict, format!("the package of {model}: {fault}")))?;
+            show(context, &publish(context, &model, &examined, &key).await?)
+        }
+        ModelCommand::List { tag } => list(context, tag).await,
+        ModelCommand::Show { model } => show_model(context, &model).await,
+        ModelCommand::Delete { model } => {
+            context.client.delete_version(model.name.as_str(), model.version.number()).await?;
+            eprintln!("{model} is deleted");
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
+    if let Some(key) = &given.key {
+        // Before the work, not after it.
+        let signing = private_half(&context.home, key)?;
+        may_sign(&trusted_root(context).await?, key, &signing, RoleSet::PUBLISH, "publish")?;
+    }
+    let bytes = contents(&given.file)?;
+    let vectors = given.vectors.as_deref().map(contents).transpose()?;
+    let extras: Result<Vec<Extra>, Failure> = given.extra.iter().map(|path| extra(path)).collect();
+    let file_name = file_name(&given.file);
+    let prepared = prepare(&given.name, &file_name, &bytes, vectors.as_deref(), &extras?).map_err(|fault| {
+        Failure::new(Exit::Conflict, format!("{file_name} is not registered: {fault}"))
+            .next("mend the model or its vectors; nothing was sent")
+    })?;
+    match (&prepared.deployable, &prepared.golden) {
+        (Err(advice), _) => eprintln!("! devices cannot run this file: {advice}"),
+        (Ok(()), None) => eprintln!("! unchecked: pass --vectors to keep a model that scores wrongly off the fleet"),
+        (Ok(()), Some(verdict)) => eprintln!("golden check: {verdict}"),
+    }
+    let uploaded = context.client.put_package(streamed(prepared.package.clone())).await?;
+    let request = RegisterRequest {
+        package: uploaded.digest,
+        source: prepared.source.to_string(),
+        file_name,
+        description: given.description,
+        tags: given.tags.into_iter().collect(),
+        git: git(&given.file),
+        dataset: given.dataset,
+        run: given.run,
+    };
+    let view = context.client.register(given.name.as_str(), &request).await?;
+    let Some(key) = given.key.filter(|_| prepared.deployable.is_ok()) else {
+        return show(context, &view);
+    };
+    let model = reference(&view)?;
+    let examined = Examined {
+        manifest: prepared.manifest,
+        package_ref: package_ref(&prepared.package),
+        source: prepared.source,
+        facts: prepared.facts,
+        golden: prepared.golden,
+        deployable: prepared.deployable,
+    };
+    let view = publish(context, &model, &examined, &key).await.map_err(|failure| {
+        failure.next(format!("{model} is registered as a draft; sign it: bellwether model publish {model} --key {key}"))
+    })?;
+    show(context, &view)
+}
+
+fn reference(view: &VersionView) -> Result<ModelRef, Failure> {
+    let text = format!("{}:{}", view.name, view.version);
+    text.parse().map_err(|bad| Failure::error(format!("the hub named the version `{text}`: {bad}")))
+}
+
+/// Builds the release of what was checked here, signs it, posts it.
+async fn publish(context: &Context, model: &ModelRef, examined: &Examined, key: &str) -> Result<VersionView, Failure> {
+    let root = trusted_root(context).await?;
+    let signing = private_half(&context.home, key)?;
+    may_sign(&root, key, &signing, RoleSet::PUBLISH, "publish")?;
+    let facts: &ModelFacts = examined.facts.as_ref().ok_or_else(|| {
+        let why = examined.deployable.clone().err().unwrap_or_default();
+        Failure::new(Exit::Conflict, format!("devices cannot run {model}: {why}"))
+    })?;
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|fault| Failure::error(format!("no randomness: {fault}")))?;
+    let release = Release {
+        kind: examined.manifest.kind,
+        name: model.name.clone(),
+        version: model.version,
+        source: examined.source,
+        package: examined.package_ref,
+        requires: Requires { agent: AGENT_LEAST, operators: facts.opset, memory_kib: facts.memory_kib },
+        hardware: heapless::Vec::new(),
+        tensors: tensors_digest(&examined.manifest.tensors)
+            .map_err(|reject| refused("the tensor signature", reject))?,
+        security_floor: 0,
+        salt,
+        checkpoint: 0,
+        validity: None,
+    };
+    let statement = signed_by::<Release>(root.fleet(), &body_of(&release)?, &[signing])?;
+    Ok(context.client.post_release(model.name.as_str(), model.version.number(), statement).await?)
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
+    let facts = std::fs::metadata(path).map_err(|fault| Failure::file(path, &fault))?;
+    let most = bellwether_protocol::limit::PACKAGE_BYTES_MAX;
+    if facts.len() > most {
+        let cause = format!("{}: {} bytes, more than the {most} a package holds", path.display(), facts.len());
+        return Err(Failure::error(cause).next("make the model smaller: prune or quantise it"));
+    }
+    std::fs::read(path).map_err(|fault| Failure::file(path, &fault))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn extra(path: &Path) -> Result<Extra, Failure> {
+    let name = file_name(path);
+    let name = FileName::parse(&name).map_err(|bad| Failure::new(Exit::Usage, format!("`{name}`: {bad}")))?;
+    Ok(Extra { name, bytes: contents(path)? })
+}
+
+/// The package as a stream, with a bar on stderr where that is a terminal.
+fn streamed(package: Vec<u8>) -> reqwest::Body {
+    let bar = ProgressBar::new(package.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("uploading {bar:30} {bytes}/{total_bytes} {eta}") {
+        bar.set_style(style);
+    }
+    let package = bytes::Bytes::from(package);
+    reqwest::Body::wrap_stream(futures_util::stream::unfold(package, move |mut rest| {
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        bar.inc(piece.len() as u64);
+        if rest.is_empty() {
+            bar.finish_and_clear();
+        }
+        std::future::ready((!piece.is_empty()).then_some((Ok::<_, std::io::Error>(piece), rest)))
+    }))
+}
+
+/// Commit, branch and whether all is committed, of the folder the file is in.
+fn git(file: &Path) -> Option<GitView> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let ask = |words: &[&str]| {
+        let answer = Command::new("git").arg("-C").arg(folder).args(words).output().ok()?;
+        answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).trim().to_owned())
+    };
+    Some(GitView {
+        commit: ask(&["rev-parse", "HEAD"])?,
+        branch: ask(&["rev-parse", "--abbrev-ref", "HEAD"])?,
+        dirty: !ask(&["status", "--porcelain"])?.is_empty(),
+    })
+}
+
+async fn list(context: &Context, tag: Option<String>) -> Result<Exit, Failure> {
+    let models = context.client.models(&ModelQuery { tag }).await?.items;
+    let running = |running: &std::collections::BTreeMap<u32, u32>| {
+        running.iter().rev().map(|(version, devices)| format!("{version} on {devices}")).collect::<Vec<_>>().join(", ")
+    };
+    context.output.list(
+        &models,
+        &[
+            ("MODEL", &|model| model.name.clone()),
+            ("LATEST", &|model| model.latest.to_string()),
+            ("STATE", &|model| model.state_of_latest.label().to_owned()),
+            ("RUNNING", &|model| running(&model.running)),
+            ("TAGS", &|model| joined(&model.tags_of_latest)),
+        ],
+        |model| model.name.clone(),
+        "no model yet; register one: bellwether model register NAME FILE --vectors FILE",
+    )?;
+    Ok(Exit::Ok)
+}
+
+pub(super) fn joined(tags: &std::collections::BTreeMap<String, String>) -> String {
+    tags.iter().map(|(tag, value)| format!("{tag}={value}")).collect::<Vec<_>>().join(",")
+}
+
+async fn show_model(context: &Context, text: &str) -> Result<Exit, Failure> {
+    if text.contains(':') {
+        let model: ModelRef = text.parse().map_err(|bad| Failure::new(Exit::Usage, format!("`{text}`: {bad}")))?;
+        return show(context, &context.client.version(model.name.as_str(), model.version.number()).await?);
+    }
+    let name: ModelName = text.parse().map_err(|bad| Failure::new(Exit::Usage, format!("`{text}`: {bad}")))?;
+    let detail = context.client.model(name.as_str()).await?;
+    context.output.list(
+        &detail.items,
+        &[
+            ("VERSION", &|version: &VersionView| format!("{}:{}", version.name, version.version)),
+            ("STATE", &|version| version.state.label().to_owned()),
+            ("GOLDEN", &|version| if version.golden.checked { "passed" } else { "unchecked" }.to_owned()),
+            ("APPROVALS", &approvals),
+            ("RUNNING ON", &|version| version.running_on.to_string()),
+        ],
+        |version| format!("{}:{}", version.name, version.version),
+        "no version",
+    )?;
+    Ok(Exit::Ok)
+}
+
+/// `1 given, 2 needed`.
+fn approvals(version: &VersionView) -> String {
+    format!("{} given, {} needed", version.approvals.given.len(), version.approvals.needed)
+}
+
+/// One version, and the next step if it waits for one.
+pub(super) fn show(context: &Context, version: &VersionView) -> Result<Exit, Failure> {
+    let name = format!("{}:{}", version.name, version.version);
+    let git = version.git.as_ref().map(|git| {
+        format!("{} on {}{}", git.commit, git.branch, if git.dirty { ", with uncommitted changes" } else { "" })
+    });
+    let golden = match (version.golden.checked, version.golden.rows) {
+        (true, Some(rows)) => format!("passed on {rows} rows"),
+        (true, None) => "passed".to_owned(),
+        (false, _) => "unchecked".to_owned(),
+    };
+    let fields = [
+        ("version", name.clone()),
+        ("state", version.state.label().to_owned()),
+        ("golden check", golden),
+        ("approvals", approvals(version)),
+        ("not deployable", version.advice.clone().unwrap_or_default()),
+        ("description", version.description.clone()),
+        ("tags", joined(&version.tags)),
+        ("git", git.unwrap_or_default()),
+        ("package", version.package.digest.clone()),
+        ("running on", version.running_on.to_string()),
+    ];
+    context.output.one(version, &fields, &name)?;
+    if context.output.for_people() && version.state == crate::api::types::VersionState::AwaitingApproval {
+        eprintln!("next: bellwether approve {name} --key KEY");
+    }
+    Ok(Exit::Ok)
+}
+
+/// The package of a version, whose digest is the one given.
+pub(super) async fn verified_package(context: &Context, release: &Release) -> Result<bytes::Bytes, Failure> {
+    let bytes = context.client.package(&release.package.digest.to_string()).await?;
+    if package_ref(&bytes) != release.package {
+        return Err(Failure::new(Exit::Conflict, "the hub's package is not the one the release names")
+            .next("do not sign it; tell whoever runs the hub"));
+    }
+    package::Package::open(&bytes).map_err(|reject| refused("the package", reject))?;
+    Ok(bytes)
+}
+
+/// How often a waiting command asks the hub.
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,132 @@
+//! One struct from one TOML file: an empty file runs, an unknown key names the nearest known one.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// How the hub runs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directory of everything it keeps.
+    pub data: PathBuf,
+    /// Where it serves HTTP; a free port if the default one is taken.
+    pub listen: Option<SocketAddr>,
+    /// `embedded://ADDRESS:PORT`, or `mqtt://USER:PASSWORD@HOST:PORT` of a broker of its own.
+    pub broker: Option<String>,
+    /// Events kept; older ones are deleted.
+    pub events_max: u64,
+    /// Below this much free disk no new work is taken, in MiB.
+    pub disk_free_mib: u64,
+    /// How long checking a package may take, in seconds of CPU time.
+    pub check_seconds: u64,
+    /// Memory that checking a package may take, in MiB.
+    pub check_memory_mib: u64,
+    /// How long online devices may take for a stage, in seconds.
+    pub silence_seconds: u64,
+    /// Program that checks packages (`PROGRAM check-package`); this program if absent.
+    pub checker: Option<PathBuf>,
+}
+
+const KEYS: [&str; 9] = [
+    "data",
+    "listen",
+    "broker",
+    "events_max",
+    "disk_free_mib",
+    "check_seconds",
+    "check_memory_mib",
+    "silence_seconds",
+    "checker",
+];
+
+/// Where HTTP is served unless the configuration says otherwise.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+/// Where the embedded broker listens unless the configuration says otherwise.
+pub const BROKER_DEFAULT: &str = "127.0.0.1:1883";
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("bellwether-data"),
+            listen: None,
+            broker: None,
+            events_max: 100_000,
+            disk_free_mib: 256,
+            check_seconds: 60,
+            check_memory_mib: 2048,
+            silence_seconds: 600,
+            checker: None,
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The text is not TOML or a value has the wrong type.
+    #[error("{0}")]
+    Malformed(#[from] toml::de::Error),
+    /// A key that does not exist.
+    #[error("there is no setting `{key}`; did you mean `{nearest}`?")]
+    UnknownKey {
+        /// What was written.
+        key: String,
+        /// What exists.
+        nearest: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+        Self::parse(&text)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let table: toml::Table = text.parse()?;
+        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            let nearest = KEYS.into_iter().min_by_key(|known| strsim::levenshtein(known, key)).unwrap_or_default();
+            return Err(ConfigError::UnknownKey { key: key.clone(), nearest });
+        }
+        Ok(toml::from_str(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_runs() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let error = Config::parse("lisen = \"127.0.0.1:1\"").unwrap_err();
+        assert_eq!(error.to_string(), "there is no setting `lisen`; did you mean `listen`?");
+        assert!(Config::parse("listen = 5").is_err());
+        assert!(Config::parse("listen = ").is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! What the pages' forms do: the same calls of the facade as the API, then back to a page.
+
+use std::collections::BTreeMap;
+
+use axum::Form;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use crate::api::auth::{Caller, same_site};
+use crate::api::error::Problem;
+use crate::api::input::At;
+use crate::api::types::{ActionRequest, CohortView, RolloutAction, RolloutRequest, TagsRequest};
+use crate::drive::Hub;
+
+/// What a page may say after an action; only these, as the address can be written by anyone.
+pub(super) const NOTES: [(&str, &str); 3] = [
+    ("asked", "The device was asked for a report; it appears here when it arrives."),
+    ("tagged", "The tags are saved."),
+    ("started", "The rollout has started."),
+];
+
+/// Whoever acts, once it is certain that the form was ours.
+fn actor(hub: &Hub, headers: &HeaderMap) -> Result<Caller, Problem> {
+    same_site(&Method::POST, headers)?;
+    super::visitor(hub, headers)
+}
+
+fn back(done: Result<String, Problem>) -> Response {
+    match done {
+        Ok(address) => Redirect::to(&address).into_response(),
+        Err(problem) => super::refusal(&problem),
+    }
+}
+
+/// Pauses, resumes, promotes or aborts.
+pub(super) async fn on_rollout(
+    State(hub): State<Hub>,
+    At((id, verb)): At<(String, String)>,
+    headers: HeaderMap,
+    Form(request): Form<Reason>,
+) -> Response {
+    back(actor(&hub, &headers).and_then(|caller| {
+        let action = RolloutAction::ALL
+            .into_iter()
+            .find(|action| action.verb() == verb)
+            .ok_or_else(|| Problem::not_found("no_such_action", format!("a rollout cannot be told to {verb}")))?;
+        let reason = request.reason.filter(|reason| !reason.trim().is_empty());
+        let rollout = hub.act_on_rollout(&caller, &id, action, ActionRequest { reason })?;
+        Ok(format!("/rollouts/{}", rollout.id))
+    }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Reason {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// What the form on a version's page sends.
+#[derive(Debug, Deserialize)]
+pub(super) struct Start {
+    stages: String,
+    #[serde(default)]
+    soak_seconds: String,
+    #[serde(default)]
+    max_failures: String,
+}
+
+impl Start {
+    fn request(&self, model: &str, version: u32) -> Result<RolloutRequest, Problem> {
+        let lines = self.stages.lines().map(str::trim).filter(|line| !line.is_empty());
+        let stages: Result<Vec<CohortView>, _> = lines.map(str::parse).collect();
+        let stages = stages.map_err(|bad: crate::api::types::BadCohort| {
+            Problem::unprocessable("bad_stage", bad.to_string()).hint("one stage a line, the smallest first")
+        })?;
+        if stages.is_empty() {
+            return Err(Problem::unprocessable("no_stage", "no stage is given").hint("write one a line, such as 25%"));
+        }
+        let soak_seconds = number("the soak time", &self.soak_seconds)?;
+        let max_failures = number("the failures tolerated", &self.max_failures)?;
+        Ok(RolloutRequest { model: model.to_owned(), version, stages, soak_seconds, max_failures })
+    }
+}
+
+fn number(what: &str, text: &str) -> Result<Option<u32>, Problem> {
+    match text.trim() {
+        "" => Ok(None),
+        digits => digits.parse().map(Some).map_err(|_| {
+            Problem::unprocessable("bad_number", format!("{what}: `{digits}` is no whole number"))
+                .hint("leave it empty for the hub's default")
+        }),
+    }
+}
+
+/// Starts a rollout of a version.
+pub(super) async fn start_rollout(
+    State(hub): State<Hub>,
+    At((name, version)): At<(String, u32)>,
+    headers: HeaderMap,
+    Form(form): Form<Start>,
+) -> Response {
+    back(actor(&hub, &headers).and_then(|caller| {
+        let rollout = hub.start_rollout(&caller, form.request(&name, version)?)?;
+        Ok(format!("/rollouts/{}?note=started", rollout.id))
+    }))
+}
+
+/// Asks a device for a report.
+pub(super) async fn ask_report(State(hub): State<Hub>, At(id): At<String>, headers: HeaderMap) -> Response {
+    back(actor(&hub, &headers).and_then(|caller| {
+        hub.ask_report(&caller, &id)?;
+        Ok(format!("/devices/{}?note=asked", super::encoded(&id)))
+    }))
+}
+
+/// What the form of tags sends.
+#[derive(Debug, Deserialize)]
+pub(super) struct Tags {
+    #[serde(default)]
+    tags: String,
+}
+
+/// Replaces a device's tags.
+pub(super) async fn set_tags(
+    State(hub): State<Hub>,
+    At(id): At<String>,
+    headers: HeaderMap,
+    Form(form): Form<Tags>,
+) -> Response {
+    back(actor(&hub, &headers).and_then(|caller| {
+        let tags = tags_of(&form.tags)?;
+        let device = hub.set_tags(&caller, &id, TagsRequest { tags })?;
+        Ok(format!("/devices/{}?note=tagged", device.id))
+    }))
+}
+
+fn tags_of(text: &str) -> Result<BTreeMap<String, String>, Problem> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .map(|line| match line.split_once('=') {
+            Some((tag, value)) if !tag.trim().is_empty() => Ok((tag.trim().to_owned(), value.trim().to_owned())),
+            _ => {
+                Err(Problem::unprocessable("bad_tag", format!("`{line}` is no tag"))
+                    .hint("write TAG=VALUE, one a line"))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_says_which_line_is_no_stage() {
+        let form = |stages: &str, soak: &str| Start {
+            stages: stages.to_owned(),
+            soak_seconds: soak.to_owned(),
+            max_failures: String::new(),
+        };
+        let request = form("device=gw-1\r\n 25%\n\n100%", "30").request("digits", 2).unwrap();
+        assert_eq!((request.stages.len(), request.soak_seconds, request.max_failures), (3, Some(30), None));
+        assert!(form("25%\nhalf", "").request("digits", 2).unwrap_err().detail.contains("half"));
+        assert_eq!(form("", "").request("digits", 2).unwrap_err().code, "no_stage");
+        assert_eq!(form("25%", "-1").request("digits", 2).unwrap_err().code, "bad_number");
+    }
+
+    #[test]
+    fn tags_are_read_a_line_each() {
+        assert_eq!(tags_of("site = lyon\n\nline=2").unwrap().len(), 2);
+        assert_eq!(tags_of("lyon").unwrap_err().code, "bad_tag");
+    }
+}

@@ -1,0 +1,167 @@
+//! Devices: enrolment, tags, views, and the commands an operator sends.
+
+use bellwether_hub_core::Denied;
+use bellwether_hub_core::fleet::Device;
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::frame;
+use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::trust::{Enrol, Request, Signed, open_by};
+
+use super::denied::{device_id, statement};
+use super::people::{Enrolment, enrolment_key};
+pub(super) use super::registry::check_tags;
+use super::registry::parse_filter;
+use super::{Hub, Refusal, view};
+use crate::api::auth::Caller;
+use crate::api::error::Problem;
+use crate::api::types::{
+    DeviceQuery, DeviceView, EnrolBroker, EnrolRequest, EnrolView, LIMIT_DEFAULT, LIMIT_MAX, Page, Role, TagsRequest,
+};
+use crate::clock;
+use crate::store::{Expect, StoreError, Write, record};
+
+impl Hub {
+    /// Devices by name: a page of those that fit the filter.
+    ///
+    /// # Errors
+    ///
+    /// 400 for a filter that does not read.
+    #[expect(clippy::needless_pass_by_value, reason = "a request is handed over whole")]
+    pub fn devices(&self, _caller: &Caller, query: DeviceQuery) -> Result<Page<DeviceView>, Problem> {
+        let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX) as usize;
+        let tag = query.tag.as_deref().map(parse_filter).transpose()?;
+        let text = query.text.as_deref().unwrap_or_default().to_lowercase();
+        let now = clock::now();
+        let rules = self.rules();
+        let fits = |device: &&Device| {
+            query.after.as_deref().is_none_or(|after| device.id.as_str() > after)
+                && tag.is_none_or(|(tag, value)| device.tags.get(tag).is_some_and(|has| has == value))
+                && (text.is_empty() || mentions(device, &text))
+                && query.state.as_deref().is_none_or(|state| view::is_in_state(device, state, now))
+        };
+        let mut items: Vec<DeviceView> =
+            rules.devices().filter(fits).take(limit + 1).map(|device| view::device(device, now)).collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|last| last.id.clone());
+        Ok(Page { items, next })
+    }
+
+    /// A device.
+    ///
+    /// # Errors
+    ///
+    /// 404.
+    pub fn device(&self, _caller: &Caller, id: &str) -> Result<DeviceView, Problem> {
+        let id = device_id(id)?;
+        let rules = self.rules();
+        Ok(view::device(rules.device(&id)?, clock::now()))
+    }
+
+    /// Decommissions a device: its key opens no session any more.
+    ///
+    /// # Errors
+    ///
+    /// 403 unless admin; 404.
+    pub fn delete_device(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
+        caller.need(Role::Admin)?;
+        let id = device_id(id)?;
+        Ok(self.decide_durably(|rules, now| Ok(((), rules.remove_device(&id, &caller.name, now)?)))?)
+    }
+
+    /// Replaces a device's tags.
+    ///
+    /// # Errors
+    ///
+    /// 403 unless operator; 404; 400.
+    pub fn set_tags(&self, caller: &Caller, id: &str, request: TagsRequest) -> Result<DeviceView, Problem> {
+        caller.need(Role::Operator)?;
+        check_tags(&request.tags)?;
+        let device = device_id(id)?;
+        self.decide_durably(|rules, now| Ok(((), rules.tag(&device, request.tags, &caller.name, now)?)))?;
+        self.device(caller, id)
+    }
+
+    /// Asks a device for a report now.
+    ///
+    /// # Errors
+    ///
+    /// 403 unless operator; 404; 409 while it is not connected.
+    pub fn ask_report(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
+        caller.need(Role::Operator)?;
+        let id = device_id(id)?;
+        let (topic, payload) = self.command(&id, Request::Report)?;
+        let link = self.0.link.get().ok_or_else(|| Problem::unavailable("no_broker", "the hub has no broker yet"))?;
+        link.try_publish(&topic, payload, bellwether_link::Qos::AtLeastOnce, false)
+            .map_err(|error| Problem::unavailable("broker_busy", error.to_string()).hint("try again in a moment"))
+    }
+
+    /// Enrols a device: the token is good, and the device holds the key it names.
+    ///
+    /// # Errors
+    ///
+    /// 401 for a token that is unknown, used up or expired; 409 if the name is taken; 422.
+    pub fn enrol(&self, request: EnrolRequest) -> Result<EnrolView, Problem> {
+        self.room()?;
+        check_tags(&request.tags)?;
+        let device = device_id(&request.device)?;
+        let enrol = self.proof(&device, &request)?;
+        let enrolment = self.use_up(&request.secret)?;
+        let mut tags = enrolment.tags;
+        tags.extend(request.tags);
+        self.decide_durably(|rules, now| Ok(((), rules.enrol(&device, enrol.key, tags, now)?)))?;
+        let broker = self.broker().ok_or_else(|| Problem::unavailable("no_broker", "the hub has no broker yet"))?;
+        Ok(EnrolView {
+            broker: EnrolBroker { url: broker.url().to_owned(), password: broker.device_password(&device) },
+            device: device.to_string(),
+        })
+    }
+
+    /// The device's proof that it holds the key; before the token is touched.
+    fn proof(&self, device: &DeviceId, request: &EnrolRequest) -> Result<Enrol, Problem> {
+        let refused = |reject| Problem::from(Denied::Statement(reject));
+        let bytes = statement(&request.statement)?;
+        let rules = self.rules();
+        let fleet = rules.trusted()?.fleet();
+        let signed: Signed<'_> = frame::decode(&bytes).map_err(refused)?;
+        let claimed: Enrol = signed.peek().map_err(refused)?;
+        let enrol: Enrol = open_by(fleet, &signed, &claimed.key).map_err(refused)?;
+        if enrol.device != *device || enrol.token != Digest::of(request.secret.as_bytes()) {
+            return Err(Problem::unprocessable("other_enrolment", "the proof was made for another name or token"));
+        }
+        // A name that is taken must not use up the token.
+        if rules.device(device).is_ok_and(|known| known.key != enrol.key) {
+            return Err(Denied::OtherKey(device.clone()).into());
+        }
+        Ok(enrol)
+    }
+
+    /// Takes one use of an enrolment token; of two at once only one gets the last.
+    fn use_up(&self, secret: &str) -> Result<Enrolment, Problem> {
+        let unknown = || {
+            Problem::unauthenticated("the enrolment token is not known here, is used up, or has expired")
+                .hint("ask for a new one: bellwether device token")
+        };
+        let key = enrolment_key(secret);
+        loop {
+            let stored = self.0.store.get(&key).map_err(Refusal::from)?.ok_or_else(unknown)?;
+            let enrolment: Enrolment = record::decode(&key, &stored.value).map_err(Refusal::from)?;
+            if clock::now() >= enrolment.ends {
+                return Err(unknown());
+            }
+            let left = Enrolment { uses: enrolment.uses.saturating_sub(1), ..enrolment.clone() };
+            let value = if left.uses == 0 { None } else { Some(record::encode(&left).map_err(Refusal::from)?) };
+            let write = Write { key: key.clone(), expect: Expect::Version(stored.version), value };
+            match self.0.store.commit(&[write]) {
+                Ok(()) => return Ok(enrolment),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(Refusal::from(error).into()),
+            }
+        }
+    }
+}
+
+fn mentions(device: &Device, text: &str) -> bool {
+    device.id.as_str().to_lowercase().contains(text)
+        || device.tags.iter().any(|(tag, value)| format!("{tag}={value}").to_lowercase().contains(text))
+}

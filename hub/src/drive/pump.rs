@@ -1,0 +1,309 @@
+//! The loop between broker and rules: what comes up is verified, decided and answered; what
+//! becomes due goes down. Nothing here waits for a device.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_hub_core::{Change, Denied};
+use bellwether_link::{Arrival, Link, Options, Qos};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
+use bellwether_protocol::id::{DeviceId, TransferId};
+use bellwether_protocol::limit::{CHUNK_BYTES, CHUNKS_IN_FLIGHT_MAX};
+use bellwether_protocol::message::{Chunk, Down, Need, Table, Up};
+use bellwether_protocol::topic::{DownTopic, HUB_FILTER, Part, Topic, UpTopic};
+use bellwether_protocol::trust::{Batch, OutboxId, PackageRef, Report, Signed};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::desired::{Message, from_device, message};
+use super::{Hub, Refusal};
+use crate::broker::Broker;
+
+/// How often time passes for rollouts when nothing else happens.
+const TICK: Duration = Duration::from_millis(200);
+/// Least time between two looks at what is due while messages stream in: a look costs a few hashes
+/// for every device.
+const DUE_EVERY: Duration = Duration::from_millis(50);
+/// Silence after which the broker ends the hub's session.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Messages taken before what they cause is flushed and told.
+const BURST_MAX: usize = 256;
+/// Chunks read and sent at once: 64 KiB each.
+const SENDING_MAX: usize = 64;
+
+/// An acknowledgement that is owed once the store was flushed.
+type Owed = (DeviceId, OutboxId, u64);
+
+impl Hub {
+    /// Opens the hub's own session at the broker.
+    ///
+    /// # Errors
+    ///
+    /// The broker's address does not read.
+    pub fn open_link(&self, broker: &dyn Broker) -> Result<Receiver<Arrival>, bellwether_link::BadAddress> {
+        let access = broker.hub_access();
+        let login = Some((access.username.clone(), access.password));
+        let options = Options {
+            address: access.url.parse()?,
+            client_id: access.username,
+            subscriptions: vec![HUB_FILTER.to_owned()],
+            keep_alive: KEEP_ALIVE,
+            greet: Box::new(move || Ok(bellwether_link::Greeting { login: login.clone(), will: None })),
+        };
+        let (link, arrivals) = Link::open(options);
+        let set = self.0.link.set(link);
+        assert!(set.is_ok(), "a hub opens one link");
+        Ok(arrivals)
+    }
+
+    /// Runs until `stop` turns true.
+    pub async fn pump(self, mut arrivals: Receiver<Arrival>, mut stop: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let sending = Arc::new(Semaphore::new(SENDING_MAX));
+        let mut burst = Vec::with_capacity(BURST_MAX);
+        let mut looked = Instant::now();
+        let mut due = Vec::new();
+        loop {
+            let urgent = tokio::select! {
+                count = arrivals.recv_many(&mut burst, BURST_MAX) => if count == 0 { break } else { false },
+                _ = ticks.tick() => true,
+                () = self.0.work.notified() => true,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let owed: Vec<Owed> = burst.drain(..).filter_map(|arrival| self.take(arrival, &sending)).collect();
+            if urgent || looked.elapsed() >= DUE_EVERY {
+                looked = Instant::now();
+                due.extend(self.due());
+            }
+            if owed.is_empty() && due.is_empty() {
+                continue;
+            }
+            // Durable before it is told: assignments keep their numbers, acknowledged records stay.
+            if let Err(error) = self.flushed().await {
+                tracing::error!(%error, "nothing is acknowledged until the store is durable again");
+                continue;
+            }
+            self.send_acks(owed).await;
+            for device in due.drain(..) {
+                self.send_desired(&device).await;
+            }
+        }
+        if let Some(link) = self.0.link.get() {
+            link.stop();
+        }
+    }
+
+    async fn flushed(&self) -> Result<(), crate::store::StoreError> {
+        let hub = self.clone();
+        let flush = tokio::task::spawn_blocking(move || hub.0.store.flush());
+        flush.await.map_err(|error| crate::store::StoreError::Fault(error.to_string()))?
+    }
+
+    async fn send_acks(&self, mut owed: Vec<Owed>) {
+        owed.sort();
+        // The last of each outbox says it all.
+        let last = |index: usize, (device, outbox, _): &Owed| {
+            owed.get(index + 1).is_none_or(|(next, other, _)| (next, other) != (device, outbox))
+        };
+        for (index, ack) in owed.iter().enumerate().filter(|(index, ack)| last(*index, ack)) {
+            let (device, outbox, through) = ack;
+            match self.ack(device, *outbox, *through) {
+                Ok(message) => self.publish(message, Qos::AtLeastOnce, false).await,
+                Err(denied) => {
+                    tracing::warn!(%device, %denied, index, "acknowledgement not signed")
+                }
+            }
+        }
+    }
+
+    async fn publish(&self, (topic, payload): Message, qos: Qos, retain: bool) {
+        let Some(link) = self.0.link.get() else { return };
+        if let Err(error) = link.publish(&topic, payload, qos, retain).await {
+            tracing::debug!(topic, %error, "not published; the device asks again");
+        }
+    }
+
+    /// Lets time pass and gives out assignments; the devices whose assignment is new.
+    fn due(&self) -> Vec<DeviceId> {
+        let ticked = self.decide(|rules, now| Ok(((), rules.tick(now))));
+        let issued = self.decide(|rules, now| {
+            let changes = rules.issue(now);
+            let device =
+                |change: &Change| if let Change::Device(device) = change { Some(device.id.clone()) } else { None };
+            let devices = changes.list().iter().filter_map(device);
+            Ok((devices.collect(), changes))
+        });
+        if let Err(error) = ticked {
+            tracing::error!(%error, "rollouts stand still");
+        }
+        issued.unwrap_or_else(|error| {
+            tracing::error!(%error, "no assignment is given out");
+            Vec::new()
+        })
+    }
+
+    async fn send_desired(&self, id: &DeviceId) {
+        let desired = {
+            let rules = self.rules();
+            rules.device(id).and_then(|device| self.desired(&rules, device))
+        };
+        match desired {
+            Ok(Some(message)) => self.publish(message, Qos::AtLeastOnce, true).await,
+            Ok(None) => {}
+            Err(denied) => tracing::warn!(device = %id, %denied, "no desired state"),
+        }
+    }
+
+    /// Takes one arrival; gives the acknowledgement that is owed for it.
+    fn take(&self, arrival: Arrival, sending: &Arc<Semaphore>) -> Option<Owed> {
+        let (topic, payload) = match arrival {
+            Arrival::Up => {
+                tracing::info!("connected to the broker");
+                self.greet_all();
+                return None;
+            }
+            Arrival::Down { why } => {
+                tracing::warn!(why, "broker lost");
+                return None;
+            }
+            Arrival::Message { topic, payload } => (topic, payload),
+        };
+        let Some(Topic::Up(device, kind)) = Topic::parse(&topic) else {
+            tracing::warn!(topic, "not a topic of ours");
+            return None;
+        };
+        match self.heard(&device, kind, &payload, sending) {
+            Ok(owed) => owed,
+            Err(refusal) => {
+                tracing::warn!(%device, ?kind, %refusal, "refused");
+                None
+            }
+        }
+    }
+
+    fn heard(
+        &self,
+        device: &DeviceId,
+        kind: UpTopic,
+        payload: &[u8],
+        sending: &Arc<Semaphore>,
+    ) -> Result<Option<Owed>, Refusal> {
+        let up: Up<'_> = frame::decode(payload).map_err(Denied::Statement)?;
+        match (kind, up) {
+            (UpTopic::Hello, Up::Hello(hello)) => {
+                self.decide(|rules, now| Ok(((), rules.hello(device, hello, now)?)))?;
+                self.greet(device.clone());
+            }
+            (UpTopic::Gone, Up::Gone(gone)) => self.decide(|rules, now| Ok(((), rules.gone(device, gone, now)?)))?,
+            (UpTopic::State, Up::State(signed)) => self.reported(device, &signed)?,
+            (UpTopic::Batch, Up::Batch(signed)) => {
+                return self.collected(device, &signed).map(Some);
+            }
+            (UpTopic::Need(transfer), Up::Need(need)) => self.asked(device, transfer, need, sending)?,
+            _ => return Err(Denied::Statement(Reject::Malformed).into()),
+        }
+        Ok(None)
+    }
+
+    fn reported(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<(), Refusal> {
+        self.decide(|rules, now| {
+            let report: Report = from_device(rules, device, signed)?;
+            if report.device != *device {
+                return Err(Denied::Statement(Reject::WrongDevice));
+            }
+            Ok(((), rules.report(report, now)?))
+        })
+    }
+
+    fn collected(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<Owed, Refusal> {
+        self.decide(|rules, now| {
+            let batch: Batch = from_device(rules, device, signed)?;
+            if batch.device != *device {
+                return Err(Denied::Statement(Reject::WrongDevice));
+            }
+            match rules.batch(&batch, now) {
+                Ok((changes, through)) => Ok(((device.clone(), batch.outbox, through), changes)),
+                // Saying how far it got makes the device send what lies between.
+                Err(Denied::OutOfOrder { taken, .. }) => {
+                    Ok(((device.clone(), batch.outbox, taken), rules.changes("hub", now)))
+                }
+                Err(denied) => Err(denied),
+            }
+        })
+    }
+
+    /// Sends a device its desired state, and itself again what it missed.
+    fn greet(&self, device: DeviceId) {
+        let hub = self.clone();
+        tokio::spawn(async move { hub.send_desired(&device).await });
+    }
+
+    fn greet_all(&self) {
+        let devices: Vec<DeviceId> = self.rules().devices().map(|device| device.id.clone()).collect();
+        let hub = self.clone();
+        tokio::spawn(async move {
+            for device in devices {
+                hub.send_desired(&device).await;
+            }
+        });
+    }
+
+    /// Sends the parts of a package that a device lacks, if the device was assigned that package.
+    fn asked(
+        &self,
+        device: &DeviceId,
+        transfer: TransferId,
+        need: Need,
+        sending: &Arc<Semaphore>,
+    ) -> Result<(), Refusal> {
+        let package = self.assigned_package(device, transfer)?;
+        let (hub, device, sending) = (self.clone(), device.clone(), sending.clone());
+        tokio::spawn(async move {
+            let parts = need.table.then_some(Part::Table).into_iter();
+            for part in parts.chain(need.chunks(CHUNKS_IN_FLIGHT_MAX).map(Part::Chunk)) {
+                let Ok(_permit) = sending.acquire().await else { return };
+                if let Err(error) = hub.send_part(&device, package, part).await {
+                    tracing::warn!(%device, %transfer, error, "part not sent");
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn assigned_package(&self, device: &DeviceId, transfer: TransferId) -> Result<PackageRef, Denied> {
+        let rules = self.rules();
+        let wanted = rules.device(device)?.assignment.iter().flat_map(|issued| &issued.models);
+        let mut packages = wanted.filter_map(|want| rules.version(&want.model).ok()).map(|record| record.package);
+        packages.find(|package| package.digest.transfer() == transfer).ok_or(Denied::Statement(Reject::NotGranted))
+    }
+
+    async fn send_part(&self, device: &DeviceId, package: PackageRef, part: Part) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let bytes = match part {
+            Part::Table => {
+                let whole = self.0.blobs.get(package.digest).await.map_err(|error| text(&error))?;
+                let digests = bellwether_protocol::package::chunk_digests(&whole);
+                digests.flat_map(|digest| digest.0).collect::<Vec<u8>>().into()
+            }
+            Part::Chunk(n) => {
+                let start = u64::from(n) * CHUNK_BYTES as u64;
+                if start >= package.size {
+                    return Err(format!("there is no chunk {n}"));
+                }
+                self.0.blobs.range(package.digest, start, CHUNK_BYTES as u64).await.map_err(|error| text(&error))?
+            }
+        };
+        let down = match part {
+            Part::Table => Down::Table(Table { digests: &bytes }),
+            Part::Chunk(_) => Down::Chunk(Chunk { bytes: &bytes }),
+        };
+        let topic = DownTopic::Part(package.digest.transfer(), part);
+        let message = message(device, topic, &down).map_err(|error| text(&error))?;
+        self.publish(message, Qos::AtMostOnce, false).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Devices as the API shows them.
+
+use bellwether_hub_core::fleet::{Device, Presence as Heard, Standing};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::id::ModelName;
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{ModelReport, Phase, Running};
+
+use crate::api::types::{DeviceState, DeviceView, ModelOnDevice, Presence, RejectView, RunningView};
+
+/// A device, whole.
+pub(in crate::drive) fn device(device: &Device, now: Millis) -> DeviceView {
+    let report = device.report.as_ref();
+    let rows = device.scores.values().map(|totals| totals.rows).fold(0, u64::saturating_add);
+    DeviceView {
+        id: device.id.to_string(),
+        key: device.key_id().to_string(),
+        tags: device.tags.clone(),
+        presence: presence(device, now),
+        last_seen_ms: device.session.last_seen.map(|at| at.0),
+        enrolled_ms: device.enrolled_at.0,
+        agent: report.map(|report| {
+            let [major, minor, patch] = report.agent;
+            format!("{major}.{minor}.{patch}")
+        }),
+        hardware: report.map(|report| report.hardware.to_string()),
+        memory_kib: report.map(|report| report.memory_kib),
+        operators: report.map(|report| report.operators.into()),
+        models: names(device).into_iter().map(|name| model(device, &name)).collect(),
+        in_sync: device.in_sync(),
+        refused: report.and_then(|report| report.refused).map(reject),
+        rows_scored: rows,
+        gaps: device.missing,
+    }
+}
+
+/// Every model the device has or should have.
+fn names(device: &Device) -> Vec<ModelName> {
+    let desired = device.assignment.iter().flat_map(|issued| issued.models.iter().map(|want| want.model.name.clone()));
+    let reported = device.report.iter().flat_map(|report| report.models.iter().map(|model| model.name.clone()));
+    let mut names: Vec<ModelName> = desired.chain(reported).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn model(device: &Device, name: &ModelName) -> ModelOnDevice {
+    let reported = device.report.iter().flat_map(|report| &report.models).find(|model| model.name == *name);
+    let desired = device.assignment.iter().flat_map(|issued| &issued.models).find(|want| want.model.name == *name);
+    let totals = device.scores.get(name);
+    let running = |pick: fn(&ModelReport) -> Option<Running>| {
+        reported
+            .and_then(pick)
+            .map(|running| RunningView { version: running.version.number(), release: running.release.to_string() })
+    };
+    ModelOnDevice {
+        name: name.to_string(),
+        active: running(|model| model.active),
+        target: running(|model| model.target),
+        phase: reported.map_or(Phase::Idle, |model| model.phase).name().to_owned(),
+        reject: reported.and_then(|model| model.reject).map(reject),
+        progress: reported.map_or(0, |model| model.progress),
+        desired_version: desired.map(|want| want.model.version.number()),
+        rows_scored: totals.map_or(0, |totals| totals.rows),
+        errors: totals.map_or(0, |totals| totals.errors),
+        p50_us: totals.map(|totals| totals.p50_us),
+        p95_us: totals.map(|totals| totals.p95_us),
+    }
+}
+
+fn reject(reject: Reject) -> RejectView {
+    RejectView { code: reject.code(), text: reject.text().to_owned() }
+}
+
+fn presence(device: &Device, now: Millis) -> Presence {
+    match device.presence(now) {
+        Heard::Online => Presence::Online,
+        Heard::Stale => Presence::Stale,
+        Heard::Offline => Presence::Offline,
+        Heard::Never => Presence::Never,
+    }
+}
+
+/// The device in one word.
+pub(in crate::drive) fn state(device: &Device, now: Millis) -> DeviceState {
+    let standings = || {
+        let wanted = device.assignment.iter().flat_map(|issued| &issued.models);
+        wanted.map(|want| device.standing(&want.model.name, want.release))
+    };
+    if standings().any(|standing| matches!(standing, Standing::Failed(_))) {
+        return DeviceState::Failed;
+    }
+    if device.presence(now) != Heard::Online {
+        return DeviceState::Offline;
+    }
+    if standings().any(|standing| standing == Standing::Updating) {
+        return DeviceState::Updating;
+    }
+    if standings().next().is_some() { DeviceState::Healthy } else { DeviceState::Idle }
+}
+
+/// Whether the filter word `text` (a state or a presence) fits the device.
+pub(in crate::drive) fn is_in_state(device: &Device, text: &str, now: Millis) -> bool {
+    let word = |text: &str| text.replace(' ', "_");
+    text.is_empty() || word(state(device, now).label()) == text || word(presence(device, now).label()) == text
+}

@@ -1,0 +1,145 @@
+//! Rollouts as the API shows them.
+
+use std::collections::BTreeMap;
+
+use bellwether_hub_core::Rules;
+use bellwether_hub_core::fleet::Standing;
+use bellwether_hub_core::rollout::{Counts, Rollout, Stage, State, Step, Verb, label};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::Cohort;
+
+use crate::api::types::{
+    ActionsView, CohortView, CountsView, FailureView, RolloutPhase, RolloutState, RolloutView, StageState, StageView,
+};
+
+/// A rollout, without its timeline.
+pub(in crate::drive) fn rollout(rules: &Rules, rollout: &Rollout, now: Millis) -> RolloutView {
+    let place = rollout.place();
+    let counts = rules.counts(rollout, now);
+    RolloutView {
+        id: rollout.id.to_string(),
+        model: rollout.model.name.to_string(),
+        version: rollout.model.version.number(),
+        from_version: rollout.from.map(|version| version.number()),
+        state: match rollout.state {
+            State::Going { .. } => RolloutState::Running,
+            State::Paused { .. } => RolloutState::Paused,
+            State::Completed => RolloutState::Completed,
+            State::Aborted => RolloutState::Aborted,
+        },
+        phase: place.map(|(_, step)| match step {
+            Step::WaitingForGrant => RolloutPhase::WaitingForGrant,
+            Step::Offering { .. } => RolloutPhase::Offering,
+            Step::Soaking { .. } => RolloutPhase::Soaking,
+        }),
+        waiting_on: waiting_on(rollout, counts, now),
+        paused_because: match &rollout.state {
+            State::Paused { why, .. } => Some(why.text()),
+            State::Going { .. } | State::Completed | State::Aborted => None,
+        },
+        stage: place.map_or(rollout.stages.len().saturating_sub(1), |(stage, _)| stage).try_into().unwrap_or(u32::MAX),
+        stages: (0..)
+            .zip(&rollout.stages)
+            .map(|(index, stage)| stage_view(rules, rollout, index, stage, now))
+            .collect(),
+        failures: failures(rules, rollout),
+        actions: ActionsView {
+            pause: rules.refusal(rollout, Verb::Pause, now),
+            resume: rules.refusal(rollout, Verb::Resume, now),
+            promote: rules.refusal(rollout, Verb::Promote, now),
+            abort: rules.refusal(rollout, Verb::Abort, now),
+        },
+        soak_seconds: u32::try_from(rollout.policy.soak.0 / 1000).unwrap_or(u32::MAX),
+        max_failures: rollout.policy.failures_max,
+        started_ms: rollout.started_at.0,
+        started_by: rollout.started_by.clone(),
+        ended_ms: rollout.ended_at.map(|at| at.0),
+        timeline: Vec::new(),
+    }
+}
+
+fn waiting_on(rollout: &Rollout, counts: Counts, now: Millis) -> String {
+    match &rollout.state {
+        State::Completed => "nothing: every stage passed".to_owned(),
+        State::Aborted if rollout.from.is_none() => {
+            "nothing: it was taken back; devices that have it keep it, as there is no version before".to_owned()
+        }
+        State::Aborted => "nothing: it was taken back".to_owned(),
+        State::Paused { .. } => "a person: resume, promote or abort".to_owned(),
+        State::Going { stage, step: Step::WaitingForGrant } => {
+            let cohort = rollout.stages.get(*stage).map(|stage| label(&stage.cohort)).unwrap_or_default();
+            format!("a signed grant for {cohort}: bellwether grant {}", rollout.model)
+        }
+        State::Going { step: Step::Offering { .. }, .. } if counts.updating > 0 => {
+            format!("{} of {} devices", counts.updating, counts.total)
+        }
+        State::Going { step: Step::Offering { .. }, .. } => "a device of this stage to come online".to_owned(),
+        State::Going { step: Step::Soaking { since }, .. } => {
+            let left = rollout.policy.soak.since(now.since(*since)).0.div_ceil(1000);
+            format!("{left} s of soaking")
+        }
+    }
+}
+
+fn stage_view(rules: &Rules, rollout: &Rollout, index: usize, stage: &Stage, now: Millis) -> StageView {
+    let current = rollout.place().map(|(current, _)| current);
+    let state = match (&rollout.state, current) {
+        (State::Completed, _) => StageState::Done,
+        (_, Some(current)) if index < current => StageState::Done,
+        (_, Some(current)) if index == current => StageState::Now,
+        (State::Aborted, _) if stage.passed_at.is_some() => StageState::Done,
+        _ => StageState::Next,
+    };
+    let Counts { total, healthy, updating, failed, offline } = alone(rules, rollout, stage, now);
+    let view = cohort(rules, &stage.cohort);
+    StageView {
+        label: view.label(),
+        cohort: view,
+        state,
+        granted: rules.stage_granted(rollout, index),
+        counts: CountsView { total, healthy, updating, failed, offline },
+        since_ms: stage.offered_at.map(|at| at.0),
+    }
+}
+
+/// The counts of one stage alone.
+fn alone(rules: &Rules, rollout: &Rollout, stage: &Stage, now: Millis) -> Counts {
+    let only = Rollout { stages: vec![stage.clone()], ..rollout.clone() };
+    let counts = rules.counts_through(&only, 1, now);
+    if stage.offered_at.is_some() {
+        return counts;
+    }
+    // Before it is offered nobody is updating: devices that are not healthy yet simply wait.
+    Counts { updating: 0, offline: 0, ..counts }
+}
+
+fn failures(rules: &Rules, rollout: &Rollout) -> Vec<FailureView> {
+    let mut by_cause: BTreeMap<u16, FailureView> = BTreeMap::new();
+    for device in rules.reached(rollout, rollout.offered()) {
+        if let Standing::Failed(reject) = device.standing(&rollout.model.name, rollout.release) {
+            let view = by_cause.entry(reject.code()).or_insert_with(|| FailureView {
+                code: reject.code(),
+                text: reject.text().to_owned(),
+                devices: Vec::new(),
+            });
+            view.devices.push(device.id.to_string());
+        }
+    }
+    let mut failures: Vec<FailureView> = by_cause.into_values().collect();
+    failures.sort_by_key(|failure| std::cmp::Reverse(failure.devices.len()));
+    failures
+}
+
+/// A cohort with its devices by name.
+pub(in crate::drive) fn cohort(rules: &Rules, cohort: &Cohort) -> CohortView {
+    match cohort {
+        Cohort::Buckets(below) => CohortView::Percent(f64::from(*below) / 10.0),
+        Cohort::Devices(keys) => {
+            let name = |key| {
+                let found = rules.devices().find(|device| device.key_id() == key);
+                found.map_or_else(|| key.to_string(), |device| device.id.to_string())
+            };
+            CohortView::Devices(keys.iter().map(|key| name(*key)).collect())
+        }
+    }
+}

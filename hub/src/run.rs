@@ -1,0 +1,165 @@
+//! The composition root: opens the parts, binds the ports, and runs until told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::backup::directories;
+use crate::blob::Blobs;
+use crate::broker::{Broker, BrokerError, Embedded, External};
+use crate::config::{BROKER_DEFAULT, Config, LISTEN_DEFAULT};
+use crate::drive::{FirstLogin, Hub, Parts};
+use crate::keys::HubKeys;
+use crate::store::SledStore;
+
+/// A hub that serves.
+#[derive(Debug)]
+pub struct Running {
+    hub: Hub,
+    address: SocketAddr,
+    first: Option<FirstLogin>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Opens the hub's data without serving.
+///
+/// # Errors
+///
+/// If the data directory cannot be made or read, or another hub has it open.
+pub fn open(config: Config) -> anyhow::Result<Hub> {
+    let [store, packages, key_directory] = directories(&config.data);
+    for directory in [&store, &packages, &key_directory] {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    private(&config.data)?;
+    let keys = HubKeys::open(&key_directory).context("cannot read the hub's keys")?;
+    let in_use = || format!("cannot open the store in {}: is another hub running on it?", store.display());
+    let parts = Parts {
+        store: Box::new(SledStore::open(&store).with_context(in_use)?),
+        blobs: Blobs::in_directory(&packages)?,
+        keys,
+        config,
+    };
+    Ok(Hub::new(parts)?)
+}
+
+/// The secret behind the passwords of devices at a broker of its own. It touches no store, so a hub
+/// may be running on the same data.
+///
+/// # Errors
+///
+/// If the directory of keys cannot be made or read.
+pub fn broker_secret(config: &Config) -> anyhow::Result<[u8; 32]> {
+    let [_, _, key_directory] = directories(&config.data);
+    std::fs::create_dir_all(&key_directory).with_context(|| format!("cannot make {}", key_directory.display()))?;
+    private(&config.data)?;
+    Ok(HubKeys::open(&key_directory).context("cannot read the hub's keys")?.broker_secret)
+}
+
+/// Nobody else on the machine reads the hub's data.
+fn private(directory: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot protect {}", directory.display()))
+}
+
+/// Starts a hub: broker, link, HTTP.
+///
+/// # Errors
+///
+/// If its data cannot be opened or a port that was asked for is taken.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let (listen, broker) = (config.listen, config.broker.clone());
+    let hub = open(config)?;
+    hub.attach(open_broker(&hub, broker.as_deref()).await?);
+    let listener = bind(listen, LISTEN_DEFAULT).await?;
+    let address = listener.local_addr()?;
+    let first = hub.first_login()?;
+    let (stop, stopped) = watch::channel(false);
+    let broker = hub.broker().context("the broker was attached above")?;
+    let arrivals = hub.open_link(broker)?;
+    let pump = tokio::spawn(hub.clone().pump(arrivals, stopped.clone()));
+    let router = crate::api::router(hub.clone());
+    let serve = tokio::spawn(async move {
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let mut stopped = stopped;
+        let until = async move {
+            let _stopped = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).await {
+            tracing::error!(%error, "HTTP ended");
+        }
+    });
+    Ok(Running { hub, address, first, stop, tasks: vec![pump, serve] })
+}
+
+async fn open_broker(hub: &Hub, address: Option<&str>) -> anyhow::Result<Box<dyn Broker>> {
+    let gatekeeper = Arc::new(hub.clone());
+    let Some(address) = address else {
+        // Without an address the default port is only a wish.
+        let wish: SocketAddr = BROKER_DEFAULT.parse()?;
+        let free = SocketAddr::new(wish.ip(), 0);
+        return match Embedded::start(wish, gatekeeper.clone()).await {
+            Ok(broker) => Ok(Box::new(broker)),
+            Err(error) => {
+                tracing::info!(%error, "taking a free port");
+                Ok(Box::new(Embedded::start(free, gatekeeper).await?))
+            }
+        };
+    };
+    if let Some(place) = address.strip_prefix("embedded://") {
+        let place: SocketAddr = place.parse().map_err(|_| BrokerError::BadAddress(address.to_owned()))?;
+        return Ok(Box::new(Embedded::start(place, gatekeeper).await?));
+    }
+    Ok(Box::new(External::new(address, hub.broker_secret())?))
+}
+
+async fn bind(asked: Option<SocketAddr>, default: &str) -> anyhow::Result<TcpListener> {
+    if let Some(address) = asked {
+        return TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"));
+    }
+    let wish: SocketAddr = default.parse()?;
+    match TcpListener::bind(wish).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => Ok(TcpListener::bind(SocketAddr::new(wish.ip(), 0)).await?),
+    }
+}
+
+impl Running {
+    /// The hub.
+    #[must_use]
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Its web address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The first login, at a hub's first start only.
+    #[must_use]
+    pub const fn first_login(&self) -> Option<&FirstLogin> {
+        self.first.as_ref()
+    }
+
+    /// Ends everything in good order: no new requests, link, broker, store.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let _ended = tokio::time::timeout(std::time::Duration::from_secs(3), task).await;
+        }
+        if let Some(broker) = self.hub.broker() {
+            broker.stop().await;
+        }
+        if let Err(error) = self.hub.flush() {
+            tracing::error!(%error, "the store may lack the last seconds");
+        }
+    }
+}

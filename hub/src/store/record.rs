@@ -1,0 +1,126 @@
+//! Stored forms: which key a record has, and its bytes: a format byte, then JSON.
+
+use bellwether_hub_core::{Change, Rules};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, Write};
+
+/// The format written; formats read are this one only, until there is a second.
+const FORMAT: u8 = 1;
+/// Records read at once when the hub starts.
+const PAGE: usize = 1000;
+
+/// Prefix of every event's key; the sequence follows.
+pub const EVENTS: &str = "event/";
+
+/// The key of an event.
+#[must_use]
+pub fn event_key(sequence: u64) -> String {
+    format!("{EVENTS}{sequence:020}")
+}
+
+/// Writes a record.
+///
+/// # Errors
+///
+/// [`StoreError::Fault`] if it cannot be written as JSON.
+pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![FORMAT];
+    serde_json::to_writer(&mut bytes, record).map_err(|error| StoreError::Fault(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Reads a record.
+///
+/// # Errors
+///
+/// [`StoreError::Fault`] for an unknown format or a damaged record.
+pub fn decode<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&FORMAT, json)) => {
+            serde_json::from_slice(json).map_err(|error| StoreError::Fault(format!("record {key}: {error}")))
+        }
+        Some((format, _)) => {
+            Err(StoreError::Fault(format!("record {key} has format {format}: written by a newer hub")))
+        }
+        None => Err(StoreError::Fault(format!("record {key} is empty"))),
+    }
+}
+
+/// The write that makes a change durable.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn write(change: &Change) -> Result<Write, StoreError> {
+    Ok(match change {
+        Change::Root(root) => Write::put("root".to_owned(), encode(root)?),
+        Change::Model(model) => Write::put(format!("model/{}", model.name), encode(model)?),
+        Change::Version(record) => Write::put(version_key(&record.model), encode(record)?),
+        Change::VersionGone(model) => Write::remove(version_key(model)),
+        Change::Device(device) => Write::put(format!("device/{}", device.id), encode(device)?),
+        Change::DeviceGone(id) => Write::remove(format!("device/{id}")),
+        Change::Rollout(rollout) => Write::put(format!("rollout/{:020}", rollout.id), encode(rollout)?),
+        Change::Event(event) => Write::put(event_key(event.sequence), encode(event)?),
+    })
+}
+
+fn version_key(model: &bellwether_protocol::id::ModelRef) -> String {
+    format!("version/{}/{:010}", model.name, model.version.number())
+}
+
+/// Reads everything that is true from the store.
+///
+/// # Errors
+///
+/// [`StoreError::Fault`]: a hub that cannot read its records does not start.
+pub fn load(store: &dyn Store) -> Result<Rules, StoreError> {
+    let mut rules = Rules::default();
+    if let Some(root) = store.get("root")? {
+        rules.apply(Change::Root(decode(&root.key, &root.value)?));
+    }
+    each(store, "model/", |key, bytes| {
+        rules.apply(Change::Model(decode(key, bytes)?));
+        Ok(())
+    })?;
+    each(store, "version/", |key, bytes| {
+        rules.apply(Change::Version(Box::new(decode(key, bytes)?)));
+        Ok(())
+    })?;
+    each(store, "device/", |key, bytes| {
+        rules.apply(Change::Device(Box::new(decode(key, bytes)?)));
+        Ok(())
+    })?;
+    each(store, "rollout/", |key, bytes| {
+        rules.apply(Change::Rollout(Box::new(decode(key, bytes)?)));
+        Ok(())
+    })?;
+    each(store, EVENTS, |key, bytes| {
+        rules.apply(Change::Event(decode(key, bytes)?));
+        Ok(())
+    })?;
+    Ok(rules)
+}
+
+/// Calls `with` for every record under `prefix`, in order.
+///
+/// # Errors
+///
+/// As the store and `with`.
+pub fn each(
+    store: &dyn Store,
+    prefix: &str,
+    mut with: impl FnMut(&str, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.scan(prefix, after.as_deref(), PAGE)?;
+        for stored in &page {
+            with(&stored.key, &stored.value)?;
+        }
+        match page.last() {
+            Some(last) => after = Some(last.key.clone()),
+            None => return Ok(()),
+        }
+    }
+}
