@@ -1,0 +1,321 @@
+//! The steps, in order, and what makes each of them true.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bellwether_hub::api::types::{DeviceQuery, RegisterRequest, RolloutPhase, RolloutState, RolloutView};
+use bellwether_hub::client::{Client, ClientError};
+use bellwether_hub::config::Config;
+use bellwether_hub::run::{self, Running};
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::id::ModelName;
+use serde::Serialize;
+use tempfile::TempDir;
+
+use super::console::Console;
+use super::{Options, forged};
+use crate::data::{Image, held_out};
+use crate::fleet::{Fleet, Plan};
+
+/// Where the cameras hang.
+const SITES: [&str; 3] = ["lyon", "oslo", "turin"];
+/// Watch of a settled stage, in seconds.
+const SOAK_SECONDS: u32 = 1;
+/// A step that takes longer has failed.
+const STEP_MAX: Duration = Duration::from_secs(120);
+/// How often the hub is asked how far a step is.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+const LINEAR: &[u8] = include_bytes!("../../../tests/data/digits-linear.onnx");
+const LINEAR_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-linear.vectors.npz");
+const CNN: &[u8] = include_bytes!("../../../tests/data/digits-cnn.onnx");
+const CNN_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn.vectors.npz");
+const INT8: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
+const INT8_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
+
+/// What truly happened, as the hub tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Devices enrolled and heard of.
+    pub devices: usize,
+    /// Devices that committed version 1 before version 2 came.
+    pub running_v1: usize,
+    /// Devices that report version 2 as active and committed.
+    pub running_v2: usize,
+    /// Rows scored by the fleet that the hub has acknowledged.
+    pub scored: u64,
+    /// Calls that failed across both rollouts.
+    pub failed_calls: u64,
+    /// Share of the cameras' images told right by version 1.
+    pub accuracy_v1: f64,
+    /// Share of the cameras' images told right by version 2.
+    pub accuracy_v2: f64,
+    /// Versions refused by their golden vectors: by the command line, and by the hub.
+    pub refused: usize,
+    /// Seconds from the hub's start to the end of the story.
+    pub seconds: f64,
+}
+
+/// A hub and, once they enrolled, its devices.
+pub(super) struct Demo {
+    home: PathBuf,
+    _temporary: Option<TempDir>,
+    hub: Running,
+    client: Client,
+    console: Console,
+    fleet: Option<Fleet>,
+}
+
+impl Demo {
+    pub(super) async fn open(options: &Options) -> anyhow::Result<Self> {
+        let (home, temporary) = match &options.data {
+            Some(directory) => (directory.clone(), None),
+            None => {
+                let directory = tempfile::Builder::new().prefix("bellwether-demo-").tempdir()?;
+                (directory.path().to_owned(), Some(directory))
+            }
+        };
+        let hub = run::start(Config { data: home.join("hub"), ..Config::default() }).await?;
+        let Some(first) = hub.first_login() else {
+            bail!("{} holds a hub already: name an empty directory", home.display());
+        };
+        let client = Client::new(&hub.url(), Some(first.token.clone()))?;
+        let console = Console::new(hub.url(), first.token.clone(), &home.join("operator"));
+        console.say(&format!("hub serves; data in {}", home.display()));
+        console.say(&format!("dashboard: {}/login?code={}", hub.url(), first.code));
+        Ok(Self { home, _temporary: temporary, hub, client, console, fleet: None })
+    }
+
+    /// Everything, until both versions are told and the third is refused.
+    pub(super) async fn tell(&mut self, devices: usize) -> anyhow::Result<Outcome> {
+        let model: ModelName = "digits".parse()?;
+        self.make_root().await?;
+        self.start_fleet(devices, &model).await?;
+        self.register(1, "linear", LINEAR, LINEAR_VECTORS).await?;
+        self.roll_out(1, devices).await?;
+        let running_v1 = self.running(1).await?;
+        let accuracy_v1 = self.watch_cameras().await?;
+        self.register(2, "cnn", CNN, CNN_VECTORS).await?;
+        self.roll_out(2, devices).await?;
+        let accuracy_v2 = self.watch_cameras().await?;
+        let refused = self.refuse(&model).await?;
+        let running_v2 = self.running(2).await?;
+        let overview = self.client.overview().await?;
+        let outcome = Outcome {
+            devices: usize::try_from(overview.devices.online)?,
+            running_v1,
+            running_v2,
+            scored: overview.rows_scored,
+            failed_calls: self.fleet.as_ref().map_or(0, |fleet| fleet.tally().failed()),
+            accuracy_v1,
+            accuracy_v2,
+            refused,
+            seconds: (self.console.seconds() * 10.0).round() / 10.0,
+        };
+        check(&outcome, devices)?;
+        Ok(outcome)
+    }
+
+    pub(super) async fn wait_for_ctrl_c(&self, outcome: Outcome) -> anyhow::Result<Outcome> {
+        let first = self.hub.hub().make_code();
+        self.console.say(&format!("the fleet goes on until Ctrl-C; dashboard: {}/login?code={first}", self.hub.url()));
+        tokio::signal::ctrl_c().await?;
+        Ok(outcome)
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(fleet) = self.fleet {
+            fleet.stop().await;
+        }
+        self.hub.stop().await;
+    }
+
+    /// Three persons and a publisher: demo keys, made on the spot and marked as such.
+    async fn make_root(&self) -> anyhow::Result<()> {
+        for (name, role) in
+            [("demo-ada", "publish"), ("demo-bo", "approve"), ("demo-cy", "approve"), ("demo-di", "approve")]
+        {
+            self.console.command(&format!("key new {name} --person {name} --role {role}")).await?;
+        }
+        self.console
+            .command("root init --publisher demo-ada --approver demo-bo --approver demo-cy --approver demo-di")
+            .await?;
+        Ok(())
+    }
+
+    async fn start_fleet(&mut self, devices: usize, model: &ModelName) -> anyhow::Result<()> {
+        let made = self.console.json(&format!("device token --uses {devices}")).await?;
+        let token = made.get("token").and_then(|token| token.as_str()).context("the command printed no token")?;
+        let images: Arc<[Image]> = held_out()?.into();
+        let url = self.hub.url();
+        let home = self.home.join("devices");
+        let plan = Plan { hub: &url, token, home: &home, sites: &SITES, devices };
+        let bar = self.console.bar("devices enrolled", devices as u64);
+        let fleet = Fleet::start(&plan, model, &images, |count| bar.set_position(count as u64)).await?;
+        bar.finish_and_clear();
+        self.fleet = Some(fleet);
+        let online = || async { Ok((self.client.overview().await?.devices.online as usize >= devices).then_some(())) };
+        until("every device to be online", online).await?;
+        self.console.say(&format!("{devices} devices enrolled in {} sites, all online", SITES.len()));
+        Ok(())
+    }
+
+    async fn register(&self, version: u32, kind: &str, model: &[u8], vectors: &[u8]) -> anyhow::Result<()> {
+        let [model, vectors] = self.files(kind, model, vectors)?;
+        let line = format!(
+            "model register digits {model} --vectors {vectors} --tag team=vision --tag kind={kind} --key demo-ada"
+        );
+        let view = self.console.json(&line).await?;
+        if view.get("version").and_then(serde_json::Value::as_u64) != Some(version.into()) {
+            bail!("version {version} was expected: {view}");
+        }
+        for key in ["demo-bo", "demo-cy"] {
+            self.console.command(&format!("approve digits:{version} --key {key}")).await?;
+        }
+        Ok(())
+    }
+
+    fn files(&self, kind: &str, model: &[u8], vectors: &[u8]) -> anyhow::Result<[String; 2]> {
+        let directory = self.home.join("models");
+        std::fs::create_dir_all(&directory)?;
+        let paths =
+            [directory.join(format!("digits-{kind}.onnx")), directory.join(format!("digits-{kind}.vectors.npz"))];
+        for (path, bytes) in paths.iter().zip([model, vectors]) {
+            std::fs::write(path, bytes)?;
+        }
+        Ok(paths.map(|path| path.display().to_string()))
+    }
+
+    /// One named device, then a quarter, then all; a person grants each stage when the one before
+    /// has passed.
+    async fn roll_out(&self, version: u32, devices: usize) -> anyhow::Result<()> {
+        let first = Fleet::name(&SITES, 0);
+        let stages = format!("--stage device={first} --stage 25% --stage 100%");
+        let line = format!("rollout start digits:{version} {stages} --soak-seconds {SOAK_SECONDS}");
+        let started = self.console.json(&line).await?;
+        let id = started.get("id").and_then(|id| id.as_str()).context("the command printed no id")?.to_owned();
+        for (stage, cohort) in
+            [format!("--device {first}"), "--percent 25".to_owned(), "--percent 100".to_owned()].iter().enumerate()
+        {
+            self.console.command(&format!("grant digits:{version} {cohort} --key demo-bo")).await?;
+            self.watch_stage(&id, stage, devices).await?;
+        }
+        let running = || async { Ok((self.running(version).await? == devices).then_some(())) };
+        until("every device to run the version", running).await?;
+        self.console.say(&format!("digits:{version} runs on all {devices} devices"));
+        Ok(())
+    }
+
+    async fn watch_stage(&self, id: &str, stage: usize, devices: usize) -> anyhow::Result<()> {
+        let bar = self.console.bar("devices healthy", devices as u64);
+        let passed = || async {
+            let rollout = self.client.rollout(id).await?;
+            if matches!(rollout.state, RolloutState::Paused | RolloutState::Aborted) {
+                bail!("rollout {id} is {}: {:?}", rollout.state.label(), rollout.paused_because);
+            }
+            if let Some(now) = rollout.stages.get(stage) {
+                bar.set_length(now.counts.total.into());
+                bar.set_position(now.counts.healthy.into());
+            }
+            Ok(has_passed(&rollout, stage).then_some(rollout))
+        };
+        let rollout = until("the stage to pass its gate", passed).await?;
+        bar.finish_and_clear();
+        if let Some(stage) = rollout.stages.get(stage) {
+            let counts = stage.counts;
+            self.console.say(&format!("stage {}: {} of {} devices healthy", stage.label, counts.healthy, counts.total));
+        }
+        Ok(())
+    }
+
+    /// Devices that report `version` as active and committed.
+    async fn running(&self, version: u32) -> anyhow::Result<usize> {
+        let page = self.client.devices(&DeviceQuery { limit: Some(500), ..DeviceQuery::default() }).await?;
+        let runs = |device: &bellwether_hub::api::types::DeviceView| {
+            device.models.iter().any(|model| {
+                model.name == "digits"
+                    && model.phase == "committed"
+                    && model.active.as_ref().is_some_and(|active| active.version == version)
+            })
+        };
+        Ok(page.items.iter().filter(|device| runs(device)).count())
+    }
+
+    /// Lets the cameras see a few hundred images with what runs now; the share told right.
+    async fn watch_cameras(&self) -> anyhow::Result<f64> {
+        const IMAGES: u64 = 400;
+        let tally = self.fleet.as_ref().context("the fleet was started")?.tally();
+        let (scored, right) = (tally.scored(), tally.right());
+        until("the cameras to see more images", || async { Ok((tally.scored() - scored >= IMAGES).then_some(())) })
+            .await?;
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred images")]
+        let share = (tally.right() - right) as f64 / (tally.scored() - scored) as f64;
+        self.console.say(&format!("cameras: {:.1} % of the digits told right", share * 100.0));
+        Ok((share * 1000.0).round() / 1000.0)
+    }
+
+    /// A quantised model that another runtime scores well: refused where it is made, and again by
+    /// the hub when somebody skips that check.
+    async fn refuse(&self, model: &ModelName) -> anyhow::Result<usize> {
+        let [file, vectors] = self.files("cnn-int8", INT8, INT8_VECTORS)?;
+        let line = format!("model register digits {file} --vectors {vectors} --key demo-ada");
+        let done = self.console.try_type(&line, &[]).await?;
+        if done.ok || !done.err.contains("golden vectors") {
+            bail!("the quantised model was not refused by its golden vectors: {}", done.err.trim());
+        }
+        self.console.say(&format!("refused: {}", done.err.trim()));
+        let package = forged::package(model, INT8, INT8_VECTORS)?;
+        let uploaded = self.client.put_package(package).await?;
+        let request = RegisterRequest {
+            package: uploaded.digest,
+            source: Digest::of(INT8).to_string(),
+            file_name: "digits-cnn-int8.onnx".to_owned(),
+            ..RegisterRequest::default()
+        };
+        match self.client.register(model.as_str(), &request).await {
+            Err(ClientError::Refused(problem)) if problem.code == "golden_mismatch" => {
+                self.console.say(&format!("refused by the hub as well: {}", problem.detail));
+                Ok(2)
+            }
+            other => {
+                bail!("the hub did not refuse the quantised model by its golden vectors: {other:?}")
+            }
+        }
+    }
+}
+
+fn has_passed(rollout: &RolloutView, stage: usize) -> bool {
+    let now = rollout.stage as usize;
+    rollout.state == RolloutState::Completed
+        || now > stage && matches!(rollout.phase, Some(RolloutPhase::WaitingForGrant))
+}
+
+/// Asks until there is an answer.
+async fn until<T, A>(what: &str, ask: impl Fn() -> A) -> anyhow::Result<T>
+where
+    A: Future<Output = anyhow::Result<Option<T>>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if begun.elapsed() > STEP_MAX {
+            bail!("waited {} s for {what}", STEP_MAX.as_secs());
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// The story counts only if all of it is true.
+fn check(outcome: &Outcome, devices: usize) -> anyhow::Result<()> {
+    let whole = outcome.devices == devices
+        && outcome.running_v1 == devices
+        && outcome.running_v2 == devices
+        && outcome.scored > 0
+        && outcome.failed_calls == 0
+        && outcome.refused == 2;
+    if whole { Ok(()) } else { bail!("not every step happened: {}", serde_json::to_string(outcome)?) }
+}

@@ -1,0 +1,81 @@
+//! `bellwether-sim`: arguments, tracing, exit code; nothing else.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bellwether_hub::{cli, exec};
+use bellwether_simulator::demo::{self, CLI, Options};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Fleets of the real device code.
+#[derive(Parser)]
+#[command(
+    name = "bellwether-sim",
+    version,
+    after_help = "Examples:\n  bellwether-sim demo\n  bellwether-sim demo --once -o json\n  bellwether-sim demo --devices 60 --data demo-data\n\n\
+                  Exit codes: 0 every step happened, 1 one did not, 2 usage."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A hub and a fleet: two versions rolled out, one refused; live until Ctrl-C.
+    Demo {
+        /// End after the story.
+        #[arg(long)]
+        once: bool,
+        /// How many devices.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(4..=400))]
+        devices: u16,
+        /// Directory for everything; it stays [default: a new temporary one, removed at the end].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// `json` prints the outcome as one object on the last line.
+        #[arg(long, short, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+        output: String,
+    },
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = exec::run_if_child() {
+        return code;
+    }
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == CLI) {
+        words.remove(1);
+        return cli::main_with(words);
+    }
+    let Command::Demo { once, devices, data, output } = Arguments::parse().command;
+    let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let options = Options { once, json: output == "json", devices: devices.into(), data };
+    match tell(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the demo failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the outcome goes to standard output")]
+fn tell(options: &Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(demo::run(options));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    let outcome = outcome?;
+    if options.json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        println!(
+            "{} devices run version 2; {} rows scored; {} refused; {} s",
+            outcome.running_v2, outcome.scored, outcome.refused, outcome.seconds
+        );
+    }
+    Ok(())
+}
