@@ -1,0 +1,16 @@
+//! End to end: hub, agents and command line as processes, a module for each story.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and says where"
+)]
+
+mod bad_input;
+mod broker_rules;
+mod first_fleet;
+mod recovery;
+mod refusals;
+mod registry;
+mod triton;

@@ -1,0 +1,349 @@
+//! The fixed values behind the golden frames, made with fixed keys: whoever changes one changes
+//! the wire.
+
+use bellwether_protocol::SigningKey;
+use bellwether_protocol::digest::{Digest, Hasher};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
+use bellwether_protocol::heapless::{String as Text, Vec as List};
+use bellwether_protocol::id::{DeviceId, ModelRef, Version};
+use bellwether_protocol::manifest::{DataType, File, FileRole, Kind, Manifest, TensorSignature, TensorSpec};
+use bellwether_protocol::message::{Chunk, Desired, Down, Evidence, Gone, Hello, Need, Table, Up};
+use bellwether_protocol::package::{chunk_digests, encode_head};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{
+    Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, Event, FleetId, KeyClass, KeyEntry,
+    KeyStatus, Mode, ModelReport, Order, OutboxId, PackageRef, Phase, PublicKey, Record, RecordBody, Release, Report,
+    Request, Requires, RoleSet, Root, Running, Scores, Signed, StageGrant, Statement, Thresholds, Validity, Wanted,
+    sign,
+};
+
+/// Publisher, two approvers, the hub's registry and director, two devices: by their seeds.
+const PUBLISHER: u8 = 1;
+const APPROVERS: [u8; 2] = [2, 3];
+const REGISTRY: u8 = 10;
+const DIRECTOR: u8 = 11;
+const DEVICE: u8 = 20;
+
+/// Name, words and frame of a statement.
+pub(crate) type Named<'v, T> = Vec<(&'static str, &'static str, T)>;
+
+/// Everything that is frozen.
+pub(crate) struct Values {
+    pub(crate) fleet: FleetId,
+    pub(crate) manifest: Manifest,
+    pub(crate) package: Vec<u8>,
+    table: Vec<u8>,
+    statements: Named<'static, Vec<u8>>,
+}
+
+/// The private key with this seed.
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+/// Its public half.
+pub(crate) fn public(seed: u8) -> PublicKey {
+    PublicKey(key(seed).verifying_key().to_bytes())
+}
+
+impl Values {
+    pub(crate) fn new() -> Self {
+        let manifest = manifest();
+        let package = package(&manifest);
+        let table: Vec<u8> = chunk_digests(&package).flat_map(|digest| digest.0).collect();
+        let root = root();
+        let body = body(&root);
+        let fleet = FleetId::of_root(&body);
+        let release = release(&manifest, &package, &table);
+        let release_digest = Digest::of(&self::body(&release));
+        let device = |value: &dyn Fn(FleetId) -> Vec<u8>| value(fleet);
+        let statements = vec![
+            ("root-v1", "Version 1 of a root, signed by its own threshold.", signed(&root, fleet, &APPROVERS)),
+            (
+                "release",
+                "Version 3 of the model digits, signed by its publisher and two approvers.",
+                signed(&release, fleet, &[PUBLISHER, 2, 3]),
+            ),
+            (
+                "grant-buckets",
+                "A grant that reaches every bucket.",
+                signed(&grant(release_digest, Cohort::Buckets(1000)), fleet, &[2]),
+            ),
+            (
+                "grant-devices",
+                "A grant for two devices, by their keys.",
+                signed(&grant(release_digest, named_devices()), fleet, &[3]),
+            ),
+            (
+                "assignment",
+                "What the device cam-1 should have, signed by the director.",
+                signed(&assignment(release_digest), fleet, &[DIRECTOR]),
+            ),
+            ("command", "The director asks cam-1 for a report.", signed(&command(), fleet, &[DIRECTOR])),
+            ("ack", "The hub has taken records 1 to 300 of an outbox.", signed(&ack(), fleet, &[DIRECTOR])),
+            (
+                "report",
+                "What cam-1 says it has, signed with its own key.",
+                device(&|fleet| signed(&report(release_digest), fleet, &[DEVICE])),
+            ),
+            ("batch", "Three records of cam-1's outbox: a gap, scores, an event.", signed(&batch(), fleet, &[DEVICE])),
+            ("connect", "The password with which cam-1 opens a session.", signed(&connect(), fleet, &[DEVICE])),
+            ("enrol", "cam-1 enrols: it holds the key.", signed(&enrol(), fleet, &[DEVICE])),
+            (
+                "attestation",
+                "The registry gave this version and repeated the checks.",
+                signed(&attestation(&package), fleet, &[REGISTRY]),
+            ),
+        ];
+        Self { fleet, manifest, package, table, statements }
+    }
+
+    /// Frames of [`Signed`], one for each statement.
+    pub(crate) fn statements(&self) -> Named<'_, &[u8]> {
+        self.statements.iter().map(|(name, words, frame)| (*name, *words, frame.as_slice())).collect()
+    }
+
+    /// Every message up.
+    pub(crate) fn ups(&self) -> Named<'_, Up<'_>> {
+        let boot = 0x0102_0304_0506_0708;
+        vec![
+            ("up-hello", "I am here: the second session of this boot.", Up::Hello(Hello { boot, session: 2 })),
+            ("up-gone", "Last will of that session.", Up::Gone(Gone { boot, session: 2 })),
+            ("up-state", "A report; see report.txt.", Up::State(self.signed("report"))),
+            ("up-batch", "Outbox records; see batch.txt.", Up::Batch(self.signed("batch"))),
+            (
+                "up-need",
+                "Chunks 256, 257 and 319 are missing.",
+                Up::Need(Need { table: false, base: 256, mask: 1 << 63 | 3 }),
+            ),
+            ("up-need-table", "The table is missing.", Up::Need(Need { table: true, base: 0, mask: 0 })),
+        ]
+    }
+
+    /// Every message down.
+    pub(crate) fn downs(&self) -> Named<'_, Down<'_>> {
+        let both = [Some("grant-buckets"), None]
+            .map(|grant| Evidence { release: self.signed("release"), grant: grant.map(|name| self.signed(name)) });
+        let desired = Desired { assignment: self.signed("assignment"), evidence: both.into_iter().collect() };
+        vec![
+            (
+                "down-desired",
+                "An assignment with evidence; see assignment.txt, release.txt, grant-buckets.txt.",
+                Down::Desired(desired),
+            ),
+            ("down-command", "A command; see command.txt.", Down::Command(self.signed("command"))),
+            ("down-ack", "An acknowledgement; see ack.txt.", Down::Ack(self.signed("ack"))),
+            (
+                "down-chunk",
+                "A short chunk: the last 16 bytes of package.hex.",
+                Down::Chunk(Chunk { bytes: self.package.last_chunk::<16>().map_or(&[], |last| last) }),
+            ),
+            ("down-table", "The table of package.hex.", Down::Table(Table { digests: &self.table })),
+        ]
+    }
+
+    fn signed(&self, name: &str) -> Signed<'_> {
+        let found = self.statements.iter().find(|(known, ..)| *known == name);
+        found.and_then(|(.., frame)| frame::decode(frame).ok()).unwrap()
+    }
+}
+
+fn body<T: Statement>(value: &T) -> Vec<u8> {
+    let mut buffer = vec![0; 8192];
+    frame::encode(value, &mut buffer).unwrap().to_vec()
+}
+
+fn signed<T: Statement>(value: &T, fleet: FleetId, seeds: &[u8]) -> Vec<u8> {
+    let body = body(value);
+    let signatures = seeds.iter().map(|seed| sign::<T>(fleet, &body, &key(*seed)).unwrap()).collect();
+    let mut buffer = vec![0; 8192];
+    frame::encode(&Signed { body: &body, signatures }, &mut buffer).unwrap().to_vec()
+}
+
+fn device() -> DeviceId {
+    "cam-1".parse().unwrap()
+}
+
+fn digits(version: u32) -> ModelRef {
+    ModelRef { name: "digits".parse().unwrap(), version: Version::new(version).unwrap() }
+}
+
+fn root() -> Root {
+    let person = |seed: u8, person: &str, roles: RoleSet, class, prefix: &str, status| KeyEntry {
+        public: public(seed),
+        person: person.parse().unwrap(),
+        roles,
+        class,
+        prefix: Text::try_from(prefix).unwrap(),
+        status,
+    };
+    let decides = RoleSet::ROOT.with(RoleSet::APPROVE).with(RoleSet::GRANT);
+    use KeyStatus::{Active, Retired, Revoked};
+    let keys = [
+        person(PUBLISHER, "Ada", RoleSet::PUBLISH, KeyClass::File, "digits", Active),
+        person(2, "Bo", decides, KeyClass::SshAgent, "", Active),
+        person(3, "Çelik Δ", decides, KeyClass::Browser, "dig", Active),
+        person(4, "Dee", RoleSet::APPROVE, KeyClass::Pkcs11, "", Retired),
+        person(5, "Eve", RoleSet::WITNESS, KeyClass::File, "", Revoked),
+        person(REGISTRY, "hub", RoleSet::REGISTRY, KeyClass::Hub, "", Active),
+        person(DIRECTOR, "hub", RoleSet::DIRECTOR.with(RoleSet::TIME), KeyClass::Hub, "", Active),
+    ];
+    Root {
+        version: 1,
+        nonce: [9; 16],
+        keys: keys.into_iter().collect(),
+        thresholds: Thresholds { root: 2, approve: 2, grant: 1 },
+        offline_approval: true,
+        director_generation: 1,
+        time_generation: 0,
+    }
+}
+
+fn tensor(name: &str, datatype: DataType, shape: &[Option<u32>]) -> TensorSpec {
+    TensorSpec { name: name.parse().unwrap(), datatype, shape: shape.iter().copied().collect() }
+}
+
+fn files() -> [(&'static str, FileRole, &'static [u8]); 2] {
+    [
+        ("model.onnx", FileRole::Model, b"not really a model, but its bytes"),
+        ("vectors.npz", FileRole::Vectors, b"nor are these vectors"),
+    ]
+}
+
+fn manifest() -> Manifest {
+    let files = files().map(|(name, role, bytes)| File {
+        name: name.parse().unwrap(),
+        role,
+        size: bytes.len().try_into().unwrap(),
+        digest: Digest::of(bytes),
+    });
+    let inputs = [tensor("image", DataType::Fp32, &[None, Some(64)])];
+    let outputs =
+        [tensor("label", DataType::Int64, &[None]), tensor("probabilities", DataType::Fp32, &[None, Some(10)])];
+    Manifest {
+        kind: Kind::Model,
+        name: digits(3).name,
+        files: files.into_iter().collect(),
+        tensors: TensorSignature { inputs: inputs.into_iter().collect(), outputs: outputs.into_iter().collect() },
+    }
+}
+
+fn package(manifest: &Manifest) -> Vec<u8> {
+    let mut buffer = [0; 4096];
+    let mut package = encode_head(manifest, &mut buffer).unwrap().to_vec();
+    for (.., bytes) in files() {
+        package.extend_from_slice(bytes);
+    }
+    package
+}
+
+fn release(manifest: &Manifest, package: &[u8], table: &[u8]) -> Release {
+    let mut buffer = [0; 1024];
+    let mut hasher = Hasher::default();
+    hasher.update(frame::encode(&manifest.tensors, &mut buffer).unwrap());
+    Release {
+        kind: Kind::Model,
+        name: manifest.name.clone(),
+        version: Version::new(3).unwrap(),
+        source: Digest::of(b"the file the publisher started from"),
+        package: PackageRef {
+            digest: Digest::of(package),
+            size: package.len().try_into().unwrap(),
+            chunks: Digest::of(table),
+        },
+        requires: Requires { agent: [0, 1, 0], operators: 17, memory_kib: 2048 },
+        hardware: ["linux-x86_64", "linux-aarch64"].iter().map(|class| class.parse().unwrap()).collect(),
+        tensors: hasher.finish(),
+        security_floor: 2,
+        salt: [7; 16],
+        checkpoint: 0,
+        validity: Some(Validity { from: 1, until: 300 }),
+    }
+}
+
+fn grant(release: Digest, cohort: Cohort) -> StageGrant {
+    StageGrant { release, cohort, gate: Digest::of(b"gate policy"), checkpoint: 0, validity: None }
+}
+
+fn named_devices() -> Cohort {
+    Cohort::Devices([DEVICE, DEVICE + 1].iter().map(|seed| public(*seed).id()).collect())
+}
+
+fn assignment(release: Digest) -> Assignment {
+    let active = Wanted { name: digits(3).name, release, mode: Mode::Active };
+    let shadow = Wanted { name: "digits-next".parse().unwrap(), release: Digest::of(b"other"), mode: Mode::Shadow };
+    Assignment {
+        device: device(),
+        order: Order { generation: 1, sequence: 70_000 },
+        models: [active, shadow].into_iter().collect(),
+        audit: Digest::of(b"audit head"),
+    }
+}
+
+fn command() -> Command {
+    Command { device: device(), order: Order { generation: 1, sequence: 4 }, request: Request::Report }
+}
+
+fn ack() -> Ack {
+    Ack { device: device(), outbox: OutboxId([0xab; 16]), through: 300 }
+}
+
+fn report(release: Digest) -> Report {
+    let active = Running { version: Version::new(2).unwrap(), release: Digest::of(b"version 2") };
+    let target = Running { version: Version::new(3).unwrap(), release };
+    let idle = ModelReport {
+        name: "defects".parse().unwrap(),
+        active: Some(active),
+        target: None,
+        phase: Phase::Idle,
+        reject: None,
+        progress: 0,
+    };
+    let refused = ModelReport {
+        name: digits(3).name,
+        active: Some(active),
+        target: Some(target),
+        phase: Phase::RolledBack,
+        reject: Some(Reject::ScoringErrors),
+        progress: 1000,
+    };
+    Report {
+        device: device(),
+        boot: u64::MAX,
+        sequence: 12,
+        seen: Order { generation: 1, sequence: 70_000 },
+        agent: [0, 1, 0],
+        operators: 21,
+        hardware: "linux-x86_64".parse().unwrap(),
+        memory_kib: 262_144,
+        models: [idle, refused].into_iter().collect(),
+        refused: Some(Reject::EvidenceMissing),
+        audit: Digest::of(b"audit head"),
+    }
+}
+
+fn batch() -> Batch {
+    let at = Millis(1_700_000_000_000);
+    let ModelRef { name, version } = digits(3);
+    let scores = Scores { name: name.clone(), version, rows: 1797, errors: 1, p50_us: 180, p95_us: 420 };
+    let event = Event { name, version, phase: Phase::Rejected, reject: Some(Reject::GoldenMismatch) };
+    let bodies = [RecordBody::Gap(288), RecordBody::Scores(scores), RecordBody::Event(event)];
+    let mut records = List::new();
+    for body in bodies {
+        records.push(Record { at, body }).unwrap();
+    }
+    Batch { device: device(), outbox: OutboxId([0xab; 16]), oldest: 298, first: 298, records }
+}
+
+fn connect() -> Connect {
+    Connect { device: device(), counter: 65_536 }
+}
+
+fn enrol() -> Enrol {
+    Enrol { device: device(), key: public(DEVICE), token: Digest::of(b"secret") }
+}
+
+fn attestation(package: &[u8]) -> Attestation {
+    Attestation { model: digits(3), package: Digest::of(package), golden: true }
+}

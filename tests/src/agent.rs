@@ -1,0 +1,116 @@
+//! `bellwether-agent` as a process.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::files::{binary, data};
+use crate::hub::folder;
+use crate::process::Process;
+
+/// What every agent of a test is told: trials of a second, so that a story takes seconds.
+pub const CONFIG: &str = "probation_ms = 500\nscores_window_ms = 500\nheartbeat_ms = 2000\n";
+
+/// An agent in a folder of its own.
+#[derive(Debug)]
+pub struct Agent {
+    home: TempDir,
+    process: Process,
+    /// The device.
+    pub name: String,
+    /// Where it scores.
+    pub url: String,
+    http: reqwest::Client,
+}
+
+impl Agent {
+    /// Enrols and runs a device.
+    #[must_use]
+    pub fn start(hub: &str, token: &str, name: &str) -> Self {
+        Self::start_with(hub, token, name, &[])
+    }
+
+    /// Enrols and runs a device, with more arguments.
+    #[must_use]
+    pub fn start_with(hub: &str, token: &str, name: &str, more: &[&str]) -> Self {
+        let home = folder();
+        let mut words = vec!["--hub", hub, "--token", token, "--name", name, "--listen", "127.0.0.1:0"];
+        words.extend(more);
+        let mut process = Process::start(name, &mut command(home.path(), &words));
+        let url = scores_at(&mut process, name);
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Self { home, process, name: name.to_owned(), url, http }
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("agent")
+    }
+
+    /// Its process.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it logged since it was last started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again where it scored before, after it ended; it needs no token any more.
+    pub fn restart(&mut self) {
+        assert!(self.process.ended().is_some(), "stop or kill the agent first");
+        let address = self.url.trim_start_matches("http://").to_owned();
+        self.process = Process::start(&self.name, &mut command(self.home.path(), &["--listen", &address]));
+        assert_eq!(scores_at(&mut self.process, &self.name), self.url, "it is back at its address");
+    }
+
+    /// Sends a body to a route; the status and the answer.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Option<(u16, Value)> {
+        let request = self.http.post(format!("{}{path}", self.url)).body(body);
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        Some((status, response.json().await.ok()?))
+    }
+
+    /// The version that answers for `digits` and the digit it sees in the README's request; nothing
+    /// while none does.
+    pub async fn score(&self) -> Option<(String, usize)> {
+        let request = std::fs::read(data("digits-request.json")).expect("the request is readable");
+        let (status, answer) = self.post("/v2/models/digits/infer", request).await?;
+        (status == 200).then(|| (answer["model_version"].as_str().unwrap_or("").to_owned(), digit(&answer)))
+    }
+}
+
+/// The most probable digit of the first row of an answer.
+#[must_use]
+pub fn digit(answer: &Value) -> usize {
+    let row = answer["outputs"][0]["data"].as_array().expect("an answer has data");
+    let row: Vec<f64> = row.iter().take(10).filter_map(Value::as_f64).collect();
+    let best = row.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+    best.expect("ten classes").0
+}
+
+fn command(home: &Path, words: &[&str]) -> Command {
+    let config = home.join("agent.toml");
+    std::fs::write(&config, CONFIG).expect("a temporary folder takes a file");
+    let mut command = Command::new(binary("bellwether-agent"));
+    command.args(words).arg("--data").arg(home.join("agent")).arg("--config").arg(config);
+    command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+    command.env_remove("BELLWETHER_TOKEN").env_remove("BELLWETHER_HUB");
+    command
+}
+
+fn scores_at(process: &mut Process, name: &str) -> String {
+    let line = process.line(&format!("{name} scores at "));
+    line.split_whitespace().next().expect("an address").to_owned()
+}

@@ -1,0 +1,171 @@
+//! `bellwether-hub serve` as a process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bellwether_hub::client::Client;
+use tempfile::TempDir;
+
+use crate::files::binary;
+use crate::process::Process;
+
+/// A hub in a folder of its own.
+#[derive(Debug)]
+pub struct Hub {
+    home: TempDir,
+    data: PathBuf,
+    process: Process,
+    options: Options,
+    /// Its web address.
+    pub url: String,
+    /// Its broker's address, as devices use it.
+    pub broker: String,
+    /// The first admin's token.
+    pub token: String,
+    /// The one-time code of the first login.
+    pub code: String,
+}
+
+/// How a hub is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--broker`.
+    pub broker: String,
+    /// `--listen`.
+    pub listen: String,
+    /// The configuration file's text.
+    pub config: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { broker: "embedded://127.0.0.1:0".to_owned(), listen: "127.0.0.1:0".to_owned(), config: String::new() }
+    }
+}
+
+impl Hub {
+    /// Starts a hub with its embedded broker on free ports.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    /// Starts a hub.
+    #[must_use]
+    pub fn start_with(options: Options) -> Self {
+        let home = folder();
+        Self::start_in(home, options)
+    }
+
+    /// Starts a hub whose folder was made before.
+    #[must_use]
+    pub fn start_in(home: TempDir, options: Options) -> Self {
+        let data = home.path().join("data");
+        let mut process = serve(home.path(), &data, &options);
+        let url = process.line("dashboard");
+        let broker = process.line("broker");
+        let token = process.line("export BELLWETHER_TOKEN=");
+        let said = process.stdout();
+        let code = said.split("/login?code=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let code = code.expect("a first start prints a login code").to_owned();
+        Self { home, data, process, options, url, broker, token, code }
+    }
+
+    /// A client with the first admin's token.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client_as(Some(&self.token))
+    }
+
+    /// A client with another token, or none.
+    #[must_use]
+    pub fn client_as(&self, token: Option<&str>) -> Client {
+        Client::new(&self.url, token.map(str::to_owned)).expect("the hub's address is one")
+    }
+
+    /// Host and port of its web address.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The folder it may be given files in.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Its process.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it logged since it was last started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same ports, after it ended.
+    pub fn restart(&mut self) {
+        let data = self.data.clone();
+        self.restart_with(&data, None);
+    }
+
+    /// Starts it again on the same ports, with other data and another configuration.
+    pub fn restart_with(&mut self, data: &Path, config: Option<&str>) {
+        assert!(self.process.ended().is_some(), "stop or kill the hub first");
+        data.clone_into(&mut self.data);
+        let embedded = self.options.broker.starts_with("embedded://");
+        if embedded {
+            self.options.broker = self.broker.replace("mqtt://", "embedded://");
+        }
+        self.address().to_owned().clone_into(&mut self.options.listen);
+        if let Some(config) = config {
+            config.clone_into(&mut self.options.config);
+        }
+        self.process = serve(self.home.path(), &self.data, &self.options);
+        let url = self.process.line("dashboard");
+        assert_eq!(url, self.url, "the hub is back at its address");
+    }
+
+    /// Runs another command of `bellwether-hub`.
+    #[must_use]
+    pub fn command(words: &[&str]) -> Output {
+        let mut command = Command::new(binary("bellwether-hub"));
+        command.args(words).env("NO_COLOR", "1").output().expect("bellwether-hub starts")
+    }
+}
+
+fn serve(home: &Path, data: &Path, options: &Options) -> Process {
+    let config = home.join("hub.toml");
+    std::fs::write(&config, &options.config).expect("a temporary folder takes a file");
+    let mut command = Command::new(binary("bellwether-hub"));
+    command
+        .args(["serve", "--listen", &options.listen, "--broker", &options.broker])
+        .arg("--data")
+        .arg(data)
+        .arg("--config")
+        .arg(&config)
+        .current_dir(home)
+        .env("NO_COLOR", "1")
+        .env_remove("BELLWETHER_LOG");
+    Process::start("hub", &mut command)
+}
+
+/// A temporary folder.
+#[must_use]
+pub fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("bellwether-test-").tempdir().expect("a temporary folder")
+}
