@@ -18,6 +18,15 @@ use crate::rules::{Change, Changes, Rules};
 
 /// A device that says nothing for this long is stale: three heartbeats of 30 s.
 pub const STALE_AFTER: Millis = Millis::from_secs(90);
+/// Events that one device may cause in [`EVENTS_SPAN`]: an install takes about eight. What is beyond
+/// is not recorded, so that no device pushes out what people did.
+pub const EVENTS_MAX: u32 = 120;
+/// The span that [`EVENTS_MAX`] counts in.
+pub const EVENTS_SPAN: Millis = Millis::from_secs(3600);
+/// Models whose scores are counted for one device: those it holds, and as many that it once held.
+pub const SCORED_MODELS_MAX: usize = 16;
+/// Versions whose scores are counted apart for one model of a device; the oldest go first.
+pub const SCORED_VERSIONS_MAX: usize = 32;
 /// Outboxes remembered for one device: each reinstall makes a new one.
 pub const OUTBOXES_MAX: usize = 8;
 
@@ -48,6 +57,18 @@ pub struct Device {
     pub missing: u64,
     /// Whether its session is open.
     pub session: Session,
+    /// Events it caused lately.
+    #[serde(default)]
+    pub events: Caused,
+}
+
+/// Events that a device caused since an instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caused {
+    /// When counting began.
+    pub since: Millis,
+    /// How many.
+    pub count: u32,
 }
 
 /// What a device was told to have.
@@ -227,6 +248,7 @@ impl Rules {
                 scores: BTreeMap::new(),
                 missing: 0,
                 session: Session::default(),
+                events: Caused::default(),
             },
         };
         changes.event(What::DeviceEnrolled { device: id.clone() });
@@ -288,13 +310,13 @@ impl Rules {
     ///
     /// [`Denied::NoDevice`].
     pub fn hello(&self, id: &DeviceId, hello: Hello, now: Millis) -> Result<Changes, Denied> {
-        let device = self.device(id)?;
+        let mut device = self.device(id)?.clone();
         let mut changes = self.changes(id.as_str(), now);
-        if !device.session.open {
+        if !device.session.open && may_tell(&mut device, now) {
             changes.event(What::DeviceOnline { device: id.clone() });
         }
-        let session = Session { open: true, boot: hello.boot, number: hello.session, last_seen: Some(now) };
-        changes.push(Change::Device(Box::new(Device { session, ..device.clone() })));
+        device.session = Session { open: true, boot: hello.boot, number: hello.session, last_seen: Some(now) };
+        changes.push(Change::Device(Box::new(device)));
         Ok(changes)
     }
 
@@ -304,13 +326,15 @@ impl Rules {
     ///
     /// [`Denied::NoDevice`].
     pub fn gone(&self, id: &DeviceId, gone: Gone, now: Millis) -> Result<Changes, Denied> {
-        let device = self.device(id)?;
+        let mut device = self.device(id)?.clone();
         let mut changes = self.changes(id.as_str(), now);
         let Session { open, boot, number, .. } = device.session;
         if open && (boot, number) == (gone.boot, gone.session) {
-            changes.event(What::DeviceOffline { device: id.clone() });
-            let session = Session { open: false, ..device.session };
-            changes.push(Change::Device(Box::new(Device { session, ..device.clone() })));
+            if may_tell(&mut device, now) {
+                changes.event(What::DeviceOffline { device: id.clone() });
+            }
+            device.session.open = false;
+            changes.push(Change::Device(Box::new(device)));
         }
         Ok(changes)
     }
@@ -368,7 +392,7 @@ impl Rules {
             // A device may claim any number; past the last there is none.
             let Some(sequence) = batch.first.checked_add(offset) else { break };
             if sequence > taken {
-                take(&mut device, &mut changes, &record.body);
+                take(&mut device, &mut changes, &record.body, now);
                 through = sequence;
             }
         }
@@ -381,23 +405,41 @@ impl Rules {
     }
 }
 
-fn take(device: &mut Device, changes: &mut Changes, body: &RecordBody) {
+fn take(device: &mut Device, changes: &mut Changes, body: &RecordBody, now: Millis) {
     match body {
-        RecordBody::Scores(scores) => count(device.scores.entry(scores.name.clone()).or_default(), scores),
-        RecordBody::Event(event) => changes.event(What::Install {
-            device: device.id.clone(),
-            model: ModelRef { name: event.name.clone(), version: event.version },
-            phase: event.phase,
-            reject: event.reject,
-        }),
+        RecordBody::Scores(scores) => {
+            let is_new = !device.scores.contains_key(&scores.name);
+            if !(is_new && device.scores.len() >= SCORED_MODELS_MAX) {
+                count(device.scores.entry(scores.name.clone()).or_default(), scores);
+            }
+        }
+        RecordBody::Event(event) => {
+            let model = ModelRef { name: event.name.clone(), version: event.version };
+            if may_tell(device, now) {
+                let (phase, reject) = (event.phase, event.reject);
+                changes.event(What::Install { device: device.id.clone(), model, phase, reject });
+            }
+        }
         // The records it stands for were already counted as missing by the jump in sequence.
         RecordBody::Gap(_) => {}
     }
 }
 
+/// Whether the device may cause one more event now; counts it.
+fn may_tell(device: &mut Device, now: Millis) -> bool {
+    if now.since(device.events.since) > EVENTS_SPAN {
+        device.events = Caused { since: now, count: 0 };
+    }
+    device.events.count = device.events.count.saturating_add(1);
+    device.events.count <= EVENTS_MAX
+}
+
 fn count(totals: &mut Totals, scores: &Scores) {
     totals.rows = totals.rows.saturating_add(u64::from(scores.rows));
     totals.errors = totals.errors.saturating_add(u64::from(scores.errors));
+    while totals.by_version.len() >= SCORED_VERSIONS_MAX && !totals.by_version.contains_key(&scores.version.number()) {
+        totals.by_version.pop_first();
+    }
     let version = totals.by_version.entry(scores.version.number()).or_default();
     *version = version.saturating_add(u64::from(scores.rows));
     totals.p50_us = scores.p50_us;

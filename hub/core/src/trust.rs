@@ -232,6 +232,9 @@ impl Rules {
         if record.grants.iter().any(|grant| grant.statement == statement) {
             return Ok(changes);
         }
+        if record.grants.len() >= GRANTS_MAX {
+            return Err(Denied::GrantsFull(model.clone()));
+        }
         changes
             .event(What::GrantGiven { model: model.clone(), cohort: crate::rollout::label(&granted.grant().cohort) });
         let mut record = record.clone();

@@ -68,6 +68,10 @@ struct Inner {
     rates: Mutex<VecDeque<(Millis, u64)>>,
     changes: watch::Sender<u64>,
     work: Notify,
+    /// Held while a package is taken into use or thrown away, so that neither overtakes the other.
+    packages: tokio::sync::Mutex<()>,
+    backups: Semaphore,
+    sending: pump::Sending,
     broker: OnceLock<Box<dyn Broker>>,
     link: OnceLock<Link>,
 }
@@ -115,6 +119,9 @@ impl Hub {
             disk: Mutex::default(),
             rates: Mutex::default(),
             work: Notify::new(),
+            packages: tokio::sync::Mutex::default(),
+            backups: Semaphore::new(1),
+            sending: pump::Sending::default(),
             broker: OnceLock::new(),
             link: OnceLock::new(),
             config,
@@ -215,6 +222,9 @@ impl Hub {
     /// 403 unless admin; 503 if it cannot be written.
     pub async fn backup(&self, caller: &Caller) -> Result<tokio::fs::File, Problem> {
         caller.need(Role::Admin)?;
+        let _only = self.0.backups.try_acquire().map_err(|_| {
+            Problem::conflict("backup_going", "another backup is being written").hint("wait until it is done")
+        })?;
         let hub = self.clone();
         let write = tokio::task::spawn_blocking(move || -> std::io::Result<std::fs::File> {
             let mut file = tempfile::tempfile_in(&hub.0.data)?;

@@ -85,7 +85,11 @@ impl Hub {
             ("models", "Models registered.", rules.models().count() as u64),
             ("rollouts_active", "Rollouts that have not ended.", going as u64),
             ("rows_scored", "Rows scored by the fleet, as acknowledged.", rows(&rules)),
-            ("records_missing", "Records of devices that were lost.", rules.devices().map(|d| d.missing).sum()),
+            (
+                "records_missing",
+                "Records of devices that were lost.",
+                rules.devices().map(|d| d.missing).fold(0, u64::saturating_add),
+            ),
             ("events", "Sequence of the latest event.", rules.last_event()),
         ];
         drop(rules);

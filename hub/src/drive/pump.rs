@@ -1,11 +1,13 @@
 //! The loop between broker and rules: what comes up is verified, decided and answered; what
 //! becomes due goes down. Nothing here waits for a device.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_hub_core::{Change, Denied};
 use bellwether_link::{Arrival, Link, Options, Qos};
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::{DeviceId, TransferId};
@@ -13,8 +15,10 @@ use bellwether_protocol::limit::{CHUNK_BYTES, CHUNKS_IN_FLIGHT_MAX};
 use bellwether_protocol::message::{Chunk, Down, Need, Table, Up};
 use bellwether_protocol::topic::{DownTopic, HUB_FILTER, Part, Topic, UpTopic};
 use bellwether_protocol::trust::{Batch, OutboxId, PackageRef, Report, Signed};
+use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::desired::{Message, from_device, message};
@@ -32,6 +36,22 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const BURST_MAX: usize = 256;
 /// Chunks read and sent at once: 64 KiB each.
 const SENDING_MAX: usize = 64;
+
+/// Tables of chunk digests kept at hand: one for each package that is being rolled out.
+const TABLES_MAX: usize = 16;
+
+/// What goes out beside the pump: at most one transfer to a device, and greetings that are due.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    transfers: Mutex<BTreeMap<DeviceId, AbortHandle>>,
+    greetings: Mutex<BTreeSet<DeviceId>>,
+    tables: Mutex<BTreeMap<Digest, Bytes>>,
+}
+
+/// Nothing is left half-done by a panic while one of these locks is held.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An acknowledgement that is owed once the store was flushed.
 type Owed = (DeviceId, OutboxId, u64);
@@ -77,6 +97,7 @@ impl Hub {
             if urgent || looked.elapsed() >= DUE_EVERY {
                 looked = Instant::now();
                 due.extend(self.due());
+                due.extend(std::mem::take(&mut *unpoisoned(&self.0.sending.greetings)));
             }
             if owed.is_empty() && due.is_empty() {
                 continue;
@@ -209,13 +230,20 @@ impl Hub {
     }
 
     fn reported(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<(), Refusal> {
-        self.decide(|rules, now| {
+        let behind = self.decide(|rules, now| {
             let report: Report = from_device(rules, device, signed)?;
             if report.device != *device {
                 return Err(Denied::Statement(Reject::WrongDevice));
             }
-            Ok(((), rules.report(report, now)?))
-        })
+            let told = rules.device(device)?.assignment.as_ref().map(|issued| issued.order);
+            let behind = told.is_some_and(|told| report.seen < told) && report.refused.is_none();
+            Ok((behind, rules.report(report, now)?))
+        })?;
+        // The last hop may have lost it: no broker's word says that a device has it.
+        if behind {
+            self.greet(device.clone());
+        }
+        Ok(())
     }
 
     fn collected(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<Owed, Refusal> {
@@ -235,20 +263,14 @@ impl Hub {
         })
     }
 
-    /// Sends a device its desired state, and itself again what it missed.
+    /// Has a device told its desired state again, once everything decided is durable.
     fn greet(&self, device: DeviceId) {
-        let hub = self.clone();
-        tokio::spawn(async move { hub.send_desired(&device).await });
+        unpoisoned(&self.0.sending.greetings).insert(device);
     }
 
     fn greet_all(&self) {
         let devices: Vec<DeviceId> = self.rules().devices().map(|device| device.id.clone()).collect();
-        let hub = self.clone();
-        tokio::spawn(async move {
-            for device in devices {
-                hub.send_desired(&device).await;
-            }
-        });
+        unpoisoned(&self.0.sending.greetings).extend(devices);
     }
 
     /// Sends the parts of a package that a device lacks, if the device was assigned that package.
@@ -260,17 +282,23 @@ impl Hub {
         sending: &Arc<Semaphore>,
     ) -> Result<(), Refusal> {
         let package = self.assigned_package(device, transfer)?;
-        let (hub, device, sending) = (self.clone(), device.clone(), sending.clone());
-        tokio::spawn(async move {
+        let (hub, id, sending) = (self.clone(), device.clone(), sending.clone());
+        let task = tokio::spawn(async move {
             let parts = need.table.then_some(Part::Table).into_iter();
             for part in parts.chain(need.chunks(CHUNKS_IN_FLIGHT_MAX).map(Part::Chunk)) {
                 let Ok(_permit) = sending.acquire().await else { return };
-                if let Err(error) = hub.send_part(&device, package, part).await {
-                    tracing::warn!(%device, %transfer, error, "part not sent");
+                if let Err(error) = hub.send_part(&id, package, part).await {
+                    tracing::warn!(device = %id, %transfer, error, "part not sent");
                     return;
                 }
             }
         });
+        // What a device asks last is what it lacks: an older transfer to it is no longer of use.
+        let mut transfers = unpoisoned(&self.0.sending.transfers);
+        transfers.retain(|_, task| !task.is_finished());
+        if let Some(older) = transfers.insert(device.clone(), task.abort_handle()) {
+            older.abort();
+        }
         Ok(())
     }
 
@@ -284,11 +312,7 @@ impl Hub {
     async fn send_part(&self, device: &DeviceId, package: PackageRef, part: Part) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let bytes = match part {
-            Part::Table => {
-                let whole = self.0.blobs.get(package.digest).await.map_err(|error| text(&error))?;
-                let digests = bellwether_protocol::package::chunk_digests(&whole);
-                digests.flat_map(|digest| digest.0).collect::<Vec<u8>>().into()
-            }
+            Part::Table => self.table(package.digest).await.map_err(|error| text(&error))?,
             Part::Chunk(n) => {
                 let start = u64::from(n) * CHUNK_BYTES as u64;
                 if start >= package.size {
@@ -305,5 +329,23 @@ impl Hub {
         let message = message(device, topic, &down).map_err(|error| text(&error))?;
         self.publish(message, Qos::AtMostOnce, false).await;
         Ok(())
+    }
+
+    /// The digests of a package's chunks; read and hashed once, then kept at hand.
+    async fn table(&self, package: Digest) -> Result<Bytes, String> {
+        let known = unpoisoned(&self.0.sending.tables).get(&package).cloned();
+        if let Some(table) = known {
+            return Ok(table);
+        }
+        let whole = self.0.blobs.get(package).await.map_err(|error| error.to_string())?;
+        let digests = move || bellwether_protocol::package::chunk_digests(&whole).flat_map(|digest| digest.0).collect();
+        let table: Vec<u8> = tokio::task::spawn_blocking(digests).await.map_err(|error| error.to_string())?;
+        let table = Bytes::from(table);
+        let mut tables = unpoisoned(&self.0.sending.tables);
+        if tables.len() >= TABLES_MAX {
+            tables.pop_first();
+        }
+        tables.insert(package, table.clone());
+        Ok(table)
     }
 }

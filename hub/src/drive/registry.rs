@@ -73,7 +73,8 @@ impl Hub {
         self.room()?;
         let name = model_name(name)?;
         let lineage = lineage(&request)?;
-        let package = self.0.blobs.get(digest(&request.package)?).await?;
+        let package_digest = digest(&request.package)?;
+        let package = self.0.blobs.get(package_digest).await?;
         let examined = match self.checked(package.clone()).await {
             Ok(examined) => examined,
             Err(problem) => {
@@ -82,6 +83,9 @@ impl Hub {
             }
         };
         let package = describe(&package);
+        let _alone = self.0.packages.lock().await;
+        // It may have been thrown away with the version that had it, while it was being checked.
+        self.0.blobs.range(package_digest, 0, 1).await?;
         let candidate = candidate(&name, digest(&request.source)?, package, examined, lineage)?;
         let (model, view) = self.numbered(candidate, &caller.name)?;
         tracing::info!(%model, "registered");
@@ -171,6 +175,22 @@ impl Hub {
         Ok(view::version(&rules, rules.version(&model)?))
     }
 
+    /// Removes a package from disk unless a version still has it.
+    async fn throw_away(&self, package: Digest) {
+        let _alone = self.0.packages.lock().await;
+        let shared = {
+            // One guard for all of it: a second one could wait for a writer that waits for the first.
+            let rules = self.rules();
+            rules.models().any(|model| rules.versions_of(&model.name).any(|record| record.package.digest == package))
+        };
+        if shared {
+            return;
+        }
+        if let Err(error) = self.0.blobs.remove(package).await {
+            tracing::warn!(%package, %error, "package of a deleted version stays on disk");
+        }
+    }
+
     /// Deletes a version; its package goes with the last version that has it.
     ///
     /// # Errors
@@ -181,20 +201,9 @@ impl Hub {
         let model = model_ref(name, version)?;
         let package = self.rules().version(&model)?.package.digest;
         self.decide_durably(|rules, now| Ok(((), rules.delete_version(&model, &caller.name, now)?)))?;
-        let shared = self.rules().models().any(|other| self.has_package(&other.name, package));
-        if !shared {
-            let hub = self.clone();
-            tokio::spawn(async move {
-                if let Err(error) = hub.0.blobs.remove(package).await {
-                    tracing::warn!(%package, %error, "package of a deleted version stays on disk");
-                }
-            });
-        }
+        let hub = self.clone();
+        tokio::spawn(async move { hub.throw_away(package).await });
         Ok(())
-    }
-
-    fn has_package(&self, name: &ModelName, package: Digest) -> bool {
-        self.rules().versions_of(name).any(|record| record.package.digest == package)
     }
 }
 

@@ -275,6 +275,12 @@ impl Rules {
             }
             desires.push(Desired { model: rollout.model.clone(), release: rollout.release, rollout: rollout.id });
         }
+        // Beyond what a device holds, what it has comes before what is new.
+        let has = |desired: &Desired| {
+            let issued = device.assignment.iter().flat_map(|issued| &issued.models);
+            issued.into_iter().any(|want| want.model.name == desired.model.name)
+        };
+        desires.sort_by_key(|desired| !has(desired));
         desires.truncate(bellwether_protocol::limit::MODELS_MAX);
         desires.sort_by(|a, b| a.model.name.cmp(&b.model.name));
         desires

@@ -95,8 +95,8 @@ fn tick(
     stages: usize,
 ) -> State {
     let same = State::Going { stage, step };
-    let begun = !matches!(step, Step::WaitingForGrant);
-    if begun && counts.failed > policy.failures_max {
+    // Also while it waits for a grant: latecomers of the stages before may fail meanwhile.
+    if counts.failed > policy.failures_max {
         return State::Paused { stage, step, why: Pause::Failures(counts.failed) };
     }
     match step {
@@ -110,6 +110,10 @@ fn tick(
         }
         Step::Offering { since } if counts.updating > 0 && now.since(since) > policy.silence => {
             State::Paused { stage, step, why: Pause::Silence(counts.updating) }
+        }
+        // Nobody can be reached: whoever comes online later gets the whole time.
+        Step::Offering { since } if counts.updating == 0 && now.since(since).0 > policy.silence.0 / 2 => {
+            State::Going { stage, step: Step::Offering { since: now } }
         }
         Step::Offering { .. } => same,
         Step::Soaking { since } if now.since(since) >= policy.soak => after(stage, stages),
@@ -164,7 +168,15 @@ mod tests {
             "a stage in which everyone failed asks a person even within the limit"
         );
         let away = Counts { total: 2, offline: 2, ..Counts::default() };
-        assert_eq!(step(&offering, u64::MAX, true, away), offering);
+        let later = step(&offering, 5000, true, away);
+        assert_eq!(later, going(0, Step::Offering { since: Millis(5000) }), "it goes on waiting");
+        let back = Counts { total: 2, updating: 1, offline: 1, ..Counts::default() };
+        assert_eq!(step(&later, 5001, true, back), later, "who comes back late gets the whole time");
+        let waiting = going(1, Step::WaitingForGrant);
+        assert!(
+            matches!(step(&waiting, 1, true, failed), State::Paused { why: Pause::Failures(2), .. }),
+            "failures count while a grant is awaited"
+        );
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Outboxes that repeat, reorder, jump and lie; sessions and reports that come late.
 
 use bellwether_hub_core::event::What;
-use bellwether_hub_core::fleet::{OUTBOXES_MAX, Presence, STALE_AFTER};
+use bellwether_hub_core::fleet::{
+    EVENTS_MAX, EVENTS_SPAN, OUTBOXES_MAX, Presence, SCORED_MODELS_MAX, SCORED_VERSIONS_MAX, STALE_AFTER,
+};
 use bellwether_hub_core::{Change, Denied};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::message::{Gone, Hello};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Batch, Order, OutboxId, Record, RecordBody, Scores};
+use bellwether_protocol::trust::{Batch, Event, Order, OutboxId, Phase, Record, RecordBody, Scores};
 
 use crate::world::{World, device_key, named};
 
@@ -213,4 +215,38 @@ fn a_device_that_claims_the_last_number_moves_nobody_but_itself() {
     let other = world.rules.device(&cam).unwrap().assignment.as_ref().unwrap().order;
     assert_eq!(other, Order { generation: 1, sequence: 1 });
     assert!(!world.log.iter().any(|change| matches!(change, Change::DeviceGone(_))));
+}
+
+#[test]
+fn a_device_that_invents_things_pushes_out_nothing_and_stays_small() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    let mut next = 1;
+    let mut tell = |world: &mut World, body: RecordBody| {
+        let record = Record { at: Millis(0), body };
+        let records = std::iter::once(record).collect();
+        let batch = Batch { device: cam.clone(), outbox: OUTBOX, oldest: next, first: next, records };
+        assert_eq!(send(world, &batch), Ok(next));
+        next += 1;
+    };
+    let installs = |world: &World| world.events().filter(|what| matches!(what, What::Install { .. })).count();
+    for _ in 0..3 * EVENTS_MAX {
+        let (name, version) = ("digits".parse().unwrap(), "1".parse().unwrap());
+        tell(&mut world, RecordBody::Event(Event { name, version, phase: Phase::Committed, reject: None }));
+    }
+    assert!(installs(&world) <= EVENTS_MAX as usize);
+    let before = installs(&world);
+    world.now = world.now.saturating_add(EVENTS_SPAN).saturating_add(Millis(1));
+    let (name, version) = ("digits".parse().unwrap(), "1".parse().unwrap());
+    tell(&mut world, RecordBody::Event(Event { name, version, phase: Phase::Committed, reject: None }));
+    assert_eq!(installs(&world), before + 1, "an hour later it is heard again");
+    for number in 1..200_u32 {
+        for name in ["digits".to_owned(), format!("invented-{number}")] {
+            let (name, version) = (name.parse().unwrap(), number.to_string().parse().unwrap());
+            tell(&mut world, RecordBody::Scores(Scores { name, version, rows: 1, errors: 0, p50_us: 1, p95_us: 1 }));
+        }
+    }
+    let device = world.rules.device(&cam).unwrap();
+    assert_eq!(device.scores.len(), SCORED_MODELS_MAX);
+    assert!(device.scores.values().all(|totals| totals.by_version.len() <= SCORED_VERSIONS_MAX));
 }
