@@ -39,6 +39,8 @@ pub(crate) struct Outbox {
     /// Last number of the batch under way, and when to send it again.
     sent: Option<(u64, Millis)>,
     resend_ms: u64,
+    /// Whether something here may not be on disk for good yet.
+    is_dirty: bool,
 }
 
 fn key(number: u64) -> [u8; 9] {
@@ -73,8 +75,11 @@ impl Outbox {
                 OutboxId(id)
             }
         };
+        let resend_ms = RESEND_MS_FIRST;
+        // A new id is not on disk yet.
+        let is_dirty = true;
         let mut outbox =
-            Self { tree, id, next, acked, waiting: 0, bytes: 0, bytes_max, sent: None, resend_ms: RESEND_MS_FIRST };
+            Self { tree, id, next, acked, waiting: 0, bytes: 0, bytes_max, sent: None, resend_ms, is_dirty };
         // Removals that were not flushed before a crash come back.
         outbox.forget(acked)?;
         for (_, value) in outbox.rows() {
@@ -106,6 +111,7 @@ impl Outbox {
         self.next += 1;
         self.waiting += 1;
         changes.insert(NEXT, &self.next.to_be_bytes());
+        self.is_dirty = true;
         self.tree.apply_batch(changes).map_err(storage)
     }
 
@@ -139,10 +145,18 @@ impl Outbox {
         Ok(())
     }
 
-    /// The batch to send at `now`, if one is due.
+    /// The batch to send at `now`, if one is due. It is on disk for good: a number that the hub saw
+    /// is never given to another record, whatever a power cut takes away.
     pub(crate) fn due(&mut self, now: Millis, device: &DeviceId) -> Option<Batch> {
-        if self.sent.is_some_and(|(_, again)| now < again) {
+        if self.waiting == 0 || self.sent.is_some_and(|(_, again)| now < again) {
             return None;
+        }
+        if self.is_dirty {
+            if let Err(why) = self.tree.flush() {
+                tracing::error!(%why, "the outbox cannot be brought to disk: nothing of it is sent");
+                return None;
+            }
+            self.is_dirty = false;
         }
         let mut room = STATEMENT_BYTES_MAX - HEAD_BYTES;
         let mut records: Fixed<Record, RECORDS_MAX> = Fixed::new();
@@ -260,6 +274,37 @@ mod tests {
         let mut outbox = Outbox::open(tree(&data), 1 << 20).unwrap();
         outbox.push(&record(41)).unwrap();
         assert_eq!(outbox.due(Millis(0), &device()).unwrap().first, 41);
+    }
+
+    #[test]
+    fn what_is_sent_survives_a_power_cut() {
+        let open = |path: &std::path::Path| {
+            sled::Config::new().path(path).flush_every_ms(None).open().unwrap().open_tree("outbox").unwrap()
+        };
+        let (data, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut outbox = Outbox::open(open(data.path()), 1 << 20).unwrap();
+        for version in 1..=3 {
+            outbox.push(&record(version)).unwrap();
+            let sent = outbox.due(Millis(0), &device()).unwrap();
+            outbox.reconnected();
+            // The disk as the cut leaves it: nothing that was not brought there.
+            let left = cut.path().join(version.to_string());
+            copy(data.path(), &left);
+            let mut left = Outbox::open(open(&left), 1 << 20).unwrap();
+            assert_eq!((left.newest(), left.due(Millis(0), &device())), (outbox.newest(), Some(sent)));
+        }
+    }
+
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to);
+            } else {
+                std::fs::copy(entry.path(), to).unwrap();
+            }
+        }
     }
 
     #[test]

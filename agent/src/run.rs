@@ -1,11 +1,14 @@
 //! The composition root: who the device is, what it keeps, and the loops that run.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use bellwether_agent_core::update::Step;
+use bellwether_agent_core::update::{Install, Step};
 use bellwether_agent_core::{Brain, Config as BrainConfig, Input, State};
 use bellwether_link::{Link, Options};
 use bellwether_protocol::SigningKey;
@@ -135,11 +138,7 @@ impl Agent {
 
     async fn start_here(config: Config) -> Result<Running, AgentError> {
         config.check()?;
-        std::fs::create_dir_all(&config.data).map_err(|why| AgentError::Disk {
-            what: "cannot make the directory",
-            path: config.data.clone(),
-            why,
-        })?;
+        make_data(&config.data)?;
         let key = identity::load_or_make(&config.data)?;
         let store = Store::open(&config.data)?;
         let (device, enrolled) = enrolled(&config, &store, &key).await?;
@@ -203,6 +202,21 @@ impl Agent {
         tasks.extend(server);
         Ok(Running { device, listen, scoring, status, stop, tasks })
     }
+}
+
+/// Makes the directory of the device's own, which holds its key and the broker's password.
+fn make_data(data: &Path) -> Result<(), AgentError> {
+    const OWNER_ONLY: u32 = 0o700;
+    let fault = |what| move |why| AgentError::Disk { what, path: data.to_owned(), why };
+    std::fs::create_dir_all(data).map_err(fault("cannot make the directory"))?;
+    let mode = std::fs::metadata(data).map_err(fault("cannot look at the directory"))?.permissions().mode();
+    if mode & 0o777 != OWNER_ONLY
+        && let Err(why) = std::fs::set_permissions(data, Permissions::from_mode(OWNER_ONLY))
+    {
+        // A mounted volume may be another user's, with rights that only that user can change.
+        tracing::warn!(path = %data.display(), %why, "others may read the directory with the device's secrets");
+    }
+    Ok(())
 }
 
 /// Who the device is: enrolled now with the token, or as it was before.
@@ -270,6 +284,12 @@ async fn load_all(mut brain: Brain, slots: Slots, scoring: Scoring, clock: Clock
     let load = move || {
         for model in brain.state().models.clone() {
             let Some(held) = model.active else { continue };
+            // What is being taken away, perhaps for taking the agent down, is not started once more.
+            if let Install::RollingBack { target, .. } = model.install
+                && target.running.release == held.target.running.release
+            {
+                continue;
+            }
             let dir = slots.of(&model.name).map_err(|why| crate::slot::reject(&why));
             match dir.and_then(|dir| drive::load(&dir, &model.name, &held)) {
                 Ok(scorer) => scoring.swap(&model.name, held.target.running, scorer),

@@ -14,6 +14,8 @@
 mod fleet;
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,7 +24,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether_agent::{Agent, Config, Running, Status};
+use bellwether_agent::{Agent, AgentError, Config, Running, Status};
+use bellwether_agent_core::update::STARTS_MAX;
 use bellwether_link::{Arrival, Greeting, Link, Options, Qos};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
@@ -317,6 +320,81 @@ async fn a_disk_that_fails_is_reported_and_the_model_keeps_answering() {
     hub.want(3, &cnn).await;
     until(&agent, "committed", is_at(Phase::Committed, 2)).await;
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_fails_leaves_the_old_model_answering() {
+    let hub = Hub::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let (linear, cnn) = (hub.stock(1, "digits-linear"), hub.stock(2, "digits-cnn"));
+    hub.want(1, &linear).await;
+    let agent = Agent::start(hub.config(data.path())).await.unwrap();
+    until(&agent, "committed", is_at(Phase::Committed, 1)).await;
+    // Something that is no file stands where the new pointer should be made, there and back.
+    let half = data.path().join("models/digits/current.new");
+    std::fs::create_dir(&half).unwrap();
+    hub.want(2, &cnn).await;
+    until(&agent, "rolled back", is_at(Phase::RolledBack, 1)).await;
+    assert_eq!(agent.status().models[0].reject, Some(Reject::StorageFault));
+    assert_eq!(score_over_http(&agent).await["model_version"], "1");
+    std::fs::remove_dir(&half).unwrap();
+    hub.want(3, &cnn).await;
+    until(&agent, "committed", is_at(Phase::Committed, 2)).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_takes_the_agent_down_is_not_started_again_and_the_old_one_returns() {
+    let hub = Hub::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let (linear, cnn) = (hub.stock(1, "digits-linear"), hub.stock(2, "digits-cnn"));
+    hub.want(1, &linear).await;
+    let config = Config { probation_ms: 3_600_000, ..hub.config(data.path()) };
+    let agent = Agent::start(hub.config(data.path())).await.unwrap();
+    until(&agent, "committed", is_at(Phase::Committed, 1)).await;
+    agent.stop().await;
+    hub.want(2, &cnn).await;
+    let mut agent = crash_and_start(None, &config).await;
+    until(&agent, "on probation", is_at(Phase::Probation, 2)).await;
+    for _ in 1..STARTS_MAX {
+        agent = crash_and_start(Some(agent), &config).await;
+        until(&agent, "on probation", is_at(Phase::Probation, 2)).await;
+    }
+    // Loading it once more, at the start that gives it up, would fail.
+    std::fs::write(data.path().join("models/digits/b.pkg"), b"damaged").unwrap();
+    agent = crash_and_start(Some(agent), &config).await;
+    until(&agent, "rolled back", is_at(Phase::RolledBack, 1)).await;
+    assert_eq!(agent.status().models[0].reject, Some(Reject::Crashed));
+    assert_eq!(score_over_http(&agent).await["model_version"], "1");
+    agent.stop().await;
+}
+
+/// Drops an agent without a farewell and starts it as soon as its store is free.
+async fn crash_and_start(agent: Option<Running>, config: &Config) -> Running {
+    drop(agent);
+    let start = Instant::now();
+    loop {
+        match Agent::start(config.clone()).await {
+            Err(AgentError::Store { .. }) if start.elapsed() < Duration::from_secs(20) => {
+                tokio::task::yield_now().await
+            }
+            started => return started.unwrap(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_may_look_into_the_directory_of_a_device() {
+    let hub = Hub::start().await;
+    let base = tempfile::tempdir().unwrap();
+    let (new, old) = (base.path().join("new/agent"), base.path().join("old"));
+    std::fs::create_dir(&old).unwrap();
+    std::fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
+    for data in [new, old] {
+        let agent = Agent::start(hub.config(&data)).await.unwrap();
+        assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+        agent.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use bellwether_protocol::frame;
 use bellwether_protocol::limit::{BUCKETS, SIGNATURES_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::trust::{
     Ack, Assignment, Attestation, Cohort, Command, Connect, Enrol, FleetId, KeyClass, KeyId, KeyStatus, Mode, Order,
-    OutboxId, PublicKey, Release, Request, RoleSet, Root, Signature, SignatureBytes, Signed, StageGrant, TrustedRoot,
-    Wanted, bucket, open_by, sign,
+    OutboxId, PublicKey, Release, Request, RoleSet, Root, RootFault, SignatureBytes, Signed, StageGrant,
+    TrustedRoot, Wanted, bucket, open_by, sign,
 };
 
 use fleet::{
@@ -302,13 +302,10 @@ fn a_key_or_nonce_of_small_order_is_refused() {
         let mut root = root();
         let at = root.keys.iter().position(|key| key.public == public(DEE)).unwrap();
         root.keys[at].public = weak;
-        let trusted = trusted(&root);
-        let body = body(&release());
-        let mut signed = by::<Release>(trusted.fleet(), &body, &[ADA, BO]);
-        zero_s[..32].copy_from_slice(&identity);
-        let forged = Signature { key: weak.id(), bytes: SignatureBytes::new(zero_s) };
-        signed.signatures.push(forged).unwrap();
-        assert_eq!(trusted.approve(&signed), Err(Reject::BadSignature), "{weak}");
+        assert_eq!(root.check(), Err(RootFault::WeakKey(weak.id())), "no root lists a key that anybody can sign with");
+        let body = body(&root);
+        let fleet = FleetId::of_root(&body);
+        assert_eq!(TrustedRoot::first(fleet, &by::<Root>(fleet, &body, &[BO, CY])), Err(Reject::Malformed));
     }
 }
 

@@ -337,11 +337,13 @@ impl Brain {
         if assignment.order <= self.state.seen && !is_repeat {
             return self.refuse(now, Reject::StaleSequence);
         }
-        if let Err(reject) = self.make_place(&assignment) {
+        if let Err(reject) = self.has_place(&assignment) {
             return self.refuse(now, reject);
         }
         self.refused = None;
         (self.state.seen, self.state.assignment, self.state.audit) = (assignment.order, digest, assignment.audit);
+        self.withdraw(&assignment);
+        self.make_place(&assignment);
         for wanted in &assignment.models {
             self.want(wanted, desired, is_repeat);
         }
@@ -351,25 +353,46 @@ impl Brain {
         Ok(())
     }
 
-    /// Sees that every model named once has a place, or refuses before anything changed.
-    fn make_place(&mut self, assignment: &Assignment) -> Result<(), Reject> {
-        let mut new: Vec<&ModelName, MODELS_MAX> = Vec::new();
+    /// Whether every model is named once and can have a place, those that may be forgotten aside.
+    fn has_place(&self, assignment: &Assignment) -> Result<(), Reject> {
         for (index, wanted) in assignment.models.iter().enumerate() {
             if assignment.models.iter().take(index).any(|before| before.name == wanted.name) {
                 return Err(Reject::Malformed);
             }
-            if !self.state.models.iter().any(|model| model.name == wanted.name) {
-                new.push(&wanted.name).map_err(|_| Reject::TooManyModels)?;
+        }
+        let kept = self.state.models.iter().filter(|model| !is_named(assignment, &model.name) && !model.is_blank());
+        let is_room = kept.count() + assignment.models.len() <= MODELS_MAX;
+        if is_room { Ok(()) } else { Err(Reject::TooManyModels) }
+    }
+
+    /// Gives up what is under way for models that the hub does not name any more.
+    fn withdraw(&mut self, assignment: &Assignment) {
+        let mut moved: Vec<(ModelName, Install), MODELS_MAX> = Vec::new();
+        for model in self.state.models.iter_mut().filter(|model| !is_named(assignment, &model.name)) {
+            let pushed = moved.push((model.name.clone(), model.install));
+            assert!(pushed.is_ok(), "there are no more than the models");
+            model.withdraw();
+        }
+        for (name, before) in moved {
+            self.arrived(&name, before);
+        }
+    }
+
+    /// Gives every model named a place; where there is none, the oldest blank one makes room.
+    fn make_place(&mut self, assignment: &Assignment) {
+        for wanted in &assignment.models {
+            if self.state.models.iter().any(|model| model.name == wanted.name) {
+                continue;
             }
+            if self.state.models.is_full() {
+                let is_free = |model: &Model| !is_named(assignment, &model.name) && model.is_blank();
+                if let Some(free) = self.state.models.iter().position(is_free) {
+                    self.state.models.remove(free);
+                }
+            }
+            let pushed = self.state.models.push(Model::new(wanted.name.clone()));
+            assert!(pushed.is_ok(), "the places were counted before");
         }
-        if self.state.models.len() + new.len() > MODELS_MAX {
-            return Err(Reject::TooManyModels);
-        }
-        for name in new {
-            let pushed = self.state.models.push(Model::new(name.clone()));
-            assert!(pushed.is_ok(), "the places were counted just above");
-        }
-        Ok(())
     }
 
     fn want(&mut self, wanted: &Wanted, desired: &Desired<'_>, is_repeat: bool) {
@@ -535,9 +558,19 @@ impl Brain {
     }
 }
 
-/// The release, if it was verified before and is what is being installed, or answers already.
+fn is_named(assignment: &Assignment, name: &ModelName) -> bool {
+    assignment.models.iter().any(|wanted| wanted.name == *name)
+}
+
+/// The release, if it was verified before and is what is being installed, or answers already; not
+/// one that is being taken away.
 fn known_target(model: &Model, release: Digest) -> Option<update::Target> {
-    let installing = model.install.target().filter(|_| !matches!(model.install, Install::RollingBack { .. }));
+    let installing = model.install.target();
+    if matches!(model.install, Install::RollingBack { .. })
+        && installing.is_some_and(|target| target.running.release == release)
+    {
+        return None;
+    }
     let answering = model.active.as_ref().map(|held| &held.target);
     installing.into_iter().chain(answering).find(|target| target.running.release == release).copied()
 }

@@ -306,6 +306,34 @@ impl Model {
         }
     }
 
+    /// The hub names this model no more: what is under way is given up, what answers stays. With
+    /// nothing to go back to, what answers or is about to is kept.
+    pub(crate) fn withdraw(&mut self) {
+        self.next = None;
+        match self.install {
+            Install::Deferred(target)
+            | Install::Fetching(target)
+            | Install::Hashed(target)
+            | Install::SelfTest { target, .. } => {
+                self.install = settled(&target, Phase::Rejected, Some(Reject::Withdrawn));
+            }
+            Install::Activating(target) | Install::Probation { target, .. } => {
+                if self.refuge(&target).is_some() {
+                    self.install = Install::RollingBack { target, reject: Reject::Withdrawn };
+                }
+            }
+            Install::Idle | Install::Settled { .. } | Install::RollingBack { .. } => {}
+        }
+    }
+
+    /// Whether forgetting this model, once withdrawn, forgets nothing that must survive: nothing
+    /// answers or is being switched, no floor rose, no release was committed.
+    pub(crate) fn is_blank(&self) -> bool {
+        let is_switching =
+            matches!(self.install, Install::Activating(_) | Install::Probation { .. } | Install::RollingBack { .. });
+        !is_switching && self.active.is_none() && self.floor == 0 && self.committed.is_empty()
+    }
+
     /// The device's one place is free: a deferred install begins. The spare slot is overwritten
     /// from here on, so what it held is forgotten, unless it is the very thing wanted.
     pub(crate) fn start(&mut self) {
@@ -338,8 +366,11 @@ impl Model {
                 Install::RollingBack { target, reject }
             }
             (Install::RollingBack { target, reject }, Step::Failed(_)) => {
-                // Not even the previous one can answer: nothing does, and the report says so.
-                (self.active, self.previous) = (None, None);
+                // Not even the previous one can answer: nothing does, and the report says so. What
+                // answered all along, as the target never came to it, still does.
+                if self.answers() == Some(target.running.release) {
+                    (self.active, self.previous) = (None, None);
+                }
                 self.take_back(&target, reject);
                 return Some(());
             }

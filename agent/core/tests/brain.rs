@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use bellwether_agent_core::update::{Install, Model, STARTS_MAX, Slot, Step, Work};
 use bellwether_agent_core::{Action, Brain, Input, Refused, State, Why};
 use bellwether_protocol::error::Reject;
+use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::Phase;
 use fleet::{Fleet, Made, Offer, config, name};
@@ -169,13 +170,97 @@ fn one_install_at_a_time_and_the_others_wait() {
     assert_eq!((shell.line("digits").0, shell.line("faces").0), (Phase::Fetching, Phase::Deferred));
     shell.commit();
     assert_eq!((shell.line("digits").0, shell.line("faces").0), (Phase::Committed, Phase::Fetching));
-    // A model that is not named is left as it is.
     let two = fleet.release("digits", 2);
-    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    shell.offer(&fleet, 2, &[Offer::granted(&two), Offer::granted(&faces)]).unwrap();
     assert_eq!((shell.line("digits").0, shell.line("faces").0), (Phase::Deferred, Phase::Fetching));
     shell.commit();
     shell.commit();
     assert_eq!((shell.line("digits"), shell.line("faces").2), ((Phase::Committed, None, Some(2)), Some(1)));
+}
+
+#[test]
+fn what_the_hub_names_no_more_is_given_up_and_what_answers_stays() {
+    let fleet = Fleet::new();
+    let withdrawn = Some(Reject::Withdrawn);
+    let [one, two, faces] = [("digits", 1), ("digits", 2), ("faces", 1)].map(|(name, n)| fleet.release(name, n));
+    // However far it is before it is switched, the others go on and its place is free.
+    for answers in [&[][..], &[Step::Fetched], &[Step::Fetched, Step::Staged]] {
+        let mut shell = Shell::new(&fleet);
+        shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+        shell.commit();
+        shell.offer(&fleet, 2, &[Offer::granted(&two), Offer::granted(&faces)]).unwrap();
+        answers.iter().for_each(|step| shell.answer(*step).unwrap());
+        while shell.brain.poll_event().is_some() {}
+        shell.offer(&fleet, 3, &[Offer::granted(&faces)]).unwrap();
+        assert_eq!(shell.line("digits"), (Phase::Rejected, withdrawn, Some(1)));
+        assert_eq!(shell.line("faces").0, Phase::Fetching);
+        let event = shell.brain.poll_event().unwrap();
+        assert_eq!((event.version.number(), event.phase, event.reject), (2, Phase::Rejected, withdrawn));
+        shell.commit();
+        assert_eq!((shell.line("digits").2, shell.line("faces").2), (Some(1), Some(1)));
+    }
+    // While it is being switched or on probation: put back.
+    for is_active in [false, true] {
+        let mut shell = Shell::new(&fleet);
+        shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+        shell.commit();
+        shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+        [Step::Fetched, Step::Staged, Step::Passed].into_iter().for_each(|step| shell.answer(step).unwrap());
+        if is_active {
+            shell.answer(Step::Activated).unwrap();
+        }
+        shell.offer(&fleet, 3, &[]).unwrap();
+        shell.settle();
+        assert_eq!(shell.line("digits"), (Phase::RolledBack, withdrawn, Some(1)));
+    }
+    // One that waits, and what should have followed a roll-back.
+    let mut shell = Shell::new(&fleet);
+    shell.offer(&fleet, 1, &[Offer::granted(&one), Offer::granted(&faces)]).unwrap();
+    shell.offer(&fleet, 2, &[Offer::granted(&one)]).unwrap();
+    assert_eq!(shell.line("faces"), (Phase::Rejected, withdrawn, None));
+    shell.commit();
+    assert_eq!(shell.brain.install_action(), None);
+}
+
+#[test]
+fn a_switch_that_fails_leaves_what_answers_even_if_the_way_back_fails_too() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let (one, two) = (fleet.release("digits", 1), fleet.release("digits", 2));
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    shell.commit();
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    [Step::Fetched, Step::Staged, Step::Passed].into_iter().for_each(|step| shell.answer(step).unwrap());
+    let failed = Step::Failed(Reject::StorageFault);
+    shell.answer(failed).unwrap();
+    shell.answer(failed).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::RolledBack, Some(Reject::StorageFault), Some(1)));
+    // On probation the old one is not what answers: with no way back nothing does.
+    shell.offer(&fleet, 3, &[Offer::granted(&two)]).unwrap();
+    shell.settle();
+    shell.handle(Input::ScoringErrors { name: &name("digits"), errors: 4 }).unwrap();
+    shell.answer(failed).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::RolledBack, Some(Reject::ScoringErrors), None));
+}
+
+#[test]
+fn names_that_came_to_nothing_make_room_and_what_was_committed_never_does() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let kept = fleet.release("kept", 1);
+    shell.offer(&fleet, 1, &[Offer::granted(&kept)]).unwrap();
+    shell.commit();
+    let junk: Vec<_> = (0..30).map(|n| fleet.release(&format!("junk-{n}"), 1)).collect();
+    for (sequence, made) in (2..).zip(&junk) {
+        shell.offer(&fleet, sequence, &[Offer { evidence: false, ..Offer::granted(made) }]).unwrap();
+        assert_eq!(shell.line("kept").2, Some(1));
+    }
+    let many: Vec<_> = junk.iter().take(MODELS_MAX).map(Offer::granted).collect();
+    let before = shell.disk.clone();
+    assert_eq!(shell.offer(&fleet, 90, &many), Err(Refused::Rejected(Reject::TooManyModels)));
+    assert_eq!(shell.disk, before);
+    shell.offer(&fleet, 91, &many[1..]).unwrap();
+    assert_eq!((shell.line("junk-1").0, shell.disk.models.len()), (Phase::Fetching, MODELS_MAX));
 }
 
 #[test]
@@ -263,6 +348,22 @@ fn a_model_that_takes_the_agent_down_is_given_up_and_orderly_restarts_do_not_cou
         shell.restart(&fleet);
     }
     assert_eq!(shell.line("digits"), (Phase::Rejected, Some(Reject::Crashed), None));
+}
+
+#[test]
+fn a_repeat_while_it_is_put_back_does_not_bring_back_what_failed() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let (one, two) = (fleet.release("digits", 1), fleet.release("digits", 2));
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    shell.commit();
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    shell.settle();
+    (0..STARTS_MAX).for_each(|_| shell.restart(&fleet));
+    assert_eq!(shell.line("digits").0, Phase::RollingBack);
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    shell.settle();
+    assert_eq!(shell.line("digits"), (Phase::RolledBack, Some(Reject::Crashed), Some(1)));
 }
 
 #[test]

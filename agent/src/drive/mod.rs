@@ -81,7 +81,8 @@ impl Driver {
                 Some(arrival) = arrivals.recv() => self.arrived(arrival),
                 Some(done) = done.recv() => self.finished(done),
                 () = tokio::time::sleep_until(wake) => self.tick(),
-                _ = stop.wait_for(|stop| *stop) => break,
+                // A sender that is gone is a drop, which ends the task without a farewell.
+                Ok(_) = stop.wait_for(|stop| *stop) => break,
             }
         }
         self.close().await;

@@ -169,11 +169,15 @@ impl Driver {
                 step
             }
         };
-        if let (Step::Failed(_), Work::Return(_)) = (step, job.work) {
-            self.scoring.remove(&job.name);
-        }
         let release = job.held.target.running.release;
         let _ = self.handle(Input::Install { name: &job.name, release, step });
+        if let (Step::Failed(_), Work::Return(_)) = (step, job.work) {
+            // What answered all along may still do so, whatever came of the way back.
+            let mut models = self.brain.state().models.iter();
+            if !models.any(|model| model.name == job.name && model.active.is_some()) {
+                self.scoring.remove(&job.name);
+            }
+        }
     }
 
     /// Keeps a loaded model for its activation, or lets it answer.
@@ -221,11 +225,16 @@ fn perform(slots: &Slots, name: &ModelName, work: Work, held: Held, loaded: Opti
             Ok(loaded) => on_disk(dir.point(Some(held.slot)), Outcome::Loaded(Step::Activated, Some(loaded))),
             Err(why) => failed(why),
         },
-        Work::Return(Some(back)) => match load_again(&dir, name, &back) {
-            Ok(loaded) => on_disk(dir.point(Some(back.slot)), Outcome::Loaded(Step::Returned, Some(loaded))),
+        Work::Return(back) => match back.map(|back| load_again(&dir, name, &back)).transpose() {
+            Ok(loaded) => {
+                // Which slot answers is the brain's state: a model that can answer is not lost for this.
+                if let Err(why) = dir.point(back.map(|back| back.slot)) {
+                    tracing::error!(%name, %why, "the pointer is not back: it names the wrong slot");
+                }
+                Outcome::Loaded(Step::Returned, loaded)
+            }
             Err(why) => failed(why),
         },
-        Work::Return(None) => on_disk(dir.point(None), Outcome::Loaded(Step::Returned, None)),
     }
 }
 

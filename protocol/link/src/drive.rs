@@ -85,7 +85,9 @@ async fn session(
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
                 let filters = subscriptions.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce));
                 if subscriptions.is_empty() {
-                    up(arrived, client_is, &client);
+                    if let Err(why) = up(arrived, client_is, &client) {
+                        return End::Failed(why);
+                    }
                 } else if client.try_subscribe_many(filters).is_err() {
                     return End::Failed("the subscription does not fit the queue".into());
                 }
@@ -94,7 +96,11 @@ async fn session(
                 Some(code) => {
                     return End::Failed(format!("the broker refuses the subscription: {code:?}"));
                 }
-                None => up(arrived, client_is, &client),
+                None => {
+                    if let Err(why) = up(arrived, client_is, &client) {
+                        return End::Failed(why);
+                    }
+                }
             },
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 let topic = String::from_utf8_lossy(&publish.topic).into_owned();
@@ -106,9 +112,19 @@ async fn session(
     }
 }
 
-fn up(arrived: &mpsc::Sender<Arrival>, client_is: &watch::Sender<Option<AsyncClient>>, client: &AsyncClient) {
+/// Tells that the connection stands. Where there is no room for that the connection is of no use:
+/// its owner would never say hello.
+fn up(
+    arrived: &mpsc::Sender<Arrival>,
+    client_is: &watch::Sender<Option<AsyncClient>>,
+    client: &AsyncClient,
+) -> Result<(), String> {
     client_is.send_replace(Some(client.clone()));
-    tell(arrived, Arrival::Up);
+    match arrived.try_send(Arrival::Up) {
+        Err(mpsc::error::TrySendError::Full(_)) => Err("arrivals are not taken".into()),
+        // An owner that is gone stops the link by itself.
+        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+    }
 }
 
 fn refused(ack: &SubAck) -> Option<&SubscribeReasonCode> {
@@ -163,6 +179,17 @@ fn mqtt_options(options: &Options, greeting: Greeting) -> MqttOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_cannot_be_told_of_is_a_failed_one() {
+        let (client, _events) = AsyncClient::new(MqttOptions::new("gw-1", "127.0.0.1", 1), REQUESTS_MAX);
+        let (client_is, _) = watch::channel(None);
+        let (arrived, mut arrivals) = mpsc::channel(1);
+        assert_eq!(up(&arrived, &client_is, &client), Ok(()));
+        assert!(up(&arrived, &client_is, &client).unwrap_err().contains("not taken"));
+        assert_eq!(arrivals.try_recv(), Ok(Arrival::Up));
+        assert_eq!(up(&arrived, &client_is, &client), Ok(()));
+    }
 
     #[test]
     fn waits_double_with_jitter_and_stay_bounded() {
