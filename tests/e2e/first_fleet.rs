@@ -136,7 +136,7 @@ impl Caller {
                 let answer = http.post(&url).body(body.clone()).timeout(Duration::from_secs(5)).send().await;
                 let seven = match answer {
                     Ok(answer) if answer.status().is_success() => answer.json().await.ok(),
-                    _ => None,
+                    Ok(_) | Err(_) => None,
                 };
                 let seven = seven.filter(|answer| bellwether_tests::agent::digit(answer) == 7);
                 let version = seven.as_ref().and_then(|answer| answer["model_version"].as_str()?.parse().ok());
