@@ -10,8 +10,8 @@ use bellwether_protocol::frame;
 use bellwether_protocol::limit::{BUCKETS, SIGNATURES_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::trust::{
     Ack, Assignment, Attestation, Cohort, Command, Connect, Enrol, FleetId, KeyClass, KeyId, KeyStatus, Mode, Order,
-    OutboxId, PublicKey, Release, Request, RoleSet, Root, RootFault, SignatureBytes, Signed, StageGrant,
-    TrustedRoot, Wanted, bucket, open_by, sign,
+    OutboxId, PublicKey, Release, Request, RoleSet, Root, RootFault, SignatureBytes, Signed, StageGrant, TrustedRoot,
+    Wanted, bucket, open_by, sign,
 };
 
 use fleet::{

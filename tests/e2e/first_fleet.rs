@@ -50,11 +50,8 @@ fn by_hand(hub: Hub, before_enrolment: impl Fn(&Hub)) -> (Fleet, Agent) {
                 assert_eq!(bellwether_tests::agent::digit(&answer), 7, "{ran}");
             }
             "bellwether" => {
-                let is_start = line.starts_with("bellwether rollout start");
-                let soak = if is_start { " --soak-seconds 1" } else { "" };
-                // A comment ends the line: what is added must stand before it.
-                let (command, _) = line.split_once(" # ").unwrap_or((&line, ""));
-                let ran = fleet.cli.shell(&format!("{}{soak}", command.trim_end()));
+                let ran =
+                    fleet.cli.shell(line.split_once(" # ").map_or(line.as_str(), |(command, _)| command.trim_end()));
                 assert_eq!(ran.code, 0, "{ran}");
                 if line.starts_with("bellwether device token") {
                     token = ran.last_word();

@@ -71,7 +71,7 @@ fn waiting_on(rollout: &Rollout, counts: Counts, now: Millis) -> String {
             format!("a signed grant for {cohort}: bellwether grant {}", rollout.model)
         }
         State::Going { step: Step::Offering { .. }, .. } if counts.updating > 0 => {
-            format!("{} of {} devices", counts.updating, counts.total)
+            format!("{} of {} devices, still installing", counts.updating, counts.total)
         }
         State::Going { step: Step::Offering { .. }, .. } => "a device of this stage to come online".to_owned(),
         State::Going { step: Step::Soaking { since }, .. } => {
