@@ -165,18 +165,21 @@ impl Device {
     #[must_use]
     pub fn standing(&self, name: &ModelName, release: Digest) -> Standing {
         let Some(report) = &self.report else { return Standing::Updating };
+        let has_seen = self.assignment.as_ref().is_none_or(|issued| report.seen >= issued.order);
         let model = report.models.iter().find(|model| model.name == *name);
         let is = |running: Option<Running>| running.is_some_and(|running| running.release == release);
         let (tried, answers) = model.map_or((false, false), |model| (is(model.target), is(model.active)));
         match model {
-            Some(model) if tried && matches!(model.phase, Phase::Rejected | Phase::RolledBack) => {
-                Standing::Failed(model.reject.unwrap_or(Reject::Withdrawn))
-            }
+            Some(model) if tried && matches!(model.phase, Phase::Rejected | Phase::RolledBack) => match model.reject {
+                // It speaks of an earlier offer, or of one that was taken back: it will try anew.
+                Some(reject) if has_seen && reject != Reject::Withdrawn => Standing::Failed(reject),
+                _ => Standing::Updating,
+            },
             Some(model) if answers && matches!(model.phase, Phase::Committed | Phase::Idle) => Standing::Healthy,
             _ if tried || answers => Standing::Updating,
             // It took the assignment and began nothing, because it could not even read the release.
-            _ => match (report.refused, &self.assignment) {
-                (Some(reject), Some(issued)) if report.seen >= issued.order => Standing::Failed(reject),
+            _ => match report.refused {
+                Some(reject) if self.assignment.is_some() && has_seen => Standing::Failed(reject),
                 _ => Standing::Updating,
             },
         }

@@ -118,6 +118,35 @@ fn a_failure_pauses_and_nobody_else_is_offered() {
 }
 
 #[test]
+fn what_failed_once_may_be_offered_again() {
+    let (mut world, _) = running_one();
+    let two = world.approved("digits");
+    world.grant(&two, buckets(1000));
+    let first = world.start(&two, &[named(&[1])]).unwrap();
+    world.tick(0);
+    world.obey(&device(1), Some(Reject::DiskFull));
+    world.tick(1);
+    assert!(matches!(world.rollout(first).state, State::Paused { .. }));
+    let aborted = world.rules.steer(first, Verb::Abort, "", "x", world.now);
+    world.take(aborted);
+    world.settle();
+    let second = world.start(&two, &[named(&[1])]).unwrap();
+    world.tick(0);
+    world.tick(1);
+    let state = &world.rollout(second).state;
+    assert!(
+        matches!(state, State::Going { .. }),
+        "the report of the first offer is no answer to the second: {state:?}"
+    );
+    world.obey(&device(1), Some(Reject::Withdrawn));
+    world.tick(1);
+    assert!(matches!(world.rollout(second).state, State::Going { .. }), "what was taken back is no failure");
+    world.obey(&device(1), Some(Reject::DiskFull));
+    world.tick(1);
+    assert!(matches!(world.rollout(second).state, State::Paused { .. }));
+}
+
+#[test]
 fn silence_pauses() {
     let (mut world, _) = running_one();
     let two = world.approved("digits");
