@@ -49,7 +49,8 @@ async fn main() {
         };
         let ratio = http.as_secs_f64() / bare.as_secs_f64();
         println!(
-            "  {batch:>2} rows, {form:<7?}            {:>7.1} us  {:>7.1} us {:>7.1} us   {ratio:>4.1}x  {verdict}",
+            "  {batch:>2} rows, {:<7}             {:>7.1} us  {:>7.1} us {:>7.1} us   {ratio:>4.1}x  {verdict}",
+            format!("{form:?}"),
             us(bare),
             us(http),
             us(added)

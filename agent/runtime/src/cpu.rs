@@ -236,32 +236,4 @@ mod tests {
             Err(LoadError::Inspect(_))
         ));
     }
-
-    /// Prints figures; run with `--ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement, not a check"]
-    fn time_of_a_single_row_and_a_batch() {
-        for (name, bytes) in
-            [("linear", include_bytes!("../../../tests/data/digits-linear.onnx").as_slice()), ("cnn", CNN)]
-        {
-            let start = std::time::Instant::now();
-            let mut cpu = Cpu::load(bytes).unwrap();
-            println!("{name}: load {:?}", start.elapsed());
-            for rows in [1, 16, 64] {
-                let inputs = [image(rows)];
-                let shapes = vec![inputs[0].shape().to_vec()];
-                let plan = cpu.concrete(&shapes).unwrap();
-                let any = cpu.any.clone();
-                for (kind, plan) in [("concrete", Some(plan)), ("symbolic", any)] {
-                    let Some(plan) = plan else { continue };
-                    cpu.plans = VecDeque::from([(shapes.clone(), plan)]);
-                    let start = std::time::Instant::now();
-                    for _ in 0..1000 {
-                        cpu.run(&inputs).unwrap();
-                    }
-                    println!("{name}: {rows} rows, {kind}: {:?}", start.elapsed() / 1000);
-                }
-            }
-        }
-    }
 }

@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_onnx_is_kept_but_not_deployable() {
         let pickle = include_bytes!("../../../tests/data/digits.pkl");
-        let prepared = prepare(&digits(), "/tmp/my model.pkl", pickle, None, &[]).unwrap();
+        let prepared = prepare(&digits(), "models/my model.pkl", pickle, None, &[]).unwrap();
         assert!(prepared.deployable.clone().unwrap_err().contains("skl2onnx"));
         assert_eq!(prepared.manifest.files[0].name.as_str(), "my_model.pkl");
         assert_eq!(examine(&prepared.package).unwrap().deployable, prepared.deployable);

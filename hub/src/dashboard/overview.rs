@@ -59,7 +59,7 @@ fn tiles(overview: &OverviewView) -> Markup {
         }))
         (tile("Failed", count(u64::from(totals.failed)), html! {
             (bar(&[(Tone::Bad, totals.failed)], totals.total))
-            @if totals.failed == 0 { "every last install went well" } @else { a href="/fleet?state=failed" { "which, and why" } }
+            @if totals.total == 0 { "no device has enrolled yet" } @else if totals.failed == 0 { "every last install went well" } @else { a href="/fleet?state=failed" { "which, and why" } }
         }))
         (tile("Scored", short(overview.rows_scored), html! { b { (short(overview.scores_per_minute)) } " a minute now" }))
     }

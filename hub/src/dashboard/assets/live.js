@@ -161,5 +161,6 @@ document.addEventListener("keydown", (event) => {
 
 showKeys();
 localise(document);
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 say();
 connect();
