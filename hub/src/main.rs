@@ -1,5 +1,6 @@
 //! `bellwether-hub`: arguments, tracing, exit code; nothing else.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -103,7 +104,12 @@ fn main() -> ExitCode {
     }
     let filter =
         EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("info,mqtt5=error,sled=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     match carry_out(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

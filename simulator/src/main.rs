@@ -1,6 +1,7 @@
 //! `bellwether-sim`: arguments, tracing, exit code; nothing else.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,7 +53,11 @@ fn main() -> ExitCode {
     }
     let Command::Demo { once, devices, data, output } = Arguments::parse().command;
     let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let options = Options { once, json: output == "json", devices: devices.into(), data };
     match tell(&options) {
         Ok(()) => ExitCode::SUCCESS,
