@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that hold what was built or fetched.
-const NOT_OURS: [&str; 3] = ["target", "node_modules", "__pycache__"];
+/// What is built, and what the README's programs keep where they are started; git ignores them too.
+const NOT_OURS: [&str; 5] = ["target", "node_modules", "__pycache__", "bellwether-data", "bellwether-agent"];
 
 /// One text file: its path from the repository's root, with `/`, and its text.
 #[derive(Debug)]
