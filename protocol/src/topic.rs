@@ -63,7 +63,7 @@ pub enum Topic {
     Up(DeviceId, UpTopic),
     /// From the hub to a device.
     Down(DeviceId, DownTopic),
-    /// The hub's retained sign of life.
+    /// Reserved for a retained sign of life of the hub; nobody publishes it yet.
     Hub,
 }
 
