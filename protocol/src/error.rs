@@ -71,6 +71,7 @@ rejects! {
     SelfTestTimeout = 82, "the self-test did not end in time";
     Crashed = 83, "the runtime crashed";
     ScoringErrors = 84, "scoring failed in probation";
+    LatencyBudget = 85, "slower in probation than its declared latency budget";
     DiskFull = 90, "no room on the device";
     StorageFault = 91, "the device's storage failed";
     Withdrawn = 92, "superseded before it was installed";

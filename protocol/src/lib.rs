@@ -13,7 +13,8 @@
 //!
 //! Map of modules: [`id`], [`time`], [`limit`], [`digest`] are the nouns; [`topic`] is the only
 //! file that spells a topic; [`frame`] turns messages into bytes and back; [`message`] holds what
-//! travels; [`manifest`] and [`package`] describe a model package; [`chunk`] says which parts of a
+//! travels; [`manifest`] and [`package`] describe a model package, [`policy`]
+//! what it asks of devices, [`profile`] what its values look like; [`chunk`] says which parts of a
 //! download are missing; [`trust`] holds the signed statements and the one verifier; [`error`] the
 //! numbered refusals.
 //!
@@ -31,6 +32,8 @@ pub mod limit;
 pub mod manifest;
 pub mod message;
 pub mod package;
+pub mod policy;
+pub mod profile;
 pub mod time;
 pub mod topic;
 pub mod trust;

@@ -41,3 +41,21 @@ pub const MODEL_NAME_BYTES_MAX: usize = 48;
 pub const TEXT_BYTES_MAX: usize = 48;
 /// Bytes of a topic: the longest is a chunk's, with the longest device id.
 pub const TOPIC_BYTES_MAX: usize = 128;
+/// Largest record in an outbox: with its batch around it, it still fits a statement.
+pub const RECORD_BYTES_MAX: usize = STATEMENT_BYTES_MAX - 256;
+/// Bytes of a sampled row, inputs and outputs together: a record less names and numbers.
+pub const ROW_BYTES_MAX: usize = RECORD_BYTES_MAX - 160;
+/// Bins of a column: an error of KS below 0.005 after merging, in about 50 bytes a window.
+pub const BINS_MAX: usize = 32;
+/// Columns of a baseline: what a device counts for every row it scores.
+pub const COLUMNS_MAX: usize = 512;
+/// Elements of a tensor that get a column each; of a larger one only mean and variance do.
+pub const ELEMENTS_MAX: usize = 256;
+/// Bytes of a baseline: every column with its edges, counts and name.
+pub const BASELINE_BYTES_MAX: usize = COLUMNS_MAX * 512;
+/// Bytes of the cause of a failure: a sentence or two.
+pub const CAUSE_BYTES_MAX: usize = 512;
+/// Bytes of the end of a log that a failure carries.
+pub const LOG_BYTES_MAX: usize = 4096;
+/// Bytes of one piece of it: two pieces, with room for a record's head.
+pub const LOG_PIECE_BYTES_MAX: usize = LOG_BYTES_MAX / 2;

@@ -56,6 +56,10 @@ pub enum FileRole {
     Vectors,
     /// Anything else, kept beside the model.
     Extra,
+    /// What its values looked like where it was made: a [`crate::profile::Baseline`]; at most one.
+    Baseline,
+    /// What is asked of devices that run it: a [`crate::policy::Policy`]; at most one.
+    Policy,
 }
 
 /// The tensors a model takes and gives.

@@ -24,8 +24,9 @@ use bellwether_protocol::package::{Package, chunk_digests, encode_head};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::{DownTopic, Part, Topic, UpTopic};
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, Event, Mode, Order, OutboxId, Phase, Record,
-    RecordBody, Release, Report, Root, Scores, Signed, StageGrant, Wanted, open_by, sign,
+    Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, Event, Exit, Failure, Log, LogWhy, Mode,
+    Order, OutboxId, Phase, Profile, Reason, Record, RecordBody, Release, Report, Root, Sample, Scores, Signed,
+    StageGrant, Wanted, open_by, sign,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
@@ -109,8 +110,8 @@ fn desired() -> Vec<u8> {
     encoded(&Down::Desired(Desired { assignment, evidence: std::iter::once(evidence).collect() }))
 }
 
-fn batches() -> impl Strategy<Value = Batch> {
-    let record = (any::<u64>(), any::<u64>(), 0..3u8).prop_map(|(at, number, which)| {
+fn batches() -> impl Strategy<Value = Batch<'static>> {
+    let record = (any::<u64>(), any::<u64>(), 0..7u8).prop_map(|(at, number, which)| {
         let ModelRef { name, version } = "digits:7".parse().unwrap();
         let body = match which {
             0 => RecordBody::Gap(number),
@@ -120,6 +121,30 @@ fn batches() -> impl Strategy<Value = Batch> {
                 phase: Phase::Rejected,
                 reject: Reject::ALL.get(usize::try_from(number % 64).unwrap()).copied(),
             }),
+            2 => RecordBody::Profile(Profile {
+                name,
+                version,
+                span: Millis(number),
+                rows: 7,
+                first: 3,
+                columns: b"columns",
+            }),
+            3 => RecordBody::Sample(Sample {
+                name,
+                version,
+                reason: Reason::Turn,
+                inputs: b"inputs",
+                outputs: b"outputs",
+            }),
+            4 => RecordBody::Failure(Failure {
+                name,
+                version,
+                reject: Reject::Crashed,
+                cause: "it crashed",
+                exit: Some(Exit::Signal(i32::from(u8::try_from(number % 64).unwrap()))),
+                peak_kib: 9,
+            }),
+            5 => RecordBody::Log(Log { why: LogWhy::Failure, piece: 0, pieces: 2, text: b"log" }),
             _ => RecordBody::Scores(Scores {
                 name,
                 version,
@@ -192,13 +217,11 @@ proptest! {
         let fleet = trusted(&root()).fleet();
         let (first, second) = (body(&one), body(&other));
         let signature = sign::<Batch>(fleet, &first, &key(DEVICE)).unwrap();
-        let open = |body: &[u8]| {
-            let signed = Signed { body, signatures: std::iter::once(signature).collect() };
-            open_by::<Batch>(fleet, &signed, &fleet::public(DEVICE))
-        };
-        prop_assert_eq!(open(&first), Ok(one.clone()));
+        let claimed = |body| Signed { body, signatures: std::iter::once(signature).collect() };
+        prop_assert_eq!(open_by::<Batch>(fleet, &claimed(&first), &fleet::public(DEVICE)), Ok(one.clone()));
         if one != other {
-            prop_assert_eq!(open(&second), Err(Reject::BadSignature));
+            let open = open_by::<Batch>(fleet, &claimed(&second), &fleet::public(DEVICE));
+            prop_assert_eq!(open, Err(Reject::BadSignature));
         }
     }
 

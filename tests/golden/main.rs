@@ -19,6 +19,8 @@ use bellwether_protocol::frame;
 use bellwether_protocol::limit::FRAME_BYTES_MAX;
 use bellwether_protocol::message::{Down, Up};
 use bellwether_protocol::package::{Package, chunk_digests, encode_head};
+use bellwether_protocol::policy::{Collect, Policy};
+use bellwether_protocol::profile::Baseline;
 use bellwether_protocol::trust::{
     Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, FleetId, Release, Report, RoleSet, Root,
     Signed, StageGrant, Statement, TrustedRoot, bucket, open_by,
@@ -40,10 +42,10 @@ fn every_statement_keeps_its_bytes() {
             "release" => shown::<Release>(&signed),
             "grant-buckets" | "grant-devices" => shown::<StageGrant>(&signed),
             "assignment" => shown::<Assignment>(&signed),
-            "command" => shown::<Command>(&signed),
+            "command" | "command-log" => shown::<Command>(&signed),
             "ack" => shown::<Ack>(&signed),
             "report" => shown::<Report>(&signed),
-            "batch" => shown::<Batch>(&signed),
+            "batch" | "batch-watched" => shown::<Batch>(&signed),
             "connect" => shown::<Connect>(&signed),
             "enrol" => shown::<Enrol>(&signed),
             "attestation" => shown::<Attestation>(&signed),
@@ -104,6 +106,26 @@ fn a_manifest_and_its_package_keep_their_bytes() {
     stored("package", words, "See manifest.txt.\n", &values.package);
     assert!(values.package.starts_with(head));
     assert_eq!(Package::open(&values.package).unwrap().manifest(), manifest);
+}
+
+#[test]
+fn a_baseline_and_a_policy_keep_their_bytes() {
+    let policy = Policy {
+        p95_us_max: Some(5000),
+        collect: Collect { one_in: 100, uncertain_below: 600, rows_per_minute_max: 60 },
+    };
+    frozen(
+        "policy",
+        "A budget of 5 ms; one row in a hundred, and those below 60 %.",
+        &format!("{policy:#?}\n"),
+        &policy,
+    );
+    let bytes = values::column();
+    let baseline = Baseline { columns: 1, bytes: &bytes };
+    let words = "One column of an input: element 12 in two bins from 0 to 1, holding 3 and 4 values.";
+    let text = baseline.iter().map(|column| format!("{:#?}\n", column.unwrap())).collect::<String>();
+    frozen("baseline", words, &text, &baseline);
+    assert!(Baseline::read(&read_hex(&vector("baseline", "hex"))).is_ok());
 }
 
 /// What is stored must hold for the verifier as it stands, not only for the encoder.
@@ -176,7 +198,8 @@ fn every_vector_has_its_words_and_nothing_else_lies_there() {
     let statements = values.statements().into_iter().map(|(name, ..)| name);
     let ups = values.ups().into_iter().map(|(name, ..)| name);
     let downs = values.downs().into_iter().map(|(name, ..)| name);
-    let known: Vec<&str> = statements.chain(ups).chain(downs).chain(["manifest", "package-head", "package"]).collect();
+    let files = ["manifest", "package-head", "package", "policy", "baseline"];
+    let known: Vec<&str> = statements.chain(ups).chain(downs).chain(files).collect();
     for (name, mut kinds) in kinds {
         kinds.sort();
         match name.as_str() {
@@ -219,6 +242,7 @@ macro_rules! reads {
 
 reads!(Up<'_> => Up<'_>, Down<'_> => Down<'_>, Signed<'_> => Signed<'_>);
 reads!(bellwether_protocol::manifest::Manifest => bellwether_protocol::manifest::Manifest);
+reads!(Policy => Policy, Baseline<'_> => Baseline<'_>);
 
 fn same<'b, T: Serialize + Deserialize<'b> + PartialEq + Debug>(value: &T, bytes: &'b [u8]) -> bool {
     frame::decode::<T>(bytes).as_ref() == Ok(value)
@@ -261,7 +285,7 @@ fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/vectors"))
 }
 
-fn shown<T: Statement + Debug>(signed: &Signed<'_>) -> String {
+fn shown<'a, T: Statement + Debug + Deserialize<'a>>(signed: &Signed<'a>) -> String {
     format!("{:#?}", signed.peek::<T>().unwrap())
 }
 

@@ -10,12 +10,13 @@ use bellwether_protocol::id::{DeviceId, ModelRef, Version};
 use bellwether_protocol::manifest::{DataType, File, FileRole, Kind, Manifest, TensorSignature, TensorSpec};
 use bellwether_protocol::message::{Chunk, Desired, Down, Evidence, Gone, Hello, Need, Table, Up};
 use bellwether_protocol::package::{chunk_digests, encode_head};
+use bellwether_protocol::profile::{Bins, Column, Counts, Of, Side, Source, append};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, Event, FleetId, KeyClass, KeyEntry,
-    KeyStatus, Mode, ModelReport, Order, OutboxId, PackageRef, Phase, PublicKey, Record, RecordBody, Release, Report,
-    Request, Requires, RoleSet, Root, Running, Scores, Signed, StageGrant, Statement, Thresholds, Validity, Wanted,
-    sign,
+    Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, Event, Exit, Failure, FleetId, KeyClass,
+    KeyEntry, KeyStatus, Log, LogWhy, Mode, ModelReport, Order, OutboxId, PackageRef, Phase, Profile, PublicKey,
+    Reason, Record, RecordBody, Release, Report, Request, Requires, RoleSet, Root, Running, Sample, Scores, Signed,
+    StageGrant, Statement, Thresholds, Validity, Wanted, seal,
 };
 
 /// Publisher, two approvers, the hub's registry and director, two devices: by their seeds.
@@ -88,6 +89,12 @@ impl Values {
                 device(&|fleet| signed(&report(release_digest), fleet, &[DEVICE])),
             ),
             ("batch", "Three records of cam-1's outbox: a gap, scores, an event.", signed(&batch(), fleet, &[DEVICE])),
+            (
+                "batch-watched",
+                "Four more: one column of a profile, a sampled row, a failure and a piece of its log.",
+                signed(&batch_watched(), fleet, &[DEVICE]),
+            ),
+            ("command-log", "A command to cam-1: send the end of the log.", signed(&command_log(), fleet, &[DIRECTOR])),
             ("connect", "The password with which cam-1 opens a session.", signed(&connect(), fleet, &[DEVICE])),
             ("enrol", "cam-1 enrols: it holds the key.", signed(&enrol(), fleet, &[DEVICE])),
             (
@@ -156,7 +163,11 @@ fn body<T: Statement>(value: &T) -> Vec<u8> {
 
 fn signed<T: Statement>(value: &T, fleet: FleetId, seeds: &[u8]) -> Vec<u8> {
     let body = body(value);
-    let signatures = seeds.iter().map(|seed| sign::<T>(fleet, &body, &key(*seed)).unwrap()).collect();
+    let one = |seed: &u8| {
+        let mut buffer = vec![0; 8192];
+        *seal(value, fleet, &key(*seed), &mut buffer).unwrap().signatures.first().unwrap()
+    };
+    let signatures = seeds.iter().map(one).collect();
     let mut buffer = vec![0; 8192];
     frame::encode(&Signed { body: &body, signatures }, &mut buffer).unwrap().to_vec()
 }
@@ -323,7 +334,7 @@ fn report(release: Digest) -> Report {
     }
 }
 
-fn batch() -> Batch {
+fn batch() -> Batch<'static> {
     let at = Millis(1_700_000_000_000);
     let ModelRef { name, version } = digits(3);
     let scores = Scores { name: name.clone(), version, rows: 1797, errors: 1, p50_us: 180, p95_us: 420 };
@@ -334,6 +345,49 @@ fn batch() -> Batch {
         records.push(Record { at, body }).unwrap();
     }
     Batch { device: device(), outbox: OutboxId([0xab; 16]), oldest: 298, first: 298, records }
+}
+
+/// One column of a baseline.
+pub(crate) fn column() -> Vec<u8> {
+    let bins = Bins { lower: [0.0, 0.5].into_iter().collect(), top: 1.0 };
+    let counts =
+        Counts { bins: [3, 4].into_iter().collect(), min: 0.0, max: 1.0, mean: 0.5, m2: 0.25, ..Counts::default() };
+    let source = Source { side: Side::Input, tensor: 0, of: Of::Element(12) };
+    let column = Column { name: Text::try_from("image[12]").unwrap(), source, bins, counts };
+    let mut buffer = [0; 256];
+    let length = append(&column, &mut buffer).unwrap();
+    buffer.get(..length).unwrap().to_vec()
+}
+
+/// Counts of one column: 3 below, 5 and 0 in two bins, 1 above, none missing.
+const COLUMN: &[u8] = &[2, 5, 0, 3, 1, 0, 0, 0, 0, 128, 191, 0, 0, 64, 64, 0, 0, 0, 63, 0, 0, 128, 64];
+
+fn batch_watched() -> Batch<'static> {
+    let at = Millis(1_700_000_060_000);
+    let ModelRef { name, version } = digits(3);
+    let profile = Profile { name: name.clone(), version, span: Millis(60_000), rows: 9, first: 64, columns: COLUMN };
+    let sample =
+        Sample { name: name.clone(), version, reason: Reason::Uncertain, inputs: b"pixels", outputs: b"shares" };
+    let failure = Failure {
+        name,
+        version,
+        reject: Reject::Crashed,
+        cause: "the runtime crashed while loading",
+        exit: Some(Exit::Signal(11)),
+        peak_kib: 24_576,
+    };
+    let log = Log { why: LogWhy::Failure, piece: 0, pieces: 2, text: b"thread main" };
+    let mut records = List::new();
+    for body in
+        [RecordBody::Profile(profile), RecordBody::Sample(sample), RecordBody::Failure(failure), RecordBody::Log(log)]
+    {
+        records.push(Record { at, body }).unwrap();
+    }
+    Batch { device: device(), outbox: OutboxId([0xab; 16]), oldest: 301, first: 301, records }
+}
+
+fn command_log() -> Command {
+    Command { order: Order { generation: 1, sequence: 5 }, request: Request::Log, ..command() }
 }
 
 fn connect() -> Connect {

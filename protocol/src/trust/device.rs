@@ -6,12 +6,11 @@ use core::str::FromStr;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyId, Order, PublicKey, Statement, StatementType};
+use super::{KeyId, Order, PublicKey, Record, Statement, StatementType};
 use crate::digest::{Digest, hex_serde, parse_hex};
 use crate::error::Reject;
 use crate::id::{BadId, DeviceId, HardwareClass, ModelName, Version};
 use crate::limit::{MODELS_MAX, RECORDS_MAX};
-use crate::time::Millis;
 
 /// A device's reported state, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +124,7 @@ impl Phase {
 
 /// A run of numbered outbox records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batch {
+pub struct Batch<'a> {
     /// The device.
     pub device: DeviceId,
     /// The outbox.
@@ -137,10 +136,11 @@ pub struct Batch {
     /// Sequence of the first record here, from 1; the others follow without a gap.
     pub first: u64,
     /// The records.
-    pub records: Vec<Record, RECORDS_MAX>,
+    #[serde(borrow)]
+    pub records: Vec<Record<'a>, RECORDS_MAX>,
 }
 
-impl Statement for Batch {
+impl Statement for Batch<'_> {
     const TYPE: StatementType = StatementType::Batch;
 }
 
@@ -166,56 +166,6 @@ impl fmt::Debug for OutboxId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// Something that happened on a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Milliseconds since 1970 by the device's clock, which may be wrong.
-    pub at: Millis,
-    /// What happened.
-    pub body: RecordBody,
-}
-
-/// What a record says. Append only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RecordBody {
-    /// Scores since the previous such record.
-    Scores(Scores),
-    /// A step of an install.
-    Event(Event),
-    /// This many records were dropped here for want of room.
-    Gap(u64),
-}
-
-/// How scoring went in one window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scores {
-    /// The model.
-    pub name: ModelName,
-    /// The version that answered.
-    pub version: Version,
-    /// Rows scored.
-    pub rows: u32,
-    /// Calls that failed.
-    pub errors: u32,
-    /// Median time of a call, in microseconds.
-    pub p50_us: u32,
-    /// 95th percentile of the time of a call, in microseconds.
-    pub p95_us: u32,
-}
-
-/// A step of an install.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// The model.
-    pub name: ModelName,
-    /// The version.
-    pub version: Version,
-    /// Where it arrived.
-    pub phase: Phase,
-    /// Why it went no further.
-    pub reject: Option<Reject>,
 }
 
 /// What a device signs to open an MQTT session; its counter only goes up.

@@ -16,6 +16,7 @@
 mod device;
 mod key;
 mod online;
+mod record;
 mod release;
 mod root;
 mod verify;
@@ -23,11 +24,10 @@ mod verify;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use device::{
-    Batch, Connect, Enrol, Event, ModelReport, OutboxId, Phase, Record, RecordBody, Report, Running, Scores,
-};
+pub use device::{Batch, Connect, Enrol, ModelReport, OutboxId, Phase, Report, Running};
 pub use key::{FleetId, KeyId, PublicKey, Signature, SignatureBytes};
 pub use online::{Ack, Assignment, Attestation, Command, Mode, Order, Request, Wanted};
+pub use record::{Event, Exit, Failure, Log, LogWhy, Profile, Reason, Record, RecordBody, Sample, Scores};
 pub use release::{Cohort, PackageRef, Release, Requires, StageGrant, Validity, bucket};
 pub use root::{KeyClass, KeyEntry, KeyStatus, RoleSet, Root, RootFault, Thresholds};
 pub use verify::{Approved, Granted, TrustedRoot, open_by};
@@ -57,7 +57,7 @@ pub enum StatementType {
 }
 
 /// A value that can be signed.
-pub trait Statement: Serialize + for<'de> Deserialize<'de> {
+pub trait Statement: Serialize {
     /// Which type it is signed as.
     const TYPE: StatementType;
 }
@@ -71,7 +71,7 @@ pub struct Signed<'a> {
     pub signatures: Vec<Signature, SIGNATURES_MAX>,
 }
 
-impl Signed<'_> {
+impl<'a> Signed<'a> {
     /// The digest of the body: how other statements refer to this one.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -83,7 +83,7 @@ impl Signed<'_> {
     /// # Errors
     ///
     /// As [`frame::decode`], and [`Reject::TooLarge`].
-    pub fn peek<T: Statement>(&self) -> Result<T, Reject> {
+    pub fn peek<T: Statement + Deserialize<'a>>(&self) -> Result<T, Reject> {
         if self.body.len() > STATEMENT_BYTES_MAX {
             return Err(Reject::TooLarge);
         }
@@ -97,11 +97,20 @@ impl Signed<'_> {
 ///
 /// [`Reject::TooLarge`] above [`STATEMENT_BYTES_MAX`]; otherwise as [`frame::decode`] if the body
 /// is not a `T`.
-pub fn sign<T: Statement>(fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
+pub fn sign<'b, T: Statement + Deserialize<'b>>(
+    fleet: FleetId,
+    body: &'b [u8],
+    key: &crate::SigningKey,
+) -> Result<Signature, Reject> {
+    let signature = signature(T::TYPE, fleet, body, key)?;
+    frame::decode::<T>(body)?;
+    Ok(signature)
+}
+
+fn signature(kind: StatementType, fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
     use ed25519_dalek::Signer as _;
 
-    let message = message(T::TYPE, fleet, body)?;
-    frame::decode::<T>(body)?;
+    let message = message(kind, fleet, body)?;
     let bytes = SignatureBytes::new(key.sign(&message).to_bytes());
     Ok(Signature { key: PublicKey(key.verifying_key().to_bytes()).id(), bytes })
 }
@@ -119,7 +128,7 @@ pub fn seal<'b, T: Statement>(
 ) -> Result<Signed<'b>, Reject> {
     let body: &[u8] = frame::encode(value, buffer)?;
     let mut signatures = Vec::new();
-    signatures.push(sign::<T>(fleet, body, key)?).map_err(|_| Reject::TooLarge)?;
+    signatures.push(signature(T::TYPE, fleet, body, key)?).map_err(|_| Reject::TooLarge)?;
     Ok(Signed { body, signatures })
 }
 

@@ -74,6 +74,8 @@ impl Statement for Command {
 pub enum Request {
     /// Send a report and the scores so far, now.
     Report,
+    /// Send the end of the log, now.
+    Log,
 }
 
 /// What the hub has durably taken from one outbox.

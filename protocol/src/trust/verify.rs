@@ -2,6 +2,7 @@
 //! for these types cannot act on anything unchecked.
 
 use heapless::Vec;
+use serde::Deserialize;
 
 use super::{
     FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, PublicKey, Release, RoleSet, Root, Signed, StageGrant, Statement,
@@ -17,7 +18,11 @@ use crate::limit::{BUCKETS, SIGNATURES_MAX};
 /// # Errors
 ///
 /// [`Reject::UnknownKey`], [`Reject::BadSignature`], or why the body does not decode.
-pub fn open_by<T: Statement>(fleet: FleetId, signed: &Signed<'_>, key: &PublicKey) -> Result<T, Reject> {
+pub fn open_by<'a, T: Statement + Deserialize<'a>>(
+    fleet: FleetId,
+    signed: &Signed<'a>,
+    key: &PublicKey,
+) -> Result<T, Reject> {
     let [signature] = signed.signatures.as_slice() else { return Err(Reject::TooFewSignatures) };
     if signature.key != key.id() {
         return Err(Reject::UnknownKey);
@@ -168,7 +173,7 @@ impl TrustedRoot {
     /// # Errors
     ///
     /// The [`Reject`] that names what is wrong.
-    pub fn hub<T: Statement>(&self, signed: &Signed<'_>, role: RoleSet) -> Result<T, Reject> {
+    pub fn hub<'a, T: Statement + Deserialize<'a>>(&self, signed: &Signed<'a>, role: RoleSet) -> Result<T, Reject> {
         let signers = self.signers::<T>(signed)?;
         let [key] = signers.as_slice() else { return Err(Reject::TooFewSignatures) };
         if !key.roles.contains(role) || key.status != KeyStatus::Active {

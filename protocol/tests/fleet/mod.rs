@@ -11,6 +11,7 @@ use bellwether_protocol::trust::{
     Cohort, FleetId, KeyClass, KeyEntry, KeyStatus, PackageRef, PublicKey, Release, Requires, RoleSet, Root, Signature,
     Signed, StageGrant, Statement, Thresholds, TrustedRoot, sign,
 };
+use serde::Deserialize;
 
 /// Ada publishes. Her second key approves: it must not help her own releases.
 pub const ADA: u8 = 1;
@@ -129,7 +130,7 @@ pub fn body<T: Statement>(value: &T) -> Vec<u8> {
 }
 
 /// A body with the signatures of the keys with these seeds.
-pub fn by<'b, T: Statement>(fleet: FleetId, body: &'b [u8], seeds: &[u8]) -> Signed<'b> {
+pub fn by<'b, T: Statement + Deserialize<'b>>(fleet: FleetId, body: &'b [u8], seeds: &[u8]) -> Signed<'b> {
     let one = |seed: &u8| -> Signature { sign::<T>(fleet, body, &key(*seed)).unwrap() };
     Signed { body, signatures: seeds.iter().map(one).collect() }
 }

@@ -1,0 +1,172 @@
+//! The numbered records of a device's outbox: what travels in a signed [`super::Batch`].
+
+use serde::{Deserialize, Serialize};
+
+use super::Phase;
+use crate::error::Reject;
+use crate::id::{ModelName, Version};
+use crate::time::Millis;
+
+/// Something that happened on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record<'a> {
+    /// Milliseconds since 1970 by the device's clock, which may be wrong.
+    pub at: Millis,
+    /// What happened.
+    #[serde(borrow)]
+    pub body: RecordBody<'a>,
+}
+
+/// What a record says. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordBody<'a> {
+    /// Scores since the previous such record.
+    Scores(Scores),
+    /// A step of an install.
+    Event(Event),
+    /// This many records were dropped here for want of room.
+    Gap(u64),
+    /// What the values of one window looked like, or some columns of it.
+    #[serde(borrow)]
+    Profile(Profile<'a>),
+    /// One row that was scored.
+    Sample(Sample<'a>),
+    /// Why an install failed, beside its [`Event`].
+    Failure(Failure<'a>),
+    /// A piece of the device's log.
+    Log(Log<'a>),
+}
+
+/// How scoring went in one window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scores {
+    /// The model.
+    pub name: ModelName,
+    /// The version that answered.
+    pub version: Version,
+    /// Rows scored.
+    pub rows: u32,
+    /// Calls that failed.
+    pub errors: u32,
+    /// Median time of a call, in microseconds.
+    pub p50_us: u32,
+    /// 95th percentile of the time of a call, in microseconds.
+    pub p95_us: u32,
+}
+
+/// A step of an install.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The model.
+    pub name: ModelName,
+    /// The version.
+    pub version: Version,
+    /// Where it arrived.
+    pub phase: Phase,
+    /// Why it went no further.
+    pub reject: Option<Reject>,
+}
+
+/// What values looked like in one window: counts in the bins of the version's baseline. A window of
+/// many columns is told in several records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile<'a> {
+    /// The model.
+    pub name: ModelName,
+    /// The version that answered, whose baseline the bins are of.
+    pub version: Version,
+    /// Length of the window, which ended at the record's time.
+    pub span: Millis,
+    /// Rows scored in it.
+    pub rows: u32,
+    /// Number of the first column here, in the order of the baseline.
+    pub first: u16,
+    /// The columns from there, one [`crate::profile::Counts`] after the other; read them with
+    /// [`crate::profile::columns`].
+    pub columns: &'a [u8],
+}
+
+/// One row that was scored, and its answer. What is sampled must have the shape of its tensors known
+/// but for the batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample<'a> {
+    /// The model.
+    pub name: ModelName,
+    /// The version that answered.
+    pub version: Version,
+    /// Why this row.
+    pub reason: Reason,
+    /// The row of every input, little endian, in the order of the tensor signature.
+    pub inputs: &'a [u8],
+    /// The row of every output, likewise.
+    pub outputs: &'a [u8],
+}
+
+/// Why a row was sampled. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    /// It was the turn of one in so many.
+    Turn,
+    /// The model was not sure of its answer.
+    Uncertain,
+}
+
+impl Reason {
+    /// The reason in `snake_case`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Turn => "turn",
+            Self::Uncertain => "uncertain",
+        }
+    }
+}
+
+/// Why an install failed. The log follows as [`Log`] records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure<'a> {
+    /// The model.
+    pub name: ModelName,
+    /// The version that failed.
+    pub version: Version,
+    /// The code.
+    pub reject: Reject,
+    /// The cause for people, at most [`crate::limit::CAUSE_BYTES_MAX`].
+    pub cause: &'a str,
+    /// How the process that tried the model ended, if one of its own did.
+    pub exit: Option<Exit>,
+    /// Most memory that process took, in KiB; 0 if not known.
+    pub peak_kib: u32,
+}
+
+/// How a process ended. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// A piece of a device's log; the pieces of one log follow each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log<'a> {
+    /// What it was sent for.
+    pub why: LogWhy,
+    /// Number of this piece, from 0.
+    pub piece: u8,
+    /// How many pieces there are.
+    pub pieces: u8,
+    /// Its bytes, of a text in UTF-8 that may be cut anywhere; at most
+    /// [`crate::limit::LOG_PIECE_BYTES_MAX`].
+    pub text: &'a [u8],
+}
+
+/// Why a log was sent. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogWhy {
+    /// Somebody asked.
+    Asked,
+    /// The [`Failure`] just before.
+    Failure,
+}
