@@ -10,15 +10,16 @@ use bellwether_protocol::message::{Desired, Evidence};
 use bellwether_protocol::trust::{
     Approved, Assignment, Mode, Order, Release, RoleSet, Running, Signed, Statement, TrustedRoot, Wanted,
 };
+use serde::Deserialize;
 
 use crate::Config;
 use crate::update::{Model, Target};
 
 /// Reads a statement of the director for this device, of the generation in the root.
-pub(crate) fn of_director<T: Statement + Addressed>(
+pub(crate) fn of_director<'a, T: Statement + Addressed + Deserialize<'a>>(
     root: &TrustedRoot,
     config: &Config,
-    signed: &Signed<'_>,
+    signed: &Signed<'a>,
 ) -> Result<T, Reject> {
     let statement: T = root.hub(signed, RoleSet::DIRECTOR)?;
     if *statement.device() != config.device {

@@ -13,12 +13,14 @@
 //!
 //! Map of modules: [`update`] is the install machine of one model; `desired` verifies what the hub
 //! wants against what people signed; `session` says when to report; [`outbox`] has the rules of what
-//! goes up. Deliberately absent: clocks, sockets, disks, allocation, the digest of a package.
+//! goes up; [`sampler`] which rows are collected. Deliberately absent: clocks, sockets, disks, allocation, the digest of a package.
 #![no_std]
 
 mod desired;
 pub mod outbox;
+mod probation;
 mod report;
+pub mod sampler;
 mod session;
 pub mod update;
 
@@ -32,6 +34,7 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Assignment, Command, Event, KeyId, Order, Request, Signed, TrustedRoot, Wanted};
 use serde::{Deserialize, Serialize};
 
+pub use probation::LATENCY_CALLS_MIN;
 pub use session::REPORTS_RESERVED;
 use session::Session;
 use update::{Held, Install, Model, Step, Work};
@@ -101,6 +104,8 @@ pub enum Input<'a> {
     Greeted,
     /// The report was handed to the link.
     Reported,
+    /// The log is in the outbox.
+    Logged,
     /// The answer to [`Action::Install`], or the news that a model cannot answer any more.
     Install {
         /// The model.
@@ -116,6 +121,19 @@ pub enum Input<'a> {
         name: &'a ModelName,
         /// How many.
         errors: u32,
+    },
+    /// How fast a model answered so far, that has a latency budget.
+    Latency {
+        /// The model.
+        name: &'a ModelName,
+        /// Digest of the release it is about.
+        release: Digest,
+        /// Calls so far.
+        calls: u32,
+        /// 95th percentile of their time, in microseconds.
+        p95_us: u32,
+        /// The budget.
+        p95_us_max: u32,
     },
     /// Per mille of the chunks that are on the device.
     Progress {
@@ -144,6 +162,8 @@ pub enum Action {
         /// Put the scores so far into the outbox and send it.
         flush: bool,
     },
+    /// Put the end of the log into the outbox; answer [`Input::Logged`].
+    Log,
     /// Do one step of an install; answer [`Input::Install`]. What runs for another action of this
     /// kind is to be given up.
     Install {
@@ -254,6 +274,10 @@ impl Brain {
             Input::Disconnected => self.session.disconnected(),
             Input::Greeted => self.session.hello = false,
             Input::Reported => self.reported(now),
+            Input::Logged => self.session.log = false,
+            Input::Latency { name, release, calls, p95_us, p95_us_max } => {
+                self.latency(now, (name, release), calls, (p95_us, p95_us_max));
+            }
             Input::Tick => {}
             Input::Stopping => self.state.models.iter_mut().for_each(Model::stopping),
             Input::Desired(desired) => self.desired(now, desired)?,
@@ -270,6 +294,9 @@ impl Brain {
     pub fn poll_action(&self, now: Millis) -> Option<Action> {
         if let (Some(session), true) = (self.session.number, self.session.hello) {
             return Some(Action::Hello { session });
+        }
+        if self.session.log {
+            return Some(Action::Log);
         }
         if self.session.is_due(now) {
             return Some(Action::Report { flush: self.session.flush });
@@ -433,6 +460,7 @@ impl Brain {
                 self.session.flush = true;
                 self.session.changed(now);
             }
+            Request::Log => self.session.log = true,
         }
         Ok(())
     }
@@ -450,19 +478,6 @@ impl Brain {
             return Err(Refused::OutOfTurn);
         }
         self.moved(now, name, before);
-        Ok(())
-    }
-
-    fn scoring_errors(&mut self, now: Millis, name: &ModelName, errors: u32) -> Result<(), Refused> {
-        let model = self.state.models.iter_mut().find(|model| model.name == *name).ok_or(Refused::OutOfTurn)?;
-        let before = model.install;
-        if let Install::Probation { target, .. } = before {
-            self.errors = self.errors.saturating_add(errors);
-            if self.errors > self.config.errors_max {
-                model.install = Install::RollingBack { target, reject: Reject::ScoringErrors };
-                self.moved(now, name, before);
-            }
-        }
         Ok(())
     }
 

@@ -22,13 +22,15 @@ pub(crate) struct Session {
     last: Option<Millis>,
     /// The scores so far should go with it.
     pub(crate) flush: bool,
+    /// The end of the log is asked for. Not kept over a restart, nor is the log.
+    pub(crate) log: bool,
     /// Number of the next report.
     pub(crate) sequence: u64,
 }
 
 impl Session {
     pub(crate) const fn new(sequence: u64) -> Self {
-        Self { number: None, hello: false, due: None, last: None, flush: false, sequence }
+        Self { number: None, hello: false, due: None, last: None, flush: false, log: false, sequence }
     }
 
     pub(crate) fn connected(&mut self, now: Millis, number: u32) {

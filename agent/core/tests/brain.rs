@@ -6,12 +6,12 @@ mod fleet;
 use std::collections::BTreeSet;
 
 use bellwether_agent_core::update::{Install, Model, STARTS_MAX, Slot, Step, Work};
-use bellwether_agent_core::{Action, Brain, Input, Refused, State, Why};
+use bellwether_agent_core::{Action, Brain, Input, LATENCY_CALLS_MIN, Refused, State, Why};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::Phase;
-use fleet::{Fleet, Made, Offer, config, name};
+use bellwether_protocol::trust::{Command, Phase, Request};
+use fleet::{DIRECTOR, Fleet, Made, Offer, config, name};
 use proptest::prelude::*;
 
 /// A shell in memory: persists after every input, as a real one must.
@@ -383,6 +383,34 @@ fn a_damaged_active_slot_gives_way_to_the_previous_release() {
 }
 
 #[test]
+fn a_model_slower_than_its_budget_goes_back_once_enough_calls_say_so() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let (one, two) = (fleet.release("digits", 1), fleet.release("digits", 2));
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    shell.commit();
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    shell.settle();
+    let name = name("digits");
+    let release = |made: &Made| made.digest;
+    let told = |calls, p95_us, release| Input::Latency { name: &name, release, calls, p95_us, p95_us_max: 1000 };
+    for harmless in [
+        told(LATENCY_CALLS_MIN - 1, 9000, release(&two)),
+        told(LATENCY_CALLS_MIN, 1000, release(&two)),
+        told(LATENCY_CALLS_MIN, 9000, release(&one)),
+    ] {
+        shell.handle(harmless).unwrap();
+        assert_eq!(shell.line("digits").0, Phase::Probation);
+    }
+    shell.handle(told(LATENCY_CALLS_MIN, 1001, release(&two))).unwrap();
+    shell.settle();
+    assert_eq!(shell.line("digits"), (Phase::RolledBack, Some(Reject::LatencyBudget), Some(1)));
+    // What answers now is not on probation, however slow it is.
+    shell.handle(told(1000, 9000, release(&one))).unwrap();
+    assert_eq!(shell.line("digits").2, Some(1));
+}
+
+#[test]
 fn report_numbers_never_repeat_across_restarts() {
     let fleet = Fleet::new();
     let mut shell = Shell::new(&fleet);
@@ -396,6 +424,22 @@ fn report_numbers_never_repeat_across_restarts() {
         last = sequence;
         shell.handle(Input::Reported).unwrap();
     }
+}
+
+#[test]
+fn a_log_is_asked_for_until_it_is_in_the_outbox_and_once_only() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let body = fleet.command(1, Request::Log);
+    let command = fleet.signed::<Command>(&body, &[DIRECTOR]);
+    shell.handle(Input::Command(&command)).unwrap();
+    // It goes to the outbox, so that it needs no connection.
+    assert_eq!(shell.brain.poll_action(Millis(0)), Some(Action::Log));
+    assert_eq!(shell.brain.poll_action(Millis(9)), Some(Action::Log));
+    shell.handle(Input::Logged).unwrap();
+    assert_eq!(shell.brain.poll_action(Millis(9)), None);
+    assert_eq!(shell.handle(Input::Command(&command)), Err(Refused::Rejected(Reject::StaleSequence)));
+    assert_eq!(shell.brain.poll_action(Millis(9)), None);
 }
 
 #[derive(Clone, Debug)]

@@ -12,9 +12,11 @@ use bellwether_protocol::manifest::Kind;
 use bellwether_protocol::message::{Desired, Evidence};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Assignment, Cohort, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, Mode, Order, PackageRef, PublicKey, Release,
-    Requires, RoleSet, Root, Signature, Signed, StageGrant, Statement, Thresholds, TrustedRoot, Wanted, sign,
+    Assignment, Cohort, Command, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, Mode, Order, PackageRef, PublicKey,
+    Release, Request, Requires, RoleSet, Root, Signature, Signed, StageGrant, Statement, Thresholds, TrustedRoot,
+    Wanted, sign,
 };
+use serde::Deserialize;
 
 const PUBLISHER: u8 = 2;
 const APPROVERS: [u8; 2] = [3, 4];
@@ -116,7 +118,7 @@ impl Fleet {
         Self { fleet: FleetId::of_root(&root_body), root_body }
     }
 
-    pub(crate) fn signed<'b, T: Statement>(&self, body: &'b [u8], seeds: &[u8]) -> Signed<'b> {
+    pub(crate) fn signed<'b, T: Statement + Deserialize<'b>>(&self, body: &'b [u8], seeds: &[u8]) -> Signed<'b> {
         let signatures: Fixed<Signature, 8> =
             seeds.iter().map(|seed| sign::<T>(self.fleet, body, &key(*seed)).unwrap()).collect();
         Signed { body, signatures }
@@ -153,6 +155,11 @@ impl Fleet {
 
     pub(crate) fn assign(&self, sequence: u64, offers: &[Offer<'_>], take: impl FnMut(&Desired<'_>)) {
         self.assign_to("gw-1", sequence, offers, take);
+    }
+
+    /// A command of the hub, encoded in a frame of its own.
+    pub(crate) fn command(&self, sequence: u64, request: Request) -> Vec<u8> {
+        encode(&Command { device: "gw-1".parse().unwrap(), order: Order { generation: 1, sequence }, request })
     }
 
     pub(crate) fn assign_to(
