@@ -10,6 +10,7 @@ was made by cross-validation on the training rows; the held-out rows are only co
     linear:    Gemm ------------------------------------------------> Softmax -> probabilities [N,10]
     cnn:       Reshape [N,1,8,8] -> Conv 3x3 -> Relu -> MaxPool 2x2
                   -> Flatten -> Gemm -------------------------------> Softmax -> probabilities [N,10]
+    cnn-wide:  the cnn with four times the filters: a little surer, four times the work
     cnn-int8:  the cnn, quantised to int8 QDQ by onnxruntime, Softmax included
 """
 
@@ -43,7 +44,7 @@ OPSET, IR_VERSION = 17, 9  # the newest operator set that every runtime we targe
 HELD_OUT_ROWS = 360  # a fifth
 GOLDEN_ROWS = 16
 CALIBRATION_ROWS = 500
-FILTERS, PATCH = 64, 3
+FILTERS, FILTERS_WIDE, PATCH = 64, 256, 3
 WHITEN_FLOOR = 0.1  # added to each eigenvalue of the patch covariance
 THRESHOLD = 1.0  # a filter answers only above this, in whitened units
 PATCHES_SAMPLED = 20_000
@@ -58,10 +59,11 @@ def main() -> None:
     np.savez(at("digits-input.npz"), image=scaled[held_out[:GOLDEN_ROWS]])
 
     write_linear(scaled[training], labels[training])
-    write_cnn(scaled[training], labels[training])
+    write_cnn("digits-cnn", FILTERS, scaled[training], labels[training])
+    write_cnn("digits-cnn-wide", FILTERS_WIDE, scaled[training], labels[training])
     quantise(scaled[training])
 
-    for name in ("digits-linear", "digits-cnn", "digits-cnn-int8"):
+    for name in ("digits-linear", "digits-cnn", "digits-cnn-wide", "digits-cnn-int8"):
         right = accuracy(at(f"{name}.onnx"), scaled[held_out], labels[held_out])
         make_vectors.make(at(f"{name}.onnx"), at("digits-input.npz"), at(f"{name}.vectors.npz"),
                           GOLDEN_ROWS, rtol=1e-3, atol=1e-4)
@@ -90,13 +92,13 @@ def write_linear(rows: np.ndarray, digits: np.ndarray) -> None:
         pickle.dump(model, out, protocol=5)
 
 
-def write_cnn(rows: np.ndarray, digits: np.ndarray) -> None:
+def write_cnn(name: str, filters: int, rows: np.ndarray, digits: np.ndarray) -> None:
     """One convolution learned without labels (Coates & Ng 2011), one dense layer learned with.
 
     Centroids of whitened 3x3 patches become filters; whitening and mean fold into their weights
     and bias, so that the network needs no operator beyond Conv.
     """
-    kernels, bias = learn_filters(rows)
+    kernels, bias = learn_filters(rows, filters)
     features = pooled(rows, kernels, bias)
     scale = features.std()
     model = LogisticRegression(C=C_CNN, max_iter=2000).fit(features / scale, digits)
@@ -111,7 +113,7 @@ def write_cnn(rows: np.ndarray, digits: np.ndarray) -> None:
         helper.make_node("Gemm", ["features", "weight", "bias"], ["logits"], name="dense"),
         helper.make_node("Softmax", ["logits"], ["probabilities"], name="softmax", axis=1),
     ]
-    save("digits-cnn", nodes, {
+    save(name, nodes, {
         "picture": np.array([-1, 1, 8, 8], dtype=np.int64),
         "kernels": kernels[:, None],
         "kernels_bias": bias,
@@ -120,8 +122,8 @@ def write_cnn(rows: np.ndarray, digits: np.ndarray) -> None:
     })
 
 
-def learn_filters(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Filters [FILTERS, PATCH, PATCH] and their bias [FILTERS]."""
+def learn_filters(rows: np.ndarray, filters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Filters [filters, PATCH, PATCH] and their bias [filters]."""
     chance = np.random.RandomState(0)
     patches = windows(rows).reshape(-1, PATCH * PATCH).astype(np.float64)
     patches = patches[chance.choice(len(patches), PATCHES_SAMPLED, replace=False)]
@@ -129,11 +131,11 @@ def learn_filters(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = patches.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov((patches - mean).T))
     whiten = vectors @ np.diag(1 / np.sqrt(values + WHITEN_FLOOR)) @ vectors.T
-    found = KMeans(FILTERS, n_init=1, random_state=0, max_iter=100).fit((patches - mean) @ whiten)
+    found = KMeans(filters, n_init=1, random_state=0, max_iter=100).fit((patches - mean) @ whiten)
     centres = found.cluster_centers_
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     kernels = centres @ whiten
-    return kernels.reshape(FILTERS, PATCH, PATCH), -(kernels @ mean) - THRESHOLD
+    return kernels.reshape(filters, PATCH, PATCH), -(kernels @ mean) - THRESHOLD
 
 
 def windows(rows: np.ndarray) -> np.ndarray:
@@ -143,10 +145,10 @@ def windows(rows: np.ndarray) -> np.ndarray:
 
 
 def pooled(rows: np.ndarray, kernels: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """What Conv, Relu, MaxPool and Flatten will compute: [N, FILTERS * 16]."""
+    """What Conv, Relu, MaxPool and Flatten will compute: [N, filters * 16]."""
     answers = np.einsum("nhwab,fab->nfhw", windows(rows), kernels, optimize=True)
     active = np.maximum(answers + bias[None, :, None, None], 0)
-    blocks = active.reshape(len(rows), FILTERS, 4, 2, 4, 2).max(axis=(3, 5))
+    blocks = active.reshape(len(rows), len(kernels), 4, 2, 4, 2).max(axis=(3, 5))
     return blocks.reshape(len(rows), -1)
 
 

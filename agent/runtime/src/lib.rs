@@ -12,14 +12,20 @@
 //!
 //! Publisher, hub and device run this same code, so what is refused on a device was refused before.
 //! Deliberately absent: files, sockets, clocks. A model that nobody approved yet belongs in a child
-//! process with limits: tract can be made to loop or to eat memory (`docs`), panics are caught here.
+//! process with limits ([`child`]): tract can be made to loop or to eat memory, panics are caught here.
+//! [`crash`] ends a process where a test says so.
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact numbers"))]
 
+pub mod baseline;
 pub mod check;
+pub mod child;
+pub mod columns;
 pub mod cpu;
+pub mod crash;
 pub mod inspect;
 pub mod npz;
 pub mod prepare;
+pub mod sample;
 pub mod tensor;
 mod trees;
 pub mod vectors;
@@ -28,10 +34,12 @@ use bellwether_protocol::heapless;
 use bellwether_protocol::id::TensorName;
 use bellwether_protocol::manifest::{DataType, TensorSignature, TensorSpec};
 
+pub use baseline::Samples;
 pub use check::{Verdict, Worst, check};
 pub use cpu::{Cpu, LoadError};
 pub use inspect::{InspectError, ModelFacts, advice, inspect};
-pub use prepare::{ExamineError, Examined, Extra, PrepareError, Prepared, examine, open, prepare};
+pub use prepare::{Beside, ExamineError, Examined, Extra, PrepareError, Prepared, examine, open, prepare};
+pub use sample::{Sample, SampleError};
 pub use tensor::{BadLength, Data, Tensor};
 pub use vectors::{Vectors, VectorsError};
 

@@ -67,6 +67,18 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Array>, NpzError> {
     Ok(arrays)
 }
 
+/// Reads a single array, as `numpy.save` writes it.
+///
+/// # Errors
+///
+/// [`NpzError`].
+pub fn read_one(bytes: &[u8]) -> Result<Array, NpzError> {
+    if bytes.len() as u64 > NPZ_BYTES_MAX {
+        return Err(NpzError::TooLarge);
+    }
+    npy(bytes).map_err(|why| NpzError::Array { name: "the file".to_owned(), why })
+}
+
 fn npy(bytes: &[u8]) -> Result<Array, String> {
     let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("it does not begin like a .npy")?;
     let (head, data) = match rest {

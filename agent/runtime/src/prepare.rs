@@ -8,8 +8,11 @@ use bellwether_protocol::id::{FileName, ModelName};
 use bellwether_protocol::limit::{FILES_MAX, PACKAGE_BYTES_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::manifest::{File, FileRole, Kind, Manifest, TensorSignature};
 use bellwether_protocol::package::{self, Package};
+use bellwether_protocol::policy::{POLICY_BYTES_MAX, Policy};
+use bellwether_protocol::profile::Column;
 use bellwether_protocol::trust::PackageRef;
 
+use crate::baseline::{self, Samples};
 use crate::check::{Verdict, check};
 use crate::cpu::{Cpu, LoadError};
 use crate::inspect::{self, ModelFacts};
@@ -23,6 +26,19 @@ pub struct Extra {
     pub name: FileName,
     /// Its bytes.
     pub bytes: Vec<u8>,
+}
+
+/// What goes into a package beside the model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'b> {
+    /// Golden vectors.
+    pub vectors: Option<&'b [u8]>,
+    /// What a baseline is made from.
+    pub samples: Option<&'b Samples>,
+    /// What is asked of devices.
+    pub policy: Policy,
+    /// Anything else.
+    pub extras: &'b [Extra],
 }
 
 /// A package, ready to be registered and signed. The same files give the same bytes everywhere.
@@ -66,6 +82,12 @@ pub enum PrepareError {
     TooLarge { got: u64 },
     #[error("the manifest does not fit: {0}")]
     Manifest(Reject),
+    #[error("the model does not take the held-out rows: {0}")]
+    Sample(ScoreError),
+    #[error("the baseline does not read: {0}")]
+    Baseline(Reject),
+    #[error("the policy does not read: {0}")]
+    Policy(Reject),
 }
 
 /// Checks a model against its golden vectors and packs it.
@@ -80,24 +102,35 @@ pub fn prepare(
     name: &ModelName,
     model_file_name: &str,
     model: &[u8],
-    vectors: Option<&[u8]>,
-    extras: &[Extra],
+    beside: &Beside<'_>,
 ) -> Result<Prepared, PrepareError> {
+    let Beside { vectors, samples, policy, extras } = *beside;
     if model.is_empty() {
         return Err(PrepareError::Empty);
     }
     let advice = inspect::advice(model_file_name, model);
+    let mut baseline = None;
     let (facts, golden) = if advice.is_none() {
-        load(model, vectors).map(|(_, facts, golden)| (Some(facts), golden))?
+        let (mut scorer, facts, golden) = load(model, vectors)?;
+        if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
+            baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
+        }
+        (Some(facts), golden)
     } else {
         (None, None)
     };
+    let mut policy_file = [0; POLICY_BYTES_MAX];
+    let policy_file: &[u8] = frame::encode(&policy, &mut policy_file).map_err(PrepareError::Manifest)?;
     if let Some(verdict) = golden.as_ref().filter(|verdict| !verdict.passed) {
         return Err(PrepareError::Golden(verdict.clone()));
     }
     let model_name = if advice.is_none() { fixed_name("model.onnx") } else { plain_name(model_file_name) };
     let mut files = vec![(model_name, FileRole::Model, model)];
     files.extend(vectors.map(|bytes| (fixed_name("vectors.npz"), FileRole::Vectors, bytes)));
+    files.extend(baseline.as_deref().map(|bytes| (fixed_name("baseline.bin"), FileRole::Baseline, bytes)));
+    if policy != Policy::default() {
+        files.push((fixed_name("policy.bin"), FileRole::Policy, policy_file));
+    }
     let mut sorted: Vec<_> = extras.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     files.extend(sorted.into_iter().map(|extra| (extra.name.clone(), FileRole::Extra, extra.bytes.as_slice())));
@@ -203,6 +236,10 @@ pub struct Examined {
     pub golden: Option<Verdict>,
     /// Whether devices can run it; if not, how to convert it.
     pub deployable: Result<(), String>,
+    /// What it asks of devices.
+    pub policy: Policy,
+    /// What its values looked like where it was made; empty if it came without a baseline.
+    pub baseline: Vec<Column>,
 }
 
 /// Why a package is refused.
@@ -271,6 +308,8 @@ fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
         facts: None,
         golden: None,
         deployable: Ok(()),
+        policy: Policy::default(),
+        baseline: Vec::new(),
         manifest,
     };
     if let Some(advice) = inspect::advice(file.name.as_str(), model) {
@@ -284,6 +323,12 @@ fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
     }
     if let Some(verdict) = golden.as_ref().filter(|verdict| !verdict.passed) {
         return Err(PrepareError::Golden(verdict.clone()).into());
+    }
+    if let Some(file) = package.file(FileRole::Policy) {
+        examined.policy = Policy::read(file).map_err(PrepareError::Policy)?;
+    }
+    if let Some(file) = package.file(FileRole::Baseline) {
+        examined.baseline = baseline::read(file, &facts.signature).map_err(PrepareError::Baseline)?;
     }
     (examined.facts, examined.golden) = (Some(facts), golden);
     Ok((examined, Some(scorer)))
@@ -304,10 +349,15 @@ mod tests {
         Extra { name: name.parse().unwrap(), bytes: name.as_bytes().to_vec() }
     }
 
+    fn with(extras: &[Extra]) -> Beside<'_> {
+        let policy = Policy { p95_us_max: Some(5000), ..Policy::default() };
+        Beside { vectors: Some(VECTORS), policy, extras, ..Beside::default() }
+    }
+
     #[test]
     fn preparing_is_deterministic_and_examining_finds_the_same() {
-        let one = prepare(&digits(), "a/linear.onnx", LINEAR, Some(VECTORS), &[extra("b"), extra("a")]).unwrap();
-        let two = prepare(&digits(), "other.onnx", LINEAR, Some(VECTORS), &[extra("a"), extra("b")]).unwrap();
+        let one = prepare(&digits(), "a/linear.onnx", LINEAR, &with(&[extra("b"), extra("a")])).unwrap();
+        let two = prepare(&digits(), "other.onnx", LINEAR, &with(&[extra("a"), extra("b")])).unwrap();
         assert_eq!(one, two);
         let (examined, scorer) = open(&one.package).unwrap();
         assert_eq!(
@@ -315,23 +365,27 @@ mod tests {
             (one.package_ref, one.source, &one.manifest, &one.golden)
         );
         assert_eq!(*scorer.signature(), one.manifest.tensors);
+        assert_eq!((examined.policy.p95_us_max, examined.baseline.len()), (Some(5000), 0));
     }
 
     #[test]
     fn a_wrong_answer_is_refused_before_anybody_signs() {
         let model = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
         let vectors = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
-        let why = prepare(&digits(), "q.onnx", model, Some(vectors), &[]).unwrap_err();
+        let why =
+            prepare(&digits(), "q.onnx", model, &Beside { vectors: Some(vectors), ..Beside::default() }).unwrap_err();
         assert!(matches!(why, PrepareError::Golden(_)), "{why}");
         let bad = include_bytes!("../../../tests/data/bad/wrong-shape.vectors.npz");
-        let why = prepare(&digits(), "m.onnx", LINEAR, Some(bad), &[]).unwrap_err().to_string();
+        let why = prepare(&digits(), "m.onnx", LINEAR, &Beside { vectors: Some(bad), ..Beside::default() })
+            .unwrap_err()
+            .to_string();
         assert!(why.contains("[16, 63]: expected [-1, 64]"), "{why}");
     }
 
     #[test]
     fn a_file_that_is_not_onnx_is_kept_but_not_deployable() {
         let pickle = include_bytes!("../../../tests/data/digits.pkl");
-        let prepared = prepare(&digits(), "models/my model.pkl", pickle, None, &[]).unwrap();
+        let prepared = prepare(&digits(), "models/my model.pkl", pickle, &Beside::default()).unwrap();
         assert!(prepared.deployable.clone().unwrap_err().contains("skl2onnx"));
         assert_eq!(prepared.manifest.files[0].name.as_str(), "my_model.pkl");
         assert_eq!(examine(&prepared.package).unwrap().deployable, prepared.deployable);
@@ -340,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_of_header_or_files_is_refused() {
-        let package = prepare(&digits(), "m.onnx", LINEAR, None, &[]).unwrap().package;
+        let package = prepare(&digits(), "m.onnx", LINEAR, &Beside::default()).unwrap().package;
         for at in [0, 5, package.len() / 2, package.len() - 1] {
             let mut changed = package.clone();
             changed[at] ^= 1;

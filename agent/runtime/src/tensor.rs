@@ -186,6 +186,22 @@ impl Tensor {
         self.shape.first().copied().unwrap_or(1)
     }
 
+    /// Appends the rows of another tensor of the same type and width; others are left out.
+    pub(crate) fn extend_rows(&mut self, other: &Self) {
+        macro_rules! extend {
+            ($($variant:ident),+) => {
+                match (&mut self.data, &other.data) {
+                    $((Data::$variant(to), Data::$variant(from)) => to.extend(from),)+
+                    _ => return,
+                }
+            };
+        }
+        extend!(Bool, Uint8, Int8, Int32, Int64, Fp32, Fp64);
+        if let Some(rows) = self.shape.first_mut() {
+            *rows += other.rows();
+        }
+    }
+
     /// Rows `range` of it; `None` for a scalar or beyond the end.
     #[must_use]
     pub fn row_range(&self, range: std::ops::Range<usize>) -> Option<Self> {
