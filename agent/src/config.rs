@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use bellwether_protocol::id::DeviceId;
 use serde::Deserialize;
 
+use crate::score::Pace;
+
 /// Where the agent scores unless told otherwise; a free port if this one is taken.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8600);
 
@@ -32,16 +34,28 @@ pub struct Config {
     pub memory_kib: Option<u32>,
     /// Length of a window of scores, in milliseconds.
     pub scores_window_ms: u64,
+    /// Length of a window of profiles, in milliseconds.
+    pub profile_window_ms: u64,
+    /// Rows a minute that may leave this device, for each model, where the model's package asks for
+    /// them; none unless this is set, whatever packages and hub say.
+    pub collect_rows_per_minute_max: u16,
     /// How long a new model must answer without errors before it stays, in milliseconds.
     pub probation_ms: u64,
     /// Calls that may fail in that time.
     pub probation_errors_max: u32,
-    /// How long a self-test may take, in milliseconds.
+    /// How long a self-test may take, in milliseconds; and again when the model, having passed it in
+    /// a process of its own, is loaded to answer.
     pub self_test_ms: u64,
+    /// Program that tries new models in a process of its own; the one that runs if absent. It must
+    /// begin with [`crate::run_if_child`].
+    pub trial_program: Option<PathBuf>,
     /// Longest silence between two reports, in milliseconds.
     pub heartbeat_ms: u64,
     /// Room for what waits for the hub, in bytes; the oldest goes first.
     pub outbox_bytes_max: u64,
+    /// How slow a simulated device is; a real one is measured.
+    #[serde(skip)]
+    pub pace: Option<Pace>,
 }
 
 impl Default for Config {
@@ -56,11 +70,15 @@ impl Default for Config {
             tags: BTreeMap::new(),
             memory_kib: None,
             scores_window_ms: 10_000,
+            profile_window_ms: 60_000,
+            collect_rows_per_minute_max: 0,
             probation_ms: 10_000,
             probation_errors_max: 0,
             self_test_ms: 60_000,
+            trial_program: None,
             heartbeat_ms: 30_000,
             outbox_bytes_max: 16 * 1024 * 1024,
+            pace: None,
         }
     }
 }
@@ -87,7 +105,7 @@ pub enum FileError {
     UnknownKey { got: String, nearest: String },
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
     "name",
     "hub",
     "token",
@@ -97,9 +115,12 @@ const KEYS: [&str; 14] = [
     "tags",
     "memory_kib",
     "scores_window_ms",
+    "profile_window_ms",
+    "collect_rows_per_minute_max",
     "probation_ms",
     "probation_errors_max",
     "self_test_ms",
+    "trial_program",
     "heartbeat_ms",
     "outbox_bytes_max",
 ];

@@ -1,11 +1,14 @@
-//! Why an agent does not start or does not go on; each says what to do next.
+//! Why an agent does not start or does not go on, each saying what to do next; why an install failed.
 
 use std::io;
 use std::path::PathBuf;
 
 use bellwether_protocol::error::Reject;
+use bellwether_runtime::ExamineError;
 
 use crate::config::ConfigError;
+use crate::slot;
+use crate::trial::Ended;
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,5 +58,33 @@ impl AgentError {
             Self::Disk { .. } | Self::Key { .. } | Self::Store { .. } | Self::Storage(_) => 5,
             Self::Misbehaved { .. } => 1,
         }
+    }
+}
+
+/// Why a step of an install failed: a code for the hub, a cause for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) reject: Reject,
+    pub(crate) cause: String,
+    /// How the trial ended, if there was one.
+    pub(crate) trial: Option<Ended>,
+}
+
+impl From<Reject> for Failed {
+    fn from(reject: Reject) -> Self {
+        Self { reject, cause: reject.text().to_owned(), trial: None }
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(why: io::Error) -> Self {
+        let reject = slot::reject(&why);
+        Self { reject, cause: format!("{}: {why}", reject.text()), trial: None }
+    }
+}
+
+impl From<ExamineError> for Failed {
+    fn from(why: ExamineError) -> Self {
+        Self { reject: why.reject(), cause: why.to_string(), trial: None }
     }
 }

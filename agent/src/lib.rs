@@ -4,7 +4,7 @@
 //!             MQTT                         ┌── brain (agent/core): the rules
 //!  hub ──────────────> link ──> drive ─────┤
 //!   ^                            │  │      └── store: its state, the outbox, the connect counter
-//!   │      up/*                  │  └──> fetch ──> slot ──> work (self-test, switch)
+//!   │      up/*                  │  └──> fetch ──> slot ──> work (trial in a child, switch)
 //!   └────────────────────────────┘                             │ active model
 //!                                                              v
 //!  caller ──HTTP (Open Inference Protocol v2)──> score::http ──> score ──> runtime (tract)
@@ -12,8 +12,9 @@
 //!
 //! Map of rooms: [`config`] one file, validated once; `identity` and `enrol` who the device is;
 //! `store` what survives; `slot` two places per model and a pointer; `fetch` a download in chunks;
-//! `outbox` what must reach the hub; `drive` the loop; [`score`] the models that answer; `run` puts
-//! it together. A process may hold many agents: nothing here is global.
+//! `outbox` what must reach the hub; [`journal`] the last lines logged; `trial` a model's first load,
+//! in a process of its own; `drive` the loop; [`score`] the models that answer; `run` puts it
+//! together. A process may hold many agents: nothing here is global.
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact numbers"))]
 
 mod clock;
@@ -23,12 +24,15 @@ mod enrol;
 mod error;
 mod fetch;
 mod identity;
+pub mod journal;
 mod outbox;
 mod run;
 pub mod score;
 mod slot;
 mod store;
+mod trial;
 
 pub use config::{Config, ConfigError, FileError};
 pub use error::AgentError;
 pub use run::{Agent, Running, Status};
+pub use trial::run_if_child;

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bellwether_agent::{Agent, AgentError, Config, Running};
+use bellwether_agent::{Agent, AgentError, Config, Running, journal, run_if_child};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 const EXAMPLES: &str = "Examples:
   bellwether-agent --hub http://127.0.0.1:8080 --token bw1.… --name gw-1 --tag site=lyon
@@ -84,13 +86,16 @@ impl Run {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = run_if_child() {
+        return code;
+    }
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let shown = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .init();
+        .with_filter(filter);
+    tracing_subscriber::registry().with(shown).with(journal::layer()).init();
     let run = match cli.command {
         Some(Command::Run(run)) => run,
         None => cli.run,

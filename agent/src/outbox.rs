@@ -1,7 +1,9 @@
 //! Store and forward: what must reach the hub stays on disk until the hub says that it took it.
 //!
-//! One batch is under way at a time, sent again until its acknowledgement comes. Numbers run from 1
+//! A few batches are under way at a time, sent again from the oldest if its acknowledgement is late. Numbers run from 1
 //! for ever; when there is no room the oldest records give way to a gap that says how many.
+
+use std::collections::VecDeque;
 
 use bellwether_agent_core::outbox::{Dropped, Kept, make_room};
 use bellwether_protocol::frame;
@@ -18,6 +20,9 @@ use crate::error::AgentError;
 const HEAD_BYTES: usize = 160;
 /// Bytes that a record takes beside its own: key and bookkeeping.
 const RECORD_OVERHEAD: u64 = 32;
+/// Batches under way at once: 32 KiB, so that a broker's queue for the hub stays small and a round
+/// trip does not set the pace.
+const BATCHES_MAX: usize = 8;
 /// How long to wait for an acknowledgement; doubled up to [`RESEND_MS_MAX`].
 const RESEND_MS_FIRST: u64 = 2_000;
 const RESEND_MS_MAX: u64 = 60_000;
@@ -36,11 +41,28 @@ pub(crate) struct Outbox {
     waiting: u64,
     bytes: u64,
     bytes_max: u64,
-    /// Last number of the batch under way, and when to send it again.
-    sent: Option<(u64, Millis)>,
+    /// Of each batch under way its last number, and when all are sent again; the oldest first.
+    sent: VecDeque<(u64, Millis)>,
     resend_ms: u64,
     /// Whether something here may not be on disk for good yet.
     is_dirty: bool,
+}
+
+/// Records that are due, as they are on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    outbox: OutboxId,
+    oldest: u64,
+    first: u64,
+    rows: Fixed<IVec, RECORDS_MAX>,
+}
+
+impl Due {
+    /// The statement that carries them.
+    pub(crate) fn batch(&self, device: &DeviceId) -> Batch<'_> {
+        let records = self.rows.iter().filter_map(|row| frame::decode(row).ok()).collect();
+        Batch { device: device.clone(), outbox: self.outbox, oldest: self.oldest, first: self.first, records }
+    }
 }
 
 fn key(number: u64) -> [u8; 9] {
@@ -79,7 +101,7 @@ impl Outbox {
         // A new id is not on disk yet.
         let is_dirty = true;
         let mut outbox =
-            Self { tree, id, next, acked, waiting: 0, bytes: 0, bytes_max, sent: None, resend_ms, is_dirty };
+            Self { tree, id, next, acked, waiting: 0, bytes: 0, bytes_max, sent: VecDeque::new(), resend_ms, is_dirty };
         // Removals that were not flushed before a crash come back.
         outbox.forget(acked)?;
         for (_, value) in outbox.rows() {
@@ -99,7 +121,7 @@ impl Outbox {
     }
 
     /// Adds a record, dropping the oldest where there is no room.
-    pub(crate) fn push(&mut self, record: &Record) -> Result<(), AgentError> {
+    pub(crate) fn push(&mut self, record: &Record<'_>) -> Result<(), AgentError> {
         let mut buffer = [0; STATEMENT_BYTES_MAX - HEAD_BYTES];
         let value: &[u8] = frame::encode(record, &mut buffer).map_err(storage)?;
         let mut changes = Changes::default();
@@ -119,7 +141,7 @@ impl Outbox {
     fn drop_oldest(&mut self, changes: &mut Changes) -> Result<(), AgentError> {
         let excess = self.bytes - self.bytes_max + self.bytes_max / 16;
         let kept = |(number, value): (u64, IVec)| {
-            let gap = match frame::decode::<Record>(&value) {
+            let gap = match frame::decode::<Record<'_>>(&value) {
                 Ok(Record { body: RecordBody::Gap(count), .. }) => Some(count),
                 Ok(_) | Err(_) => None,
             };
@@ -140,17 +162,24 @@ impl Outbox {
         self.waiting += 1;
         changes.insert(&key(through), value);
         // A batch under way may contain what was dropped: it is made anew.
-        self.sent = None;
+        self.sent.clear();
         tracing::warn!(count, "the outbox is full: its oldest records were dropped");
         Ok(())
     }
 
     /// The batch to send at `now`, if one is due. It is on disk for good: a number that the hub saw
     /// is never given to another record, whatever a power cut takes away.
-    pub(crate) fn due(&mut self, now: Millis, device: &DeviceId) -> Option<Batch> {
-        if self.waiting == 0 || self.sent.is_some_and(|(_, again)| now < again) {
+    pub(crate) fn due(&mut self, now: Millis) -> Option<Due> {
+        if self.sent.front().is_some_and(|(_, again)| now >= *again) {
+            self.sent.clear();
+            self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
+        }
+        if self.waiting == 0 || self.sent.len() >= BATCHES_MAX {
             return None;
         }
+        let after = self.sent.back().map_or(0, |(last, _)| *last);
+        let mut fresh = self.rows_after(after).peekable();
+        fresh.peek()?;
         if self.is_dirty {
             if let Err(why) = self.tree.flush() {
                 tracing::error!(%why, "the outbox cannot be brought to disk: nothing of it is sent");
@@ -159,13 +188,15 @@ impl Outbox {
             self.is_dirty = false;
         }
         let mut room = STATEMENT_BYTES_MAX - HEAD_BYTES;
-        let mut records: Fixed<Record, RECORDS_MAX> = Fixed::new();
+        let mut rows: Fixed<IVec, RECORDS_MAX> = Fixed::new();
         let (mut first, mut last) = (None, 0);
-        for (number, value) in self.rows() {
-            let Ok(record) = frame::decode::<Record>(&value) else { continue };
+        for (number, value) in fresh {
+            if frame::decode::<Record<'_>>(&value).is_err() {
+                continue;
+            }
             let follows = first.is_none() || number == last + 1;
             let Some(left) = room.checked_sub(value.len()).filter(|_| follows) else { break };
-            if records.push(record).is_err() {
+            if rows.push(value).is_err() {
                 break;
             }
             room = left;
@@ -173,21 +204,21 @@ impl Outbox {
             last = number;
         }
         let first = first?;
-        self.sent = Some((last, now.saturating_add(Millis(self.resend_ms))));
-        self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
-        Some(Batch { device: device.clone(), outbox: self.id, oldest: first, first, records })
+        let oldest = self.rows().next().map_or(first, |(number, _)| number);
+        self.sent.push_back((last, now.saturating_add(Millis(self.resend_ms))));
+        Some(Due { outbox: self.id, oldest, first, rows })
     }
 
     /// When a batch is to be sent again, or at once if one waits.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        self.sent.map(|(_, again)| again)
+        self.sent.front().map(|(_, again)| *again)
     }
 
     /// The hub took everything up to and including `through`.
     pub(crate) fn acknowledged(&mut self, through: u64) -> Result<(), AgentError> {
         self.forget(through)?;
-        if self.sent.is_some_and(|(last, _)| last <= through) {
-            self.sent = None;
+        while self.sent.front().is_some_and(|(last, _)| *last <= through) {
+            self.sent.pop_front();
             self.resend_ms = RESEND_MS_FIRST;
         }
         Ok(())
@@ -195,7 +226,7 @@ impl Outbox {
 
     /// A new connection: what was under way is sent again at once.
     pub(crate) fn reconnected(&mut self) {
-        self.sent = None;
+        self.sent.clear();
         self.resend_ms = RESEND_MS_FIRST;
     }
 
@@ -215,7 +246,11 @@ impl Outbox {
     }
 
     fn rows(&self) -> impl Iterator<Item = (u64, IVec)> + use<> {
-        self.tree.scan_prefix(b"r").filter_map(|row| {
+        self.rows_after(0)
+    }
+
+    fn rows_after(&self, last: u64) -> impl Iterator<Item = (u64, IVec)> + use<> {
+        self.tree.range(key(last.saturating_add(1))..=key(u64::MAX)).filter_map(|row| {
             let (key, value) = row.ok()?;
             Some((number(&key)?, value))
         })
@@ -236,7 +271,7 @@ mod tests {
         sled::Config::new().path(data.path()).open().unwrap().open_tree("outbox").unwrap()
     }
 
-    fn record(version: u32) -> Record {
+    fn record(version: u32) -> Record<'static> {
         let event = Event {
             name: "digits".parse().unwrap(),
             version: version.try_into().unwrap(),
@@ -257,23 +292,29 @@ mod tests {
         for version in 1..=40 {
             outbox.push(&record(version)).unwrap();
         }
-        let batch = outbox.due(Millis(0), &device()).unwrap();
+        let due = outbox.due(Millis(0)).unwrap();
+        let batch = due.batch(&device());
         assert_eq!((batch.first, batch.records.len()), (1, RECORDS_MAX));
-        assert_eq!(outbox.due(Millis(1), &device()), None);
-        assert_eq!(outbox.due(Millis(RESEND_MS_FIRST), &device()), Some(batch));
+        drop(batch);
+        let next = outbox.due(Millis(1)).unwrap();
+        let (follows, through) = (next.batch(&device()), 40 - RECORDS_MAX as u64);
+        assert_eq!((follows.oldest, follows.first, follows.records.len() as u64), (1, 33, through));
+        assert_eq!(outbox.due(Millis(1)), None, "everything is under way");
+        assert_eq!(outbox.due(Millis(RESEND_MS_FIRST)), Some(due));
         outbox.acknowledged(32).unwrap();
         let id = outbox.newest();
         drop(outbox);
         let mut outbox = Outbox::open(tree(&data), 1 << 20).unwrap();
         assert_eq!((outbox.newest(), outbox.waiting()), (id, 8));
-        let batch = outbox.due(Millis(0), &device()).unwrap();
+        let due = outbox.due(Millis(0)).unwrap();
+        let batch = due.batch(&device());
         assert_eq!((batch.oldest, batch.first, batch.records.len()), (33, 33, 8));
         outbox.acknowledged(40).unwrap();
-        assert_eq!((outbox.due(Millis(1), &device()), outbox.waiting()), (None, 0));
+        assert_eq!((outbox.due(Millis(1)), outbox.waiting()), (None, 0));
         drop(outbox);
         let mut outbox = Outbox::open(tree(&data), 1 << 20).unwrap();
         outbox.push(&record(41)).unwrap();
-        assert_eq!(outbox.due(Millis(0), &device()).unwrap().first, 41);
+        assert_eq!(outbox.due(Millis(0)).unwrap().first, 41);
     }
 
     #[test]
@@ -285,13 +326,13 @@ mod tests {
         let mut outbox = Outbox::open(open(data.path()), 1 << 20).unwrap();
         for version in 1..=3 {
             outbox.push(&record(version)).unwrap();
-            let sent = outbox.due(Millis(0), &device()).unwrap();
+            let sent = outbox.due(Millis(0)).unwrap();
             outbox.reconnected();
             // The disk as the cut leaves it: nothing that was not brought there.
             let left = cut.path().join(version.to_string());
             copy(data.path(), &left);
             let mut left = Outbox::open(open(&left), 1 << 20).unwrap();
-            assert_eq!((left.newest(), left.due(Millis(0), &device())), (outbox.newest(), Some(sent)));
+            assert_eq!((left.newest(), left.due(Millis(0))), (outbox.newest(), Some(sent)));
         }
     }
 
@@ -315,7 +356,8 @@ mod tests {
             outbox.push(&record(version)).unwrap();
         }
         assert!(outbox.bytes <= 8192);
-        let batch = outbox.due(Millis(0), &device()).unwrap();
+        let due = outbox.due(Millis(0)).unwrap();
+        let batch = due.batch(&device());
         let RecordBody::Gap(count) = batch.records[0].body else { panic!("{batch:?}") };
         assert_eq!((count, batch.first), (batch.first, batch.oldest));
         assert_eq!(outbox.waiting() + count - 1, 2000);

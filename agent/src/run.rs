@@ -21,17 +21,20 @@ use bellwether_runtime::Tensor;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tracing::{Instrument as _, Span};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LISTEN_DEFAULT};
 use crate::drive::{self, Driver, Greeter};
 use crate::enrol::{self, Token};
-use crate::error::AgentError;
+use crate::error::{AgentError, Failed};
 use crate::identity;
+use crate::journal;
 use crate::outbox::Outbox;
-use crate::score::{ScoreFault, Scored, Scoring, http};
+use crate::score::{Rules, ScoreFault, Scored, Scoring, http};
 use crate::slot::Slots;
 use crate::store::{Enrolled, Store};
+use crate::trial::Trial;
 
 /// Longest silence towards the broker.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -51,6 +54,20 @@ pub struct Status {
     pub models: Vec<ModelReport>,
     /// Records that wait for the hub.
     pub waiting: u64,
+}
+
+impl Status {
+    /// Before anything was received or sent.
+    fn first(brain: &Brain) -> Self {
+        Self {
+            device: brain.config().device.clone(),
+            connected: false,
+            seen: brain.state().seen,
+            refused: None,
+            models: brain.report().models.to_vec(),
+            waiting: 0,
+        }
+    }
 }
 
 /// Starts agents.
@@ -132,16 +149,18 @@ impl Agent {
     ///
     /// [`AgentError`], each saying what to do next.
     pub async fn start(config: Config) -> Result<Running, AgentError> {
+        let span = journal::span();
         // Boxed, so that the brain in it does not live in the caller's future.
-        Box::pin(Self::start_here(config)).await
+        Box::pin(Self::start_here(config, span.clone()).instrument(span)).await
     }
 
-    async fn start_here(config: Config) -> Result<Running, AgentError> {
+    async fn start_here(config: Config, span: Span) -> Result<Running, AgentError> {
         config.check()?;
         make_data(&config.data)?;
         let key = identity::load_or_make(&config.data)?;
         let store = Store::open(&config.data)?;
         let (device, enrolled) = enrolled(&config, &store, &key).await?;
+        span.record("device", tracing::field::display(&device));
         let root = enrol::open_root(enrolled.fleet, &enrolled.root).map_err(|why| AgentError::WrongFleet { why })?;
         let address = enrolled.broker.parse().map_err(|why: bellwether_link::BadAddress| AgentError::Misbehaved {
             hub: config.hub.clone(),
@@ -149,9 +168,11 @@ impl Agent {
         })?;
         let clock = Clock::start();
         let mut brain = brain(&config, &device, &key, root, store.state()?)?;
+        let memory_kib = brain.config().memory_kib;
         store.put_state(brain.state())?;
         let slots = Slots::new(&config.data);
-        let scoring = Scoring::default();
+        let scoring =
+            Scoring::new(Rules { rows_per_minute_max: config.collect_rows_per_minute_max, pace: config.pace });
         brain = load_all(brain, slots.clone(), scoring.clone(), clock).await?;
         let (stop, stopped) = watch::channel(false);
         let (listen, server) = serve(&config, &scoring, stopped.clone()).await?;
@@ -172,15 +193,7 @@ impl Agent {
             keep_alive: KEEP_ALIVE,
             greet: Box::new(move || greeter.greet()),
         });
-        let first = Status {
-            device: device.clone(),
-            connected: false,
-            seen: brain.state().seen,
-            refused: None,
-            models: brain.report().models.to_vec(),
-            waiting: 0,
-        };
-        let (status_is, status) = watch::channel(first);
+        let (status_is, status) = watch::channel(Status::first(&brain));
         let (done, done_here) = mpsc::channel(drive::DONE_MAX);
         let driver = Driver {
             outbox: Outbox::open(store.tree("outbox")?, config.outbox_bytes_max)?,
@@ -188,6 +201,7 @@ impl Agent {
             store,
             scoring: scoring.clone(),
             slots,
+            trial: Trial::new(config.trial_program, config.self_test_ms, memory_kib),
             link,
             key,
             fleet: enrolled.fleet,
@@ -196,9 +210,11 @@ impl Agent {
             status: status_is,
             done,
             window: Millis(config.scores_window_ms),
+            profile_window: Millis(config.profile_window_ms),
+            span: span.clone(),
             rest: drive::Rest::default(),
         };
-        let mut tasks = vec![tokio::spawn(driver.run(arrivals, done_here, stopped))];
+        let mut tasks = vec![tokio::spawn(driver.run(arrivals, done_here, stopped).instrument(span))];
         tasks.extend(server);
         Ok(Running { device, listen, scoring, status, stop, tasks })
     }
@@ -273,7 +289,8 @@ fn brain(
         memory_kib: config.memory(),
         probation: Millis(config.probation_ms),
         errors_max: config.probation_errors_max,
-        self_test: Millis(config.self_test_ms),
+        // The trial first, then the load here; both bounds by themselves, this one for the two together.
+        self_test: Millis(config.self_test_ms.saturating_mul(2)),
         heartbeat: Millis(config.heartbeat_ms),
     };
     Ok(Brain::restore(config, root, state))
@@ -281,7 +298,9 @@ fn brain(
 
 /// Loads every model that should answer; one whose slot is damaged gives way by the brain's rules.
 async fn load_all(mut brain: Brain, slots: Slots, scoring: Scoring, clock: Clock) -> Result<Brain, AgentError> {
+    let span = Span::current();
     let load = move || {
+        let _agent = span.entered();
         for model in brain.state().models.clone() {
             let Some(held) = model.active else { continue };
             // What is being taken away, perhaps for taking the agent down, is not started once more.
@@ -290,11 +309,11 @@ async fn load_all(mut brain: Brain, slots: Slots, scoring: Scoring, clock: Clock
             {
                 continue;
             }
-            let dir = slots.of(&model.name).map_err(|why| crate::slot::reject(&why));
+            let dir = slots.of(&model.name).map_err(Failed::from);
             match dir.and_then(|dir| drive::load(&dir, &model.name, &held)) {
-                Ok(scorer) => scoring.swap(&model.name, held.target.running, scorer),
-                Err(reject) => {
-                    tracing::error!(model = %model.name, %reject, "the active model cannot be loaded");
+                Ok(fitted) => scoring.swap(&model.name, held.target.running, fitted),
+                Err(Failed { reject, cause, .. }) => {
+                    tracing::error!(model = %model.name, %reject, cause, "the active model cannot be loaded");
                     let release = held.target.running.release;
                     let lost = Input::Install { name: &model.name, release, step: Step::Failed(reject) };
                     if let Err(why) = brain.handle(clock.now(), lost) {

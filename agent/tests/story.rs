@@ -17,31 +17,34 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether_agent::{Agent, AgentError, Config, Running, Status};
+use bellwether_agent::{Agent, AgentError, Config, Running, Status, journal};
 use bellwether_agent_core::update::STARTS_MAX;
 use bellwether_link::{Arrival, Greeting, Link, Options, Qos};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::limit::CHUNK_BYTES;
+use bellwether_protocol::manifest::{File, FileRole};
 use bellwether_protocol::message::{Chunk, Down, Table, Up};
-use bellwether_protocol::package::chunk_digests;
+use bellwether_protocol::package::{chunk_digests, encode_head};
 use bellwether_protocol::topic::{DownTopic, HUB_FILTER, Part, Topic, UpTopic};
-use bellwether_protocol::trust::{Ack, Batch, Phase, RecordBody, Report, Root, Signed};
+use bellwether_protocol::trust::{Ack, Batch, Command, Exit, LogWhy, Phase, RecordBody, Report, Request, Root, Signed};
 use bellwether_runtime::prepare::{package_ref, tensors_digest};
-use bellwether_runtime::{Data, Prepared, Tensor, prepare};
+use bellwether_runtime::{Beside, Data, Prepared, Tensor, prepare};
 use bytes::Bytes;
 use fleet::{DIRECTOR, Fleet, Made, Offer};
 use mqtt5::broker::MqttBroker;
 use mqtt5::broker::config::{BrokerConfig, StorageBackend, StorageConfig};
 use serde_json::{Value, json};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// A release with the package behind it.
 struct Stock {
@@ -54,11 +57,64 @@ struct Stock {
 struct Desk {
     desired: Vec<u8>,
     packages: BTreeMap<u64, Vec<u8>>,
-    records: BTreeMap<u64, RecordBody>,
+    /// Number of every record, and whether it tells of scored rows.
+    records: BTreeMap<u64, bool>,
+    /// By number: why an install failed, and pieces of logs.
+    failures: BTreeMap<u64, Told>,
+    logs: BTreeMap<u64, (LogWhy, u8, u8, Vec<u8>)>,
     reports: Vec<Report>,
     /// Chunks asked for; the first answers are withheld if so told.
     asked: usize,
     withhold: usize,
+}
+
+/// A record of a failure.
+struct Told {
+    version: u32,
+    reject: Reject,
+    cause: String,
+    exit: Option<Exit>,
+    peak_kib: u32,
+}
+
+impl Desk {
+    fn take(&mut self, batch: &Batch<'_>) {
+        for (number, record) in (batch.first..).zip(&batch.records) {
+            self.records.insert(number, tells_of_scores(&record.body));
+            match &record.body {
+                RecordBody::Failure(failure) => {
+                    let told = Told {
+                        version: failure.version.number(),
+                        reject: failure.reject,
+                        cause: failure.cause.to_owned(),
+                        exit: failure.exit,
+                        peak_kib: failure.peak_kib,
+                    };
+                    self.failures.insert(number, told);
+                }
+                RecordBody::Log(log) => {
+                    self.logs.insert(number, (log.why, log.piece, log.pieces, log.text.to_vec()));
+                }
+                RecordBody::Scores(_)
+                | RecordBody::Event(_)
+                | RecordBody::Gap(_)
+                | RecordBody::Profile(_)
+                | RecordBody::Sample(_) => {}
+            }
+        }
+    }
+
+    /// The text of the log that begins with this record, and why it was sent.
+    fn log(&self, first: u64) -> (LogWhy, String) {
+        let (why, piece, pieces, _) = self.logs[&first];
+        assert_eq!(piece, 0);
+        let text = (0..pieces).zip(first..).flat_map(|(n, number)| {
+            let (same, piece, of, text) = &self.logs[&number];
+            assert_eq!((*same, *piece, *of), (why, n, pieces));
+            text.clone()
+        });
+        (why, String::from_utf8_lossy(&text.collect::<Vec<u8>>()).into_owned())
+    }
 }
 
 struct Hub {
@@ -131,7 +187,8 @@ impl Hub {
         let read = |ending: &str| std::fs::read(data.join(format!("{model}.{ending}"))).unwrap();
         let (onnx, vectors) = (read("onnx"), read("vectors.npz"));
         let Prepared { package, package_ref, source, manifest, .. } =
-            prepare(&fleet::name("digits"), "m.onnx", &onnx, Some(&vectors), &[]).unwrap();
+            prepare(&fleet::name("digits"), "m.onnx", &onnx, &Beside { vectors: Some(&vectors), ..Beside::default() })
+                .unwrap();
         self.stock_of(version, package, |release| {
             (release.package, release.source) = (package_ref, source);
             release.tensors = tensors_digest(&manifest.tensors).unwrap();
@@ -148,6 +205,30 @@ impl Hub {
         let transfer = Digest::of(&package).transfer().0;
         self.desk.lock().unwrap().packages.insert(transfer, package.clone());
         Stock { made, package }
+    }
+
+    /// The linear model with vectors that another model answered: no publisher's tool would pack it.
+    fn stock_that_answers_wrongly(&self, version: u32) -> Stock {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+        let onnx = std::fs::read(data.join("digits-linear.onnx")).unwrap();
+        let vectors = std::fs::read(data.join("bad/wrong-answer.vectors.npz")).unwrap();
+        let mut manifest = prepare(&fleet::name("digits"), "m.onnx", &onnx, &Beside::default()).unwrap().manifest;
+        let (role, size) = (FileRole::Vectors, u32::try_from(vectors.len()).unwrap());
+        let file = File { name: "vectors.npz".parse().unwrap(), role, size, digest: Digest::of(&vectors) };
+        manifest.files.push(file).unwrap();
+        let mut buffer = vec![0; 8192];
+        let package = [encode_head(&manifest, &mut buffer).unwrap(), &onnx, &vectors].concat();
+        self.stock_of(version, package.clone(), |release| {
+            release.package = package_ref(&package);
+            release.tensors = tensors_digest(&manifest.tensors).unwrap();
+        })
+    }
+
+    async fn command(&self, sequence: u64, request: Request) {
+        let body = self.fleet.command(sequence, request);
+        let command = encoded(&Down::Command(self.fleet.signed::<Command>(&body, &[DIRECTOR])));
+        let topic = Topic::Down("gw-1".parse().unwrap(), DownTopic::Command).text();
+        self.link.publish(&topic, command, Qos::AtLeastOnce, false).await.unwrap();
     }
 
     async fn want(&self, sequence: u64, stock: &Stock) {
@@ -170,9 +251,15 @@ impl Hub {
             tags: BTreeMap::from([("site".to_owned(), "lyon".to_owned())]),
             scores_window_ms: 200,
             probation_ms: 300,
+            // This very program does not begin with `run_if_child`.
+            trial_program: Some(env!("CARGO_BIN_EXE_bellwether-agent").into()),
             ..Config::default()
         }
     }
+}
+
+fn tells_of_scores(body: &RecordBody<'_>) -> bool {
+    matches!(body, RecordBody::Scores(scores) if scores.rows > 0)
 }
 
 /// The hub's whole work: give out what is asked for, acknowledge what it was told.
@@ -185,10 +272,9 @@ async fn serve(mut arrivals: tokio::sync::mpsc::Receiver<Arrival>, link: Link, d
         let mut out = Vec::new();
         match (topic, up) {
             (UpTopic::Batch, Up::Batch(signed)) => {
-                let batch: Batch = signed.peek().unwrap();
+                let batch: Batch<'_> = signed.peek().unwrap();
                 let through = batch.first + batch.records.len() as u64 - 1;
-                let numbered = (batch.first..).zip(batch.records.into_iter().map(|record| record.body));
-                desk.lock().unwrap().records.extend(numbered);
+                desk.lock().unwrap().take(&batch);
                 let body = fleet::encode(&Ack { device: device.clone(), outbox: batch.outbox, through });
                 let ack: Signed<'_> = fleet.signed::<Ack>(&body, &[DIRECTOR]);
                 out.push((DownTopic::Ack, encoded(&Down::Ack(ack))));
@@ -273,8 +359,7 @@ async fn a_device_enrols_installs_scores_and_comes_back_by_itself() {
     assert!(desk.reports.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
     let numbers: Vec<u64> = desk.records.keys().copied().collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
-    let scored = |body: &RecordBody| matches!(body, RecordBody::Scores(scores) if scores.rows > 0);
-    assert!(desk.records.values().any(scored));
+    assert!(desk.records.values().any(|scored| *scored));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,6 +384,73 @@ async fn a_package_that_fails_its_checks_never_answers_and_lost_requests_are_rep
     until(&agent, "rejected", is_at(Phase::Rejected, 1)).await;
     assert_eq!(score_over_http(&agent).await["model_version"], "1");
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_answers_wrongly_is_told_of_with_cause_memory_and_log_and_a_log_may_be_asked_for() {
+    keep_journals();
+    let hub = Hub::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let agent = Agent::start(hub.config(data.path())).await.unwrap();
+    hub.want(1, &hub.stock_that_answers_wrongly(1)).await;
+    until(&agent, "rejected", |status| {
+        status.models.first().is_some_and(|model| model.phase == Phase::Rejected) && status.waiting == 0
+    })
+    .await;
+    assert_eq!(agent.status().models[0].reject, Some(Reject::GoldenMismatch));
+    {
+        let desk = hub.desk.lock().unwrap();
+        let (number, told) = desk.failures.first_key_value().unwrap();
+        assert_eq!((told.version, told.reject, told.exit), (1, Reject::GoldenMismatch, Some(Exit::Code(3))));
+        assert!(told.cause.contains("golden vectors are not reproduced") && told.peak_kib > 1024, "{}", told.cause);
+        let (why, text) = desk.log(number + 1);
+        assert_eq!(why, LogWhy::Failure);
+        // Of the child first, then of the agent.
+        assert!(text.starts_with("trying a package of") && text.contains("refused: the golden"), "{text}");
+        assert!(text.contains("a step of an install failed") && text.contains("phase=Rejected"), "{text}");
+        assert_eq!(desk.failures.len(), 1);
+    }
+    let before = hub.desk.lock().unwrap().logs.len();
+    hub.command(1, Request::Log).await;
+    let last = |desk: &Desk| desk.logs.last_key_value().is_some_and(|(_, (_, piece, pieces, _))| piece + 1 == *pieces);
+    let is_told = || {
+        let desk = hub.desk.lock().unwrap();
+        desk.logs.len() > before && last(&desk)
+    };
+    let start = Instant::now();
+    while !is_told() {
+        assert!(start.elapsed() < Duration::from_secs(30), "the log never came");
+        tokio::task::yield_now().await;
+    }
+    let desk = hub.desk.lock().unwrap();
+    let first = *desk.logs.keys().nth(before).unwrap();
+    let (why, text) = desk.log(first);
+    assert!(why == LogWhy::Asked && text.contains("connected session=1"), "{text}");
+    assert!(!text.contains("ab12"), "no token is in a log: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_cannot_be_started_fails_the_install_and_says_why() {
+    let hub = Hub::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let none = data.path().join("no-program");
+    let config = Config { trial_program: Some(none), ..hub.config(data.path()) };
+    let agent = Agent::start(config).await.unwrap();
+    hub.want(1, &hub.stock(1, "digits-linear")).await;
+    until(&agent, "rejected", |status| {
+        status.models.first().is_some_and(|model| model.phase == Phase::Rejected) && status.waiting == 0
+    })
+    .await;
+    let desk = hub.desk.lock().unwrap();
+    let (_, told) = desk.failures.first_key_value().unwrap();
+    assert_eq!((told.reject, told.exit), (Reject::Crashed, None));
+    assert!(told.cause.contains("no-program there"), "{}", told.cause);
+}
+
+/// Keeps journals as the agent's program does; once for all tests of this process.
+fn keep_journals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing_subscriber::registry().with(journal::layer()).init());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ impl Driver {
             return;
         };
         if to != *device {
-            tracing::warn!(%device, %to, "a message for another device");
+            tracing::warn!(%to, "a message for another device");
             return;
         }
         match (topic, frame::decode::<Down<'_>>(payload)) {
@@ -30,7 +30,7 @@ impl Driver {
             (DownTopic::Ack, Ok(Down::Ack(signed))) => {
                 match outbox::acknowledged(self.brain.root(), device, self.outbox.newest(), &signed) {
                     Ok(through) => self.forget(through),
-                    Err(why) => tracing::warn!(%device, %why, "an acknowledgement is refused"),
+                    Err(why) => tracing::warn!(%why, "an acknowledgement is refused"),
                 }
             }
             (DownTopic::Part(transfer, part @ Part::Chunk(_)), Ok(Down::Chunk(chunk))) => {
@@ -39,11 +39,11 @@ impl Driver {
             (DownTopic::Part(transfer, Part::Table), Ok(Down::Table(table))) => {
                 self.part(transfer, Part::Table, table.digests);
             }
-            (_, Ok(_)) => tracing::warn!(%device, "a message on the topic of another kind"),
+            (_, Ok(_)) => tracing::warn!("a message on the topic of another kind"),
             // A retained desired state is cleared with an empty payload.
             (_, Err(_)) if payload.is_empty() => {}
             (_, Err(why)) => {
-                tracing::warn!(%device, %why, bytes = payload.len(), "a message does not decode")
+                tracing::warn!(%why, bytes = payload.len(), "a message does not decode")
             }
         }
     }

@@ -3,6 +3,8 @@
 //! Everything here runs in one task and never waits: what takes long (disk, self-test) runs in a
 //! thread of its own and comes back as a [`Done`]; what goes out is handed to the link's queue.
 
+mod collect;
+mod failure;
 mod inbound;
 mod outward;
 mod work;
@@ -24,6 +26,7 @@ use crate::run::Status;
 use crate::score::Scoring;
 use crate::slot::Slots;
 use crate::store::Store;
+use crate::trial::Trial;
 pub(crate) use outward::Greeter;
 use work::Job;
 pub(crate) use work::{Done, load};
@@ -41,6 +44,7 @@ pub(crate) struct Driver {
     pub(crate) outbox: Outbox,
     pub(crate) scoring: Scoring,
     pub(crate) slots: Slots,
+    pub(crate) trial: Trial,
     pub(crate) link: Link,
     pub(crate) key: SigningKey,
     pub(crate) fleet: FleetId,
@@ -50,6 +54,9 @@ pub(crate) struct Driver {
     pub(crate) status: watch::Sender<Status>,
     pub(crate) done: mpsc::Sender<Done>,
     pub(crate) window: Millis,
+    pub(crate) profile_window: Millis,
+    /// The span of this agent, around all it does: its journal is there.
+    pub(crate) span: tracing::Span,
     pub(crate) rest: Rest,
 }
 
@@ -61,7 +68,9 @@ pub(crate) struct Rest {
     job: Option<Job>,
     jobs: u64,
     loaded: Option<work::Loaded>,
+    trouble: Option<failure::Trouble>,
     window_at: Millis,
+    profile_at: Millis,
 }
 
 impl Driver {
@@ -72,7 +81,7 @@ impl Driver {
         mut done: mpsc::Receiver<Done>,
         mut stop: watch::Receiver<bool>,
     ) {
-        self.rest.window_at = self.window;
+        (self.rest.window_at, self.rest.profile_at) = (self.window, self.profile_window);
         self.save();
         loop {
             self.turn();
@@ -90,9 +99,10 @@ impl Driver {
 
     /// The brain takes an input; what it refuses changes nothing and is logged.
     pub(crate) fn handle(&mut self, input: Input<'_>) -> Result<(), Refused> {
+        self.look_at_trial();
         let result = self.brain.handle(self.clock.now(), input);
         if let Err(why) = &result {
-            tracing::info!(device = %self.brain.config().device, %why, "refused");
+            tracing::info!(%why, "refused");
         }
         self.save();
         result
@@ -124,6 +134,10 @@ impl Driver {
                     }
                     self.report() && self.handle(Input::Reported).is_ok()
                 }
+                Some(Action::Log) => {
+                    self.note_journal();
+                    self.handle(Input::Logged).is_ok()
+                }
                 Some(Action::Install { .. }) | None => false,
             };
             if !is_done {
@@ -148,6 +162,8 @@ impl Driver {
             }
         }
         let _ = self.handle(Input::Tick);
+        let is_over = self.clock.now() >= self.rest.profile_at;
+        self.collect(is_over);
         if self.clock.now() >= self.rest.window_at {
             self.close_window();
         }
@@ -171,12 +187,13 @@ impl Driver {
     fn note_events(&mut self) {
         while let Some(event) = self.brain.poll_event() {
             let (model, version) = (&event.name, event.version);
-            tracing::info!(device = %self.brain.config().device, %model, %version, phase = ?event.phase, reject = ?event.reject, "install");
-            self.note(RecordBody::Event(event));
+            tracing::info!(%model, %version, phase = ?event.phase, reject = ?event.reject, "install");
+            self.note(RecordBody::Event(event.clone()));
+            self.note_failure(&event);
         }
     }
 
-    fn note(&mut self, body: RecordBody) {
+    fn note(&mut self, body: RecordBody<'_>) {
         if let Err(why) = self.outbox.push(&Record { at: clock::wall(), body }) {
             tracing::error!(%why, "the outbox cannot be written: a record is lost");
         }
@@ -190,10 +207,11 @@ impl Driver {
             true => (self.rest.job.as_ref().and_then(Job::deadline), self.outbox.deadline()),
             false => (None, None),
         };
-        let all = [brain, download, batch, Some(self.rest.window_at), Some(now.saturating_add(TICK))];
+        let windows = [Some(self.rest.window_at), Some(self.rest.profile_at)];
+        let all = [brain, download, batch, Some(now.saturating_add(TICK))].into_iter().chain(windows);
         // A deadline that passed while its action could not be done must not make the loop spin.
         const PAUSE: Millis = Millis(5);
-        all.into_iter().flatten().min().unwrap_or(now).max(now.saturating_add(PAUSE))
+        all.flatten().min().unwrap_or(now).max(now.saturating_add(PAUSE))
     }
 
     fn arrived(&mut self, arrival: Arrival) {
@@ -204,11 +222,11 @@ impl Driver {
                 if let Some(job) = &mut self.rest.job {
                     job.reconnected();
                 }
-                tracing::info!(device = %self.brain.config().device, session, "connected");
+                tracing::info!(session, "connected");
                 let _ = self.handle(Input::Connected { session });
             }
             Arrival::Down { why } => {
-                tracing::warn!(device = %self.brain.config().device, why, "not connected; trying again");
+                tracing::warn!(why, "not connected; trying again");
                 let _ = self.handle(Input::Disconnected);
             }
             Arrival::Message { topic, payload } => self.message(&topic, &payload),
@@ -236,6 +254,7 @@ impl Driver {
     async fn close(mut self) {
         // Never refused.
         let _ = self.handle(Input::Stopping);
+        self.collect(true);
         self.close_window();
         self.send_batch();
         self.leave();

@@ -12,6 +12,7 @@ use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::message::{Gone, Hello, Need, Up};
 use bellwether_protocol::topic::{Topic, UpTopic};
 use bellwether_protocol::trust::{Connect, FleetId, Signed, Statement, seal};
+use bellwether_runtime::crash;
 use bytes::Bytes;
 
 use super::Driver;
@@ -89,15 +90,19 @@ impl Driver {
         self.publish(UpTopic::Need(transfer), frame_of(&Up::Need(need)))
     }
 
-    /// Sends the batch that is due, if one is.
+    /// Sends the batches that are due.
     pub(super) fn send_batch(&mut self) {
         if !self.link.is_up() {
             return;
         }
         let device = self.brain.config().device.clone();
-        let Some(batch) = self.outbox.due(self.clock.now(), &device) else { return };
-        // Not taken now means sent again at its deadline.
-        self.publish(UpTopic::Batch, sealed(&batch, (self.fleet, &self.key), batch_of));
+        while let Some(batch) = self.outbox.due(self.clock.now()) {
+            // Not taken now means sent again at its deadline.
+            if !self.publish(UpTopic::Batch, sealed(&batch.batch(&device), (self.fleet, &self.key), batch_of)) {
+                break;
+            }
+            crash::point("agent.batch.sent");
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  Fetch     thread: look at the slot ─> parts from the link ─> thread: hash the whole
-//!  Stage     thread: sync                 SelfTest  thread: load, golden vectors
+//!  Stage     thread: sync                 SelfTest  thread: trial in a child, then load here
 //!  Activate  thread: point ─> swap        Return    thread: load the previous, point ─> swap
 //! ```
+
+use std::sync::{Arc, Weak};
 
 use bellwether_agent_core::update::{Held, Step, Work};
 use bellwether_agent_core::{Action, Input};
@@ -13,16 +15,19 @@ use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{ModelName, TransferId};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::Part;
-use bellwether_runtime::Scorer;
+use bellwether_runtime::crash;
 
 use super::Driver;
+use crate::error::Failed;
 use crate::fetch::Download;
-use crate::slot::{ModelDir, Slots, reject};
+use crate::score::Fitted;
+use crate::slot::{ModelDir, Slots};
+use crate::trial::Trial;
 
 /// A model loaded by its self-test, ready to answer.
 pub(crate) struct Loaded {
     release: Digest,
-    scorer: Box<dyn Scorer>,
+    fitted: Fitted,
 }
 
 /// What is being done for the brain.
@@ -32,6 +37,18 @@ pub(crate) struct Job {
     work: Work,
     held: Held,
     download: Option<Download>,
+    /// Gone with the job: a trial for it is given up then.
+    wanted: Arc<()>,
+}
+
+/// A step of an install, for a thread.
+struct Task {
+    slots: Slots,
+    trial: Trial,
+    name: ModelName,
+    held: Held,
+    loaded: Option<Loaded>,
+    wanted: Weak<()>,
 }
 
 /// A thread's answer.
@@ -44,6 +61,8 @@ enum Outcome {
     Step(Step),
     /// The slot was looked at, and lacks something.
     Lacks(Box<Download>),
+    /// It went wrong.
+    Failed(Failed),
     /// The self-test passed, or the pointer was moved; with the model, if one was loaded.
     Loaded(Step, Option<Loaded>),
 }
@@ -82,26 +101,36 @@ impl Driver {
         }
         let Some(Action::Install { name, work, held }) = wanted else { return };
         if matches!(work, Work::Fetch) {
-            self.rest.loaded = None;
+            (self.rest.loaded, self.rest.trouble) = (None, None);
         }
         self.rest.jobs += 1;
         let id = self.rest.jobs;
-        self.rest.job = Some(Job { id, name: name.clone(), work, held, download: None });
-        let loaded = self.rest.loaded.take().filter(|loaded| loaded.release == held.target.running.release);
-        let slots = self.slots.clone();
-        self.spawn(id, move || perform(&slots, &name, work, held, loaded));
+        let job = Job { id, name, work, held, download: None, wanted: Arc::new(()) };
+        let task = Task {
+            slots: self.slots.clone(),
+            trial: self.trial.clone(),
+            name: job.name.clone(),
+            held,
+            loaded: self.rest.loaded.take().filter(|loaded| loaded.release == held.target.running.release),
+            wanted: Arc::downgrade(&job.wanted),
+        };
+        self.rest.job = Some(job);
+        self.spawn(id, move || task.perform(work).unwrap_or_else(Outcome::Failed));
     }
 
     fn spawn(&self, id: u64, job: impl FnOnce() -> Outcome + Send + 'static) {
         let done = self.done.clone();
+        let span = self.span.clone();
         let thread = std::thread::Builder::new().name("install".into());
         let spawned = thread.spawn(move || {
+            let _agent = span.entered();
             // Nobody listens any more when the agent is stopping.
             let _ = done.blocking_send(Done { id, outcome: job() });
         });
         if let Err(why) = spawned {
-            tracing::error!(%why, "no thread for an install");
-            let _ = self.done.try_send(Done { id, outcome: Outcome::Step(Step::Failed(Reject::StorageFault)) });
+            let failed =
+                Failed { reject: Reject::StorageFault, cause: format!("no thread for an install: {why}"), trial: None };
+            let _ = self.done.try_send(Done { id, outcome: Outcome::Failed(failed) });
         }
     }
 
@@ -129,13 +158,18 @@ impl Driver {
             return;
         };
         let (name, release) = (job.name.clone(), job.held.target.running.release);
+        let before = download.progress();
         if let Err(reject) = download.take(part, bytes) {
             self.rest.job = None;
             let _ = self.handle(Input::Install { name: &name, release, step: Step::Failed(reject) });
             return;
         }
+        let after = download.progress();
+        if before < 500 && after >= 500 {
+            crash::point("agent.fetch.midway");
+        }
         // In tenths, so that reports are few.
-        let present = download.progress() / 100 * 100;
+        let present = after / 100 * 100;
         self.hash_if_complete();
         // Refused when the brain has moved on, which the next turn sees.
         let _ = self.handle(Input::Progress { name: &name, present });
@@ -148,7 +182,7 @@ impl Driver {
             return;
         };
         let (id, held, name, slots) = (job.id, *download.held(), job.name.clone(), self.slots.clone());
-        self.spawn(id, move || Outcome::Step(whole(&slots, &name, held)));
+        self.spawn(id, move || whole(&slots, &name, held).map_or_else(Outcome::Failed, Outcome::Step));
     }
 
     /// A thread answered.
@@ -162,6 +196,13 @@ impl Driver {
                 return;
             }
             Outcome::Step(step) => step,
+            Outcome::Failed(failed) => {
+                let step = Step::Failed(failed.reject);
+                if is_wanted {
+                    self.keep_trouble(&job.name, &job.held, failed);
+                }
+                step
+            }
             Outcome::Loaded(step, loaded) => {
                 if is_wanted {
                     self.take(&job, step, loaded);
@@ -169,8 +210,16 @@ impl Driver {
                 step
             }
         };
+        match step {
+            Step::Fetched => crash::point("agent.hashed"),
+            Step::Activated => crash::point("agent.activate.pointed"),
+            Step::Staged | Step::Passed | Step::Returned | Step::Failed(_) => {}
+        }
         let release = job.held.target.running.release;
-        let _ = self.handle(Input::Install { name: &job.name, release, step });
+        let taken = self.handle(Input::Install { name: &job.name, release, step });
+        if step == Step::Activated && taken.is_ok() && self.is_saved() {
+            crash::point("agent.probation");
+        }
         if let (Step::Failed(_), Work::Return(_)) = (step, job.work) {
             // What answered all along may still do so, whatever came of the way back.
             let mut models = self.brain.state().models.iter();
@@ -185,10 +234,10 @@ impl Driver {
         match (step, loaded, job.work) {
             (Step::Passed, loaded, _) => self.rest.loaded = loaded,
             (Step::Activated, Some(loaded), _) => {
-                self.scoring.swap(&job.name, job.held.target.running, loaded.scorer);
+                self.scoring.swap(&job.name, job.held.target.running, loaded.fitted);
             }
             (Step::Returned, Some(loaded), Work::Return(Some(held))) => {
-                self.scoring.swap(&job.name, held.target.running, loaded.scorer);
+                self.scoring.swap(&job.name, held.target.running, loaded.fitted);
             }
             (Step::Returned, None, Work::Return(None)) => self.scoring.remove(&job.name),
             _ => {}
@@ -196,74 +245,60 @@ impl Driver {
     }
 }
 
-/// Does one step of an install; in a thread.
-fn perform(slots: &Slots, name: &ModelName, work: Work, held: Held, loaded: Option<Loaded>) -> Outcome {
-    let failed = |reject| Outcome::Step(Step::Failed(reject));
-    let dir = match slots.of(name) {
-        Ok(dir) => dir,
-        Err(why) => return failed(reject(&why)),
-    };
-    let on_disk = |result: std::io::Result<()>, good: Outcome| match result {
-        Ok(()) => good,
-        Err(why) => {
-            tracing::error!(%name, %why, "the slot failed");
-            failed(reject(&why))
-        }
-    };
-    match work {
-        Work::Fetch => match dir.is_whole(held.slot, &held.target.package) {
-            Ok(true) => Outcome::Step(Step::Fetched),
-            Ok(false) => Download::open(dir, held).map_or_else(failed, |download| Outcome::Lacks(Box::new(download))),
-            Err(why) => failed(reject(&why)),
-        },
-        Work::Stage => on_disk(dir.sync(held.slot), Outcome::Step(Step::Staged)),
-        Work::SelfTest => match load(&dir, name, &held) {
-            Ok(scorer) => Outcome::Loaded(Step::Passed, Some(Loaded { release: held.target.running.release, scorer })),
-            Err(why) => failed(why),
-        },
-        Work::Activate => match loaded.map_or_else(|| load_again(&dir, name, &held), Ok) {
-            Ok(loaded) => on_disk(dir.point(Some(held.slot)), Outcome::Loaded(Step::Activated, Some(loaded))),
-            Err(why) => failed(why),
-        },
-        Work::Return(back) => match back.map(|back| load_again(&dir, name, &back)).transpose() {
-            Ok(loaded) => {
+impl Task {
+    /// Does one step of an install; in a thread.
+    fn perform(self, work: Work) -> Result<Outcome, Failed> {
+        let held = self.held;
+        let dir = self.slots.of(&self.name)?;
+        Ok(match work {
+            Work::Fetch if dir.is_whole(held.slot, &held.target.package)? => Outcome::Step(Step::Fetched),
+            Work::Fetch => Outcome::Lacks(Box::new(Download::open(dir, held)?)),
+            Work::Stage => {
+                dir.sync(held.slot)?;
+                Outcome::Step(Step::Staged)
+            }
+            Work::SelfTest => {
+                self.trial.run(&dir.package(held.slot), &held.target.package, &self.wanted)?;
+                Outcome::Loaded(Step::Passed, Some(load_again(&dir, &self.name, &held)?))
+            }
+            Work::Activate => {
+                let loaded = self.loaded.map_or_else(|| load_again(&dir, &self.name, &held), Ok)?;
+                dir.point(Some(held.slot))?;
+                Outcome::Loaded(Step::Activated, Some(loaded))
+            }
+            Work::Return(back) => {
+                let loaded = back.map(|back| load_again(&dir, &self.name, &back)).transpose()?;
                 // Which slot answers is the brain's state: a model that can answer is not lost for this.
                 if let Err(why) = dir.point(back.map(|back| back.slot)) {
-                    tracing::error!(%name, %why, "the pointer is not back: it names the wrong slot");
+                    tracing::error!(name = %self.name, %why, "the pointer is not back: it names the wrong slot");
                 }
                 Outcome::Loaded(Step::Returned, loaded)
             }
-            Err(why) => failed(why),
-        },
+        })
     }
 }
 
-fn load_again(dir: &ModelDir, name: &ModelName, held: &Held) -> Result<Loaded, Reject> {
-    load(dir, name, held).map(|scorer| Loaded { release: held.target.running.release, scorer })
+fn load_again(dir: &ModelDir, name: &ModelName, held: &Held) -> Result<Loaded, Failed> {
+    load(dir, name, held).map(|fitted| Loaded { release: held.target.running.release, fitted })
 }
 
 /// Hashes the whole slot.
-fn whole(slots: &Slots, name: &ModelName, held: Held) -> Step {
-    match slots.of(name).and_then(|dir| dir.is_whole(held.slot, &held.target.package)) {
-        Ok(true) => Step::Fetched,
-        Ok(false) => Step::Failed(Reject::DigestMismatch),
-        Err(why) => Step::Failed(reject(&why)),
-    }
+fn whole(slots: &Slots, name: &ModelName, held: Held) -> Result<Step, Failed> {
+    let is_whole = slots.of(name)?.is_whole(held.slot, &held.target.package)?;
+    if is_whole { Ok(Step::Fetched) } else { Err(Reject::DigestMismatch.into()) }
 }
 
 /// Reads the approved bytes, checks that they are this model's, loads it and reproduces its golden
 /// vectors. What is loaded comes from the very bytes that were hashed.
-pub(crate) fn load(dir: &ModelDir, name: &ModelName, held: &Held) -> Result<Box<dyn Scorer>, Reject> {
+pub(crate) fn load(dir: &ModelDir, name: &ModelName, held: &Held) -> Result<Fitted, Failed> {
     let bytes = dir.read(held.slot, &held.target.package)?;
-    let (examined, scorer) = bellwether_runtime::open(&bytes).map_err(|why| {
-        tracing::warn!(%name, version = %held.target.running.version, %why, "the self-test failed");
-        why.reject()
-    })?;
+    let (examined, scorer) = bellwether_runtime::open(&bytes)?;
     if examined.manifest.name != *name {
-        return Err(Reject::ManifestMismatch);
+        return Err(Reject::ManifestMismatch.into());
     }
     if bellwether_runtime::prepare::tensors_digest(&examined.manifest.tensors)? != held.target.tensors {
-        return Err(Reject::TensorMismatch);
+        return Err(Reject::TensorMismatch.into());
     }
-    Ok(scorer)
+    let (policy, baseline) = (examined.policy, examined.baseline);
+    Ok(Fitted { scorer, policy, baseline, bytes: held.target.package.size })
 }

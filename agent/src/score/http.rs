@@ -161,6 +161,7 @@ fn respond(active: &Active, headers: &HeaderMap, body: &Bytes) -> Response {
         Ok(outputs) => outputs,
         Err(why) => return ScoreFault::Score(why).into_response(),
     };
+    active.watch(&asked.inputs, &outputs);
     match wire::write(active, &asked, &outputs) {
         Ok((body, None)) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Ok((body, Some(length))) => {

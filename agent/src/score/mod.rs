@@ -1,10 +1,12 @@
 //! The models that answer; swapped without a gap.
 //!
 //! A call takes the model that is active when it begins and finishes on it, whatever happens
-//! meanwhile. Beside each call only a counter is kept, for the window of scores that goes to the hub.
+//! meanwhile. Beside each call counters are kept, for the window of scores that goes to the hub, and
+//! what `watch` notes for profiles and collected rows.
 
 pub mod http;
 mod json;
+mod watch;
 mod window;
 mod wire;
 
@@ -13,12 +15,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use bellwether_agent_core::sampler::Sampler;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::id::{ModelName, Version};
 use bellwether_protocol::manifest::TensorSignature;
+use bellwether_protocol::policy::Policy;
 use bellwether_protocol::trust::{Running, Scores};
 use bellwether_runtime::{ScoreError, Scorer, Tensor};
 
+use crate::clock;
+use watch::Watch;
+pub(crate) use watch::{Fitted, Watched};
 use window::Window;
 
 /// Calls that take longer than this leave the thread that serves connections.
@@ -66,9 +73,17 @@ pub(crate) struct Active {
     pub(crate) signature: TensorSignature,
     scorer: Mutex<Box<dyn Scorer>>,
     window: Mutex<Window>,
+    /// Calls since it answers.
+    trial: Mutex<Window>,
+    watch: Option<Mutex<Watch>>,
+    policy: Policy,
+    /// What a call is said to take, in place of measuring it.
+    declared_us: Option<u32>,
     failed: AtomicU32,
     /// Moving average of a call, in microseconds; long until measured.
     usual_us: AtomicU32,
+    /// What watching the last call took, in microseconds.
+    watching_us: AtomicU32,
 }
 
 impl std::fmt::Debug for Active {
@@ -78,21 +93,30 @@ impl std::fmt::Debug for Active {
 }
 
 impl Active {
-    fn new(name: ModelName, running: Running, scorer: Box<dyn Scorer>) -> Self {
+    fn new(name: ModelName, running: Running, fitted: Fitted, rules: &Rules) -> Self {
+        let Fitted { scorer, policy, baseline, bytes } = fitted;
+        let sampler = Sampler::new(policy.collect, rules.rows_per_minute_max);
+        let watches = !baseline.is_empty() || sampler.is_on();
         Self {
             name,
             running,
             signature: scorer.signature().clone(),
             scorer: Mutex::new(scorer),
             window: Mutex::new(Window::default()),
+            trial: Mutex::new(Window::default()),
+            watch: watches.then(|| Mutex::new(Watch::new(baseline, sampler, clock::wall()))),
+            policy,
+            declared_us: rules.pace.map(|pace| pace.call_us(bytes)),
             failed: AtomicU32::new(0),
             usual_us: AtomicU32::new(u32::MAX),
+            watching_us: AtomicU32::new(0),
         }
     }
 
     /// Whether a call is short enough for a thread that others wait for.
     pub(crate) fn is_quick(&self) -> bool {
-        self.usual_us.load(Ordering::Relaxed) <= INLINE_US_MAX
+        let spent = self.usual_us.load(Ordering::Relaxed).saturating_add(self.watching_us.load(Ordering::Relaxed));
+        spent <= INLINE_US_MAX
     }
 
     /// Scores, counting rows, failures and time.
@@ -103,11 +127,13 @@ impl Active {
             let start = Instant::now();
             (scorer.run(inputs), start.elapsed())
         };
-        let spent = u32::try_from(spent.as_micros()).unwrap_or(u32::MAX);
+        let spent = self.declared_us.unwrap_or_else(|| u32::try_from(spent.as_micros()).unwrap_or(u32::MAX));
         match &result {
             Ok(_) => {
                 let rows = inputs.first().map_or(1, Tensor::rows);
-                unpoisoned(&self.window).scored(u32::try_from(rows).unwrap_or(u32::MAX), spent);
+                let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+                unpoisoned(&self.window).scored(rows, spent);
+                unpoisoned(&self.trial).scored(rows, spent);
                 let usual = self.usual_us.load(Ordering::Relaxed);
                 let next = if usual == u32::MAX { spent } else { usual - usual / 8 + spent / 8 };
                 self.usual_us.store(next, Ordering::Relaxed);
@@ -122,18 +148,72 @@ impl Active {
         result
     }
 
+    /// Takes note of what was scored, and of how long that takes: it is part of what a call costs.
+    pub(crate) fn watch(&self, inputs: &[Tensor], outputs: &[Tensor]) {
+        if let Some(watch) = &self.watch
+            && let Ok(inputs) = bellwether_runtime::arrange(&self.signature, inputs)
+        {
+            let start = Instant::now();
+            unpoisoned(watch).take(&inputs, outputs, clock::wall());
+            let spent = u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX);
+            self.watching_us.store(spent, Ordering::Relaxed);
+        }
+    }
+
+    fn take_watched(&self, profile: bool) -> Option<Watched> {
+        let watch = self.watch.as_ref()?;
+        unpoisoned(watch).drain((&self.name, self.running.version), profile, clock::wall())
+    }
+
     fn take_window(&self) -> Option<Scores> {
         let window = std::mem::take(&mut *unpoisoned(&self.window));
         window.scores(&self.name, self.running.version)
     }
 }
 
+/// What the device says of watching its models.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    /// Rows a minute that may leave the device, for each model.
+    pub(crate) rows_per_minute_max: u16,
+    /// What calls are said to take, on a simulated device.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// How slow a simulated device declares itself to be: its calls take this long by definition, not by
+/// the luck of the machine that simulates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Microseconds of every call.
+    pub call_us: u32,
+    /// Microseconds more for each KiB of the model's package.
+    pub kib_us: u32,
+}
+
+impl Pace {
+    fn call_us(self, bytes: u64) -> u32 {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        self.call_us.saturating_add(self.kib_us.saturating_mul(kib))
+    }
+}
+
+/// How a model's calls went since it answers, against its latency budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trial {
+    pub(crate) calls: u32,
+    pub(crate) p95_us: u32,
+    pub(crate) p95_us_max: u32,
+}
+
 /// The models of one device.
 #[derive(Clone, Debug, Default)]
 pub struct Scoring {
+    rules: Arc<Rules>,
     models: Arc<RwLock<BTreeMap<ModelName, Arc<Active>>>>,
     /// Windows of models that were replaced, until they are taken.
     past: Arc<Mutex<Vec<Scores>>>,
+    /// Likewise what was watched of them.
+    seen: Arc<Mutex<Vec<Watched>>>,
 }
 
 /// A panic while the lock was held left nothing half-done: counters and pointers only.
@@ -142,9 +222,14 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Scoring {
+    /// No model yet.
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self { rules: Arc::new(rules), ..Self::default() }
+    }
+
     /// Lets a model answer from now on; calls under way finish on the one before.
-    pub(crate) fn swap(&self, name: &ModelName, running: Running, scorer: Box<dyn Scorer>) {
-        let active = Arc::new(Active::new(name.clone(), running, scorer));
+    pub(crate) fn swap(&self, name: &ModelName, running: Running, fitted: impl Into<Fitted>) {
+        let active = Arc::new(Active::new(name.clone(), running, fitted.into(), &self.rules));
         let before = self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), active);
         self.keep_window(before);
     }
@@ -156,9 +241,9 @@ impl Scoring {
     }
 
     fn keep_window(&self, before: Option<Arc<Active>>) {
-        if let Some(scores) = before.and_then(|active| active.take_window()) {
-            unpoisoned(&self.past).push(scores);
-        }
+        let Some(before) = before else { return };
+        unpoisoned(&self.past).extend(before.take_window());
+        unpoisoned(&self.seen).extend(before.take_watched(true));
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Active>> {
@@ -192,6 +277,7 @@ impl Scoring {
     pub fn score(&self, name: &ModelName, inputs: &[Tensor]) -> Result<Scored, ScoreFault> {
         let active = self.find(name.as_str(), None)?;
         let outputs = active.score(inputs)?;
+        active.watch(inputs, &outputs);
         Ok(Scored { version: active.running.version, outputs })
     }
 
@@ -200,6 +286,22 @@ impl Scoring {
         let mut scores = std::mem::take(&mut *unpoisoned(&self.past));
         scores.extend(self.all().iter().filter_map(|active| active.take_window()));
         scores
+    }
+
+    /// Rows to be collected and, if asked for, profiles since the last time.
+    pub(crate) fn take_watched(&self, profiles: bool) -> Vec<Watched> {
+        let mut watched = std::mem::take(&mut *unpoisoned(&self.seen));
+        watched.extend(self.all().iter().filter_map(|active| active.take_watched(profiles)));
+        watched
+    }
+
+    /// How the calls of a release went since it answers, if it has a latency budget.
+    pub(crate) fn trial(&self, name: &ModelName, release: Digest) -> Option<Trial> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let active = models.get(name).filter(|active| active.running.release == release)?;
+        let p95_us_max = active.policy.p95_us_max?;
+        let trial = unpoisoned(&active.trial);
+        Some(Trial { calls: trial.calls(), p95_us: trial.p95_at_least(), p95_us_max })
     }
 
     /// Failed calls of the release that answers, since the last time.

@@ -33,6 +33,16 @@ impl Window {
         self.errors = self.errors.saturating_add(1);
     }
 
+    /// Calls that were answered.
+    pub(super) fn calls(&self) -> u32 {
+        self.times.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// The lower end of the bucket in which the 95th percentile lies: it took at least so long.
+    pub(super) fn p95_at_least(&self) -> u32 {
+        lower(self.bucket_of(95))
+    }
+
     /// What to tell; nothing if nothing was scored.
     pub(super) fn scores(&self, name: &ModelName, version: Version) -> Option<Scores> {
         if self.rows == 0 && self.errors == 0 {
@@ -44,16 +54,18 @@ impl Window {
 
     /// The upper end of the bucket in which the percentile lies.
     fn percentile(&self, percent: u64) -> u32 {
-        let calls: u64 = self.times.iter().map(|count| u64::from(*count)).sum();
-        let wanted = (calls * percent).div_ceil(100);
+        if self.calls() == 0 { 0 } else { upper(self.bucket_of(percent)) }
+    }
+
+    /// The bucket in which the percentile lies.
+    fn bucket_of(&self, percent: u64) -> usize {
+        let wanted = (u64::from(self.calls()) * percent).div_ceil(100);
         let mut below = 0;
-        for (index, count) in self.times.iter().enumerate() {
+        let reached = self.times.iter().position(|count| {
             below += u64::from(*count);
-            if below >= wanted && wanted > 0 {
-                return upper(index);
-            }
-        }
-        0
+            below >= wanted
+        });
+        reached.unwrap_or_default()
     }
 }
 
@@ -65,6 +77,11 @@ fn bucket(micros: u32) -> usize {
     let doubling = micros.ilog2() - 2;
     let quarter = (micros >> doubling) - PER_DOUBLING;
     (PER_DOUBLING * (doubling + 1) + quarter) as usize
+}
+
+/// The shortest time in a bucket.
+fn lower(index: usize) -> u32 {
+    index.checked_sub(1).map_or(0, |before| upper(before).saturating_add(1))
 }
 
 /// The longest time in a bucket.
@@ -86,7 +103,7 @@ mod tests {
     fn buckets_hold_every_time_and_are_narrow() {
         for micros in (0..10_000).chain([1 << 20, u32::MAX - 1, u32::MAX]) {
             let top = upper(bucket(micros));
-            assert!(bucket(micros) < BUCKETS && top >= micros, "{micros}");
+            assert!(bucket(micros) < BUCKETS && top >= micros && lower(bucket(micros)) <= micros, "{micros}");
             assert!(f64::from(top) <= f64::from(micros) * 1.25, "{micros} {top}");
         }
     }

@@ -18,6 +18,8 @@ use bellwether_protocol::id::ModelName;
 use bellwether_protocol::limit::{CHUNK_BYTES, PACKAGE_BYTES_MAX};
 use bellwether_protocol::trust::PackageRef;
 
+use crate::error::Failed;
+
 /// All models of a device.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots {
@@ -33,6 +35,9 @@ pub(crate) struct ModelDir {
 /// What a fault of the disk means on the wire.
 pub(crate) fn reject(why: &io::Error) -> Reject {
     let is_full = matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+    if why.kind() == ErrorKind::OutOfMemory {
+        return Reject::NotEnoughMemory;
+    }
     if is_full { Reject::DiskFull } else { Reject::StorageFault }
 }
 
@@ -106,14 +111,8 @@ impl ModelDir {
     }
 
     /// Reads the approved bytes of a slot; [`Reject::DigestMismatch`] if they are others.
-    pub(crate) fn read(&self, slot: Slot, package: &PackageRef) -> Result<Vec<u8>, Reject> {
-        if package.size > PACKAGE_BYTES_MAX {
-            return Err(Reject::TooLarge);
-        }
-        let file = File::open(self.package(slot)).map_err(|why| reject(&why))?;
-        let mut bytes = Vec::new();
-        file.take(package.size + 1).read_to_end(&mut bytes).map_err(|why| reject(&why))?;
-        if Digest::of(&bytes) == package.digest { Ok(bytes) } else { Err(Reject::DigestMismatch) }
+    pub(crate) fn read(&self, slot: Slot, package: &PackageRef) -> Result<Vec<u8>, Failed> {
+        read_approved(&self.package(slot), package.digest, package.size)
     }
 
     /// Brings a slot to disk for good: file first, then directory.
@@ -145,6 +144,16 @@ impl ModelDir {
         let to = fs::read_link(self.dir.join("current")).ok()?;
         [Slot::A, Slot::B].into_iter().find(|slot| self.package(*slot).file_name() == Some(to.as_os_str()))
     }
+}
+
+/// Reads a file that must be exactly the bytes with this digest.
+pub(crate) fn read_approved(file: &Path, digest: Digest, size: u64) -> Result<Vec<u8>, Failed> {
+    if size > PACKAGE_BYTES_MAX {
+        return Err(Reject::TooLarge.into());
+    }
+    let mut bytes = Vec::new();
+    File::open(file)?.take(size + 1).read_to_end(&mut bytes)?;
+    if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(Reject::DigestMismatch.into()) }
 }
 
 #[cfg(test)]
@@ -180,16 +189,17 @@ mod tests {
     fn a_slot_is_read_only_if_every_byte_is_the_approved_one() {
         let (_data, dir) = dir();
         let approved = package(b"approved");
+        let refused = |slot| dir.read(slot, &approved).unwrap_err().reject;
         assert!(!dir.is_whole(Slot::A, &approved).unwrap());
         fs::write(dir.package(Slot::A), b"approved").unwrap();
         assert!(dir.is_whole(Slot::A, &approved).unwrap());
         assert_eq!(dir.read(Slot::A, &approved).unwrap(), b"approved");
         fs::write(dir.package(Slot::A), b"approvee").unwrap();
         assert!(!dir.is_whole(Slot::A, &approved).unwrap());
-        assert_eq!(dir.read(Slot::A, &approved), Err(Reject::DigestMismatch));
+        assert_eq!(refused(Slot::A), Reject::DigestMismatch);
         fs::write(dir.package(Slot::A), b"approved and more").unwrap();
-        assert_eq!(dir.read(Slot::A, &approved), Err(Reject::DigestMismatch));
-        assert_eq!(dir.read(Slot::B, &approved), Err(Reject::StorageFault));
+        assert_eq!(refused(Slot::A), Reject::DigestMismatch);
+        assert_eq!(refused(Slot::B), Reject::StorageFault);
     }
 
     #[test]

@@ -2,4 +2,4 @@
 
 mod fs;
 
-pub(crate) use fs::{ModelDir, Slots, reject};
+pub(crate) use fs::{ModelDir, Slots, read_approved, reject};
