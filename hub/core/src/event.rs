@@ -8,6 +8,8 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{FleetId, Phase};
 use serde::{Deserialize, Serialize};
 
+use crate::drift::Group;
+
 /// Something that happened, in the order in which it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -53,6 +55,10 @@ pub enum What {
     RolloutPromoted { rollout: u64, model: ModelRef },
     RolloutAborted { rollout: u64, model: ModelRef, why: String },
     RolloutCompleted { rollout: u64, model: ModelRef },
+    RolloutRollingBack { rollout: u64, model: ModelRef, stage: usize, why: String },
+    RolloutRolledBack { rollout: u64, model: ModelRef, why: String },
+    DriftAlertRaised { model: ModelRef, group: Group, since: Millis, columns: Vec<String>, rows: u64 },
+    DriftAlertCleared { model: ModelRef, group: Group },
 }
 
 impl What {
@@ -87,6 +93,10 @@ impl What {
             Self::RolloutPromoted { .. } => "rollout_promoted",
             Self::RolloutAborted { .. } => "rollout_aborted",
             Self::RolloutCompleted { .. } => "rollout_completed",
+            Self::RolloutRollingBack { .. } => "rollout_rolling_back",
+            Self::RolloutRolledBack { .. } => "rollout_rolled_back",
+            Self::DriftAlertRaised { .. } => "drift_alert_raised",
+            Self::DriftAlertCleared { .. } => "drift_alert_cleared",
         }
     }
 
@@ -108,7 +118,11 @@ impl What {
             | Self::RolloutResumed { model, .. }
             | Self::RolloutPromoted { model, .. }
             | Self::RolloutAborted { model, .. }
-            | Self::RolloutCompleted { model, .. } => Some(model),
+            | Self::RolloutCompleted { model, .. }
+            | Self::RolloutRollingBack { model, .. }
+            | Self::RolloutRolledBack { model, .. }
+            | Self::DriftAlertRaised { model, .. }
+            | Self::DriftAlertCleared { model, .. } => Some(model),
             Self::RootSet { .. }
             | Self::RegistrationRefused { .. }
             | Self::TokenMade { .. }
@@ -154,13 +168,16 @@ impl What {
             | Self::RolloutResumed { rollout, .. }
             | Self::RolloutPromoted { rollout, .. }
             | Self::RolloutAborted { rollout, .. }
-            | Self::RolloutCompleted { rollout, .. } => Some(*rollout),
+            | Self::RolloutCompleted { rollout, .. }
+            | Self::RolloutRollingBack { rollout, .. }
+            | Self::RolloutRolledBack { rollout, .. } => Some(*rollout),
             _ => None,
         }
     }
 }
 
 impl fmt::Display for What {
+    #[expect(clippy::too_many_lines, reason = "a table with a sentence for each kind")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RootSet { fleet } => write!(f, "root of fleet {fleet} set"),
@@ -229,7 +246,29 @@ impl fmt::Display for What {
             Self::RolloutCompleted { rollout, model } => {
                 write!(f, "rollout {rollout} of {model} completed")
             }
+            Self::RolloutRollingBack { rollout, model, stage, why } => {
+                write!(f, "rollout {rollout} of {model} stopped in stage {} and rolling back: {why}", stage + 1)
+            }
+            Self::RolloutRolledBack { rollout, model, why } => {
+                write!(f, "rollout {rollout} of {model} rolled back: {why}")
+            }
+            Self::DriftAlertRaised { model, group, columns, rows, .. } => {
+                write!(f, "{} of {model} shifted at {group}: {} looked at", listed(columns), counted(*rows, "row"))
+            }
+            Self::DriftAlertCleared { model, group } => {
+                write!(f, "{model} at {group} looks like its baseline again")
+            }
         }
+    }
+}
+
+/// The first few names, and how many more there are.
+pub(crate) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

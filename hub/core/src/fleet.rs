@@ -7,9 +7,7 @@ use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Version};
 use bellwether_protocol::message::{Gone, Hello};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{
-    Batch, KeyId, Order, OutboxId, Phase, PublicKey, RecordBody, Report, Running, Scores,
-};
+use bellwether_protocol::trust::{KeyId, Order, OutboxId, Phase, PublicKey, Report, Running};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Denied;
@@ -18,6 +16,10 @@ use crate::rules::{Change, Changes, Rules};
 
 /// A device that says nothing for this long is stale: three heartbeats of 30 s.
 pub const STALE_AFTER: Millis = Millis::from_secs(90);
+/// Rows without which a window says nothing of how fast a device is.
+pub const JUDGED_ROWS_MIN: u32 = 20;
+/// The tag that says where a device is; profiles are merged by it.
+pub const SITE_TAG: &str = "site";
 /// Events that one device may cause in [`EVENTS_SPAN`]: an install takes about eight. What is beyond
 /// is not recorded, so that no device pushes out what people did.
 pub const EVENTS_MAX: u32 = 120;
@@ -60,9 +62,15 @@ pub struct Device {
     /// Events it caused lately.
     #[serde(default)]
     pub events: Caused,
+    /// Rows it sent lately.
+    #[serde(default)]
+    pub rows: Caused,
+    /// Rows of it that were stored so far.
+    #[serde(default)]
+    pub collected: u64,
 }
 
-/// Events that a device caused since an instant.
+/// Events or rows that a device caused since an instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caused {
     /// When counting began.
@@ -113,6 +121,15 @@ pub struct Totals {
     pub errors: u64,
     /// Rows scored, by version.
     pub by_version: BTreeMap<u32, u64>,
+    /// The version of the last window.
+    #[serde(default)]
+    pub version: u32,
+    /// 95th percentiles of its last two windows with enough rows to be judged; 0 before there are.
+    #[serde(default)]
+    pub recent_p95_us: [u32; 2],
+    /// When the last of them came.
+    #[serde(default)]
+    pub judged_at: Millis,
     /// Median time of a call in the last window, in microseconds.
     pub p50_us: u32,
     /// 95th percentile in the last window, in microseconds.
@@ -148,6 +165,24 @@ impl Device {
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.key.id()
+    }
+
+    /// Where it is: its tag `site`.
+    #[must_use]
+    pub fn site(&self) -> Option<&str> {
+        self.tags.get(SITE_TAG).map(String::as_str)
+    }
+
+    /// Whether this version took longer than `p95_us_max` in two windows in a row, the last of them
+    /// after `since`. Devices tell the upper end of a bucket, up to a quarter above the true figure:
+    /// that much is let pass.
+    #[must_use]
+    pub fn is_slow(&self, model: &ModelRef, p95_us_max: Option<u32>, since: Millis) -> bool {
+        let (Some(totals), Some(most)) = (self.scores.get(&model.name), p95_us_max) else { return false };
+        let most = most.saturating_add(most / 4);
+        totals.version == model.version.number()
+            && totals.judged_at >= since
+            && totals.recent_p95_us.iter().all(|p95_us| *p95_us > most)
     }
 
     /// Whether it can be spoken to.
@@ -252,6 +287,8 @@ impl Rules {
                 missing: 0,
                 session: Session::default(),
                 events: Caused::default(),
+                rows: Caused::default(),
+                collected: 0,
             },
         };
         changes.event(What::DeviceEnrolled { device: id.clone() });
@@ -269,6 +306,7 @@ impl Rules {
         let mut changes = self.changes(who, now);
         changes.event(What::DeviceRemoved { device: id.clone() });
         changes.push(Change::DeviceGone(id.clone()));
+        changes.push(Change::TroublesGone(id.clone()));
         Ok(changes)
     }
 
@@ -367,92 +405,13 @@ impl Rules {
         changes.push(Change::Device(Box::new(Device { report: Some(report), session, ..device.clone() })));
         Ok(changes)
     }
-
-    /// Takes what is new in a batch, already verified against the device's key, and says through
-    /// which sequence everything was taken. A batch taken before changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::OutOfOrder`] if records between the last taken and this batch are still in the
-    /// device's outbox: it will send them.
-    pub fn batch(&self, batch: &Batch, now: Millis) -> Result<(Changes, u64), Denied> {
-        let mut device = self.device(&batch.device)?.clone();
-        let mut changes = self.changes(batch.device.as_str(), now);
-        let taken = device.outboxes.get(&batch.outbox).copied().unwrap_or(0);
-        if batch.records.is_empty() {
-            return Ok((changes, taken));
-        }
-        if batch.first > taken.saturating_add(1) {
-            if batch.first != batch.oldest {
-                return Err(Denied::OutOfOrder { first: batch.first, taken });
-            }
-            let records = batch.first - taken - 1;
-            device.missing = device.missing.saturating_add(records);
-            changes.event(What::RecordsMissing { device: device.id.clone(), records });
-        }
-        let mut through = taken;
-        for (offset, record) in (0..).zip(&batch.records) {
-            // A device may claim any number; past the last there is none.
-            let Some(sequence) = batch.first.checked_add(offset) else { break };
-            if sequence > taken {
-                take(&mut device, &mut changes, &record.body, now);
-                through = sequence;
-            }
-        }
-        if through > taken {
-            remember(&mut device, batch.outbox, through);
-            device.session.last_seen = Some(now);
-            changes.push(Change::Device(Box::new(device)));
-        }
-        Ok((changes, through))
-    }
-}
-
-fn take(device: &mut Device, changes: &mut Changes, body: &RecordBody, now: Millis) {
-    match body {
-        RecordBody::Scores(scores) => {
-            let is_new = !device.scores.contains_key(&scores.name);
-            if !(is_new && device.scores.len() >= SCORED_MODELS_MAX) {
-                count(device.scores.entry(scores.name.clone()).or_default(), scores);
-            }
-        }
-        RecordBody::Event(event) => {
-            let model = ModelRef { name: event.name.clone(), version: event.version };
-            if may_tell(device, now) {
-                let (phase, reject) = (event.phase, event.reject);
-                changes.event(What::Install { device: device.id.clone(), model, phase, reject });
-            }
-        }
-        // The records it stands for were already counted as missing by the jump in sequence.
-        RecordBody::Gap(_) => {}
-    }
 }
 
 /// Whether the device may cause one more event now; counts it.
-fn may_tell(device: &mut Device, now: Millis) -> bool {
+pub(crate) fn may_tell(device: &mut Device, now: Millis) -> bool {
     if now.since(device.events.since) > EVENTS_SPAN {
         device.events = Caused { since: now, count: 0 };
     }
     device.events.count = device.events.count.saturating_add(1);
     device.events.count <= EVENTS_MAX
-}
-
-fn count(totals: &mut Totals, scores: &Scores) {
-    totals.rows = totals.rows.saturating_add(u64::from(scores.rows));
-    totals.errors = totals.errors.saturating_add(u64::from(scores.errors));
-    while totals.by_version.len() >= SCORED_VERSIONS_MAX && !totals.by_version.contains_key(&scores.version.number()) {
-        totals.by_version.pop_first();
-    }
-    let version = totals.by_version.entry(scores.version.number()).or_default();
-    *version = version.saturating_add(u64::from(scores.rows));
-    totals.p50_us = scores.p50_us;
-    totals.p95_us = scores.p95_us;
-}
-
-fn remember(device: &mut Device, outbox: OutboxId, through: u64) {
-    if !device.outboxes.contains_key(&outbox) && device.outboxes.len() >= OUTBOXES_MAX {
-        let least = device.outboxes.iter().min_by_key(|(_, through)| **through).map(|(id, _)| *id);
-        least.and_then(|id| device.outboxes.remove(&id));
-    }
-    device.outboxes.insert(outbox, through);
 }

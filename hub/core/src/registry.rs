@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::id::{ModelName, ModelRef, Version};
 use bellwether_protocol::manifest::{Kind, Manifest};
+use bellwether_protocol::policy::Policy;
+use bellwether_protocol::profile::Column;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::PackageRef;
 use serde::{Deserialize, Serialize};
 
+use crate::drift::Baseline;
 use crate::error::Denied;
 use crate::event::What;
 use crate::rules::{Change, Changes, Rules};
@@ -78,7 +81,7 @@ pub struct Golden {
 }
 
 /// A package that passed the hub's checks and asks for a version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// The package's manifest.
     pub manifest: Manifest,
@@ -90,6 +93,10 @@ pub struct Candidate {
     pub lineage: Lineage,
     /// What the hub found.
     pub checks: Checks,
+    /// What it asks of devices.
+    pub policy: Policy,
+    /// What its values looked like where it was made; empty if it came without a baseline.
+    pub baseline: Vec<Column>,
 }
 
 /// A registered version.
@@ -109,6 +116,9 @@ pub struct VersionRecord {
     pub lineage: Lineage,
     /// What the hub found.
     pub checks: Checks,
+    /// What it asks of devices.
+    #[serde(default)]
+    pub policy: Policy,
     /// When it was registered.
     pub registered_at: Millis,
     /// By whom.
@@ -158,6 +168,7 @@ impl Rules {
             source: candidate.source,
             lineage: candidate.lineage,
             checks: candidate.checks,
+            policy: candidate.policy,
             registered_at: now,
             registered_by: who.to_owned(),
             attestation,
@@ -172,6 +183,10 @@ impl Rules {
         });
         changes.push(Change::Model(Model { name, last: version }));
         changes.push(Change::Version(Box::new(record)));
+        if !candidate.baseline.is_empty() {
+            let baseline = Baseline { model: model.clone(), columns: candidate.baseline };
+            changes.push(Change::Baseline(Box::new(baseline)));
+        }
         Ok((model, changes))
     }
 
@@ -193,6 +208,7 @@ impl Rules {
                 let mut changes = self.changes(who, now);
                 changes.event(What::VersionDeleted { model: model.clone() });
                 changes.push(Change::VersionGone(model.clone()));
+                self.unwatch(&mut changes, model);
                 return Ok(changes);
             }
         };

@@ -7,6 +7,8 @@ use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Order, TrustedRoot};
 
+use crate::collect::{Row, Troubles};
+use crate::drift::{Baseline, Key, Monitor, Policy, Window};
 use crate::event::{Event, What};
 use crate::fleet::{Device, Issued};
 use crate::registry::{Model, VersionRecord};
@@ -21,11 +23,16 @@ pub struct Rules {
     pub(crate) versions: BTreeMap<ModelRef, VersionRecord>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
     pub(crate) rollouts: BTreeMap<u64, Rollout>,
+    pub(crate) troubles: BTreeMap<DeviceId, Troubles>,
+    pub(crate) baselines: BTreeMap<ModelRef, Baseline>,
+    pub(crate) windows: BTreeMap<Key, Window>,
+    pub(crate) monitors: BTreeMap<Key, Monitor>,
+    pub(crate) drift: Policy,
     last_event: u64,
 }
 
 /// One thing that becomes true.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each carries the record that is stored")]
 pub enum Change {
     Root(RootRecord),
@@ -36,10 +43,19 @@ pub enum Change {
     DeviceGone(DeviceId),
     Rollout(Box<Rollout>),
     Event(Event),
+    Row(Box<Row>),
+    Troubles(Box<Troubles>),
+    TroublesGone(DeviceId),
+    Baseline(Box<Baseline>),
+    BaselineGone(ModelRef),
+    Window(Box<Window>),
+    WindowGone(Key),
+    Monitor(Box<Monitor>),
+    MonitorGone(Key),
 }
 
 /// What a decision makes true, all or nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
     list: Vec<Change>,
     who: String,
@@ -108,6 +124,32 @@ impl Rules {
             Change::Rollout(rollout) => {
                 self.rollouts.insert(rollout.id, *rollout);
             }
+            // Rows are stored and shown; no rule looks at them.
+            Change::Row(_) => {}
+            Change::Troubles(troubles) => {
+                self.troubles.insert(troubles.device.clone(), *troubles);
+            }
+            Change::TroublesGone(id) => {
+                self.troubles.remove(&id);
+            }
+            Change::Baseline(baseline) => {
+                self.baselines.insert(baseline.model.clone(), *baseline);
+            }
+            Change::BaselineGone(model) => {
+                self.baselines.remove(&model);
+            }
+            Change::Window(window) => {
+                self.windows.insert(window.key.clone(), *window);
+            }
+            Change::WindowGone(key) => {
+                self.windows.remove(&key);
+            }
+            Change::Monitor(monitor) => {
+                self.monitors.insert(monitor.key.clone(), *monitor);
+            }
+            Change::MonitorGone(key) => {
+                self.monitors.remove(&key);
+            }
             Change::Event(event) => self.last_event = self.last_event.max(event.sequence),
         }
     }
@@ -158,6 +200,12 @@ impl Rules {
     /// All rollouts, oldest first.
     pub fn rollouts(&self) -> impl DoubleEndedIterator<Item = &Rollout> {
         self.rollouts.values()
+    }
+
+    /// What a device told of its troubles, if it did.
+    #[must_use]
+    pub fn troubles(&self, device: &DeviceId) -> Option<&Troubles> {
+        self.troubles.get(device)
     }
 
     /// Sequence of the latest event.

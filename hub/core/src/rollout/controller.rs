@@ -1,11 +1,14 @@
 //! Drives rollouts: starts them, ticks them, and derives from them what each device should have.
 
+use std::collections::BTreeMap;
+
+use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Cohort, Granted};
+use bellwether_protocol::trust::{Cohort, Granted, Phase, Running};
 
 use super::gate::{Input, next};
-use super::{Counts, Pause, Policy, Rollout, Stage, State, Step, covers, plan};
+use super::{Counts, FAILED_DEVICES_MAX, Failures, Pause, Policy, Rollout, Stage, State, Step, covers, plan};
 use crate::error::Denied;
 use crate::event::What;
 use crate::fleet::{Desired, Device, Presence, Standing};
@@ -25,11 +28,13 @@ pub enum Verb {
     Promote,
     /// Take it back.
     Abort,
+    /// Take it back, and follow until every device that can be reached has returned.
+    RollBack,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 4] = [Self::Pause, Self::Resume, Self::Promote, Self::Abort];
+    pub const ALL: [Self; 5] = [Self::Pause, Self::Resume, Self::Promote, Self::Abort, Self::RollBack];
 
     /// The word for people.
     #[must_use]
@@ -39,6 +44,7 @@ impl Verb {
             Self::Resume => "resume",
             Self::Promote => "promote",
             Self::Abort => "abort",
+            Self::RollBack => "rollback",
         }
     }
 }
@@ -81,12 +87,16 @@ impl Rules {
             release: approved.digest(),
             salt: approved.release().salt,
             from: before.map(|rollout| rollout.model.version),
-            stages: stages.into_iter().map(|cohort| Stage { cohort, offered_at: None, passed_at: None }).collect(),
+            stages: stages
+                .into_iter()
+                .map(|cohort| Stage { cohort, offered_at: None, passed_at: None, stopped: None })
+                .collect(),
             policy,
             state: State::Going { stage: 0, step: Step::WaitingForGrant },
             started_at: now,
             started_by: who.to_owned(),
             ended_at: None,
+            failures: Vec::new(),
         };
         let mut changes = self.changes(who, now);
         changes.event(What::RolloutStarted { rollout: id, model: model.clone() });
@@ -112,6 +122,10 @@ impl Rules {
             Verb::Resume => Input::Resume,
             Verb::Promote => Input::Promote(self.counts(rollout, now)),
             Verb::Abort => Input::Abort,
+            Verb::RollBack => {
+                self.may_roll_back(rollout)?;
+                Input::RollBack(reason.to_owned())
+            }
         };
         let state = next(&rollout.state, now, input, rollout.policy, rollout.stages.len())
             .map_err(|refused| Denied::NotNow { action: verb.name(), why: refused.to_string() })?;
@@ -120,14 +134,15 @@ impl Rules {
         match verb {
             Verb::Resume => changes.event(What::RolloutResumed { rollout: rollout_id, model }),
             Verb::Promote => changes.event(What::RolloutPromoted { rollout: rollout_id, model }),
-            Verb::Pause | Verb::Abort => {}
+            Verb::Pause | Verb::Abort | Verb::RollBack => {}
         }
         let mut rollout = rollout.clone();
         // Whoever goes on in spite of failures bears those there are: one more pauses it again.
         if matches!(verb, Verb::Resume | Verb::Promote)
-            && let State::Paused { why: Pause::Failures(count), .. } = rollout.state
+            && matches!(rollout.state, State::Paused { why: Pause::Failures(_) | Pause::Latency(_), .. })
         {
-            rollout.policy.failures_max = rollout.policy.failures_max.max(count);
+            let Counts { failed, slow, .. } = self.counts(&rollout, now);
+            rollout.policy.failures_max = rollout.policy.failures_max.max(failed.saturating_add(slow));
         }
         let state = self.past_grant(&rollout, state, now);
         self.enter(&mut changes, &rollout, state, reason, now);
@@ -140,7 +155,12 @@ impl Rules {
             State::Going { stage, step: Step::WaitingForGrant } if self.stage_granted(rollout, stage) => {
                 State::Going { stage, step: Step::Offering { since: now } }
             }
-            State::Going { .. } | State::Paused { .. } | State::Completed | State::Aborted => state,
+            State::Going { .. }
+            | State::Paused { .. }
+            | State::Completed
+            | State::Aborted
+            | State::RollingBack { .. }
+            | State::RolledBack { .. } => state,
         }
     }
 
@@ -155,9 +175,11 @@ impl Rules {
     #[must_use]
     pub fn tick(&self, now: Millis) -> Changes {
         let mut changes = self.changes("hub", now);
-        for rollout in self.rollouts.values().filter(|rollout| matches!(rollout.state, State::Going { .. })) {
+        let moves = |state: &State| matches!(state, State::Going { .. } | State::RollingBack { .. });
+        for rollout in self.rollouts.values().filter(|rollout| moves(&rollout.state)) {
             let granted = rollout.place().is_some_and(|(stage, _)| self.stage_granted(rollout, stage));
-            let input = Input::Tick { granted, counts: self.counts(rollout, now) };
+            let returned = matches!(rollout.state, State::RollingBack { .. }) && self.has_returned(rollout, now);
+            let input = Input::Tick { granted, counts: self.counts(rollout, now), returned };
             let state = next(&rollout.state, now, input, rollout.policy, rollout.stages.len());
             if let Ok(state) = state
                 && state != rollout.state
@@ -195,8 +217,14 @@ impl Rules {
         for device in self.reached(rollout, stages) {
             counts.total += 1;
             match (device.standing(&rollout.model.name, rollout.release), device.presence(now)) {
-                (Standing::Healthy, _) => counts.healthy += 1,
-                (Standing::Failed(_), _) => counts.failed += 1,
+                (Standing::Healthy, _) => {
+                    counts.healthy += 1;
+                    counts.slow += u32::from(is_slow(device, rollout));
+                }
+                (Standing::Failed(reject), _) => {
+                    counts.failed += 1;
+                    counts.failed_slow += u32::from(reject == Reject::LatencyBudget);
+                }
                 (Standing::Updating, Presence::Online) => counts.updating += 1,
                 (Standing::Updating, Presence::Stale | Presence::Offline | Presence::Never) => counts.offline += 1,
             }
@@ -216,11 +244,14 @@ impl Rules {
     fn enter(&self, changes: &mut Changes, before: &Rollout, state: State, reason: &str, now: Millis) {
         let mut rollout = Rollout { state, ..before.clone() };
         let (id, model) = (rollout.id, rollout.model.clone());
+        if is_taken_back(&rollout.state) && !is_taken_back(&before.state) {
+            self.note_failures(&mut rollout, before, now);
+        }
         let was = before.place();
         let is = rollout.place();
         if let Some((stage, _)) = was
             && is.is_none_or(|(now_at, _)| now_at > stage)
-            && rollout.state != State::Aborted
+            && !is_taken_back(&rollout.state)
         {
             if let Some(passed) = rollout.stages.get_mut(stage) {
                 passed.passed_at = Some(now);
@@ -247,16 +278,104 @@ impl Rules {
             }
             State::Completed => changes.event(What::RolloutCompleted { rollout: id, model }),
             State::Aborted => changes.event(What::RolloutAborted { rollout: id, model, why: reason.to_owned() }),
+            State::RollingBack { stage, why, .. } => {
+                changes.event(What::RolloutRollingBack { rollout: id, model, stage: *stage, why: why.text() });
+            }
+            State::RolledBack { why, .. } => {
+                changes.event(What::RolloutRolledBack { rollout: id, model, why: why.text() });
+            }
             State::Going { .. } => {}
         }
-        if !rollout.is_going() {
-            rollout.ended_at = Some(now);
-        }
+        rollout.ended_at = if rollout.is_going() { None } else { rollout.ended_at.or(Some(now)) };
         changes.push(Change::Rollout(Box::new(rollout)));
     }
 
-    /// What a device should have: for each model the newest rollout that was not aborted and has
-    /// offered it to this device. So an aborted rollout gives way to the one before, and a device
+    /// How the devices of one stage alone stand.
+    #[must_use]
+    pub fn counts_of_stage(&self, rollout: &Rollout, stage: &Stage, now: Millis) -> Counts {
+        if let Some(stopped) = stage.stopped {
+            return stopped;
+        }
+        let only = Rollout { stages: vec![stage.clone()], ..rollout.clone() };
+        let counts = self.counts_through(&only, 1, now);
+        if stage.offered_at.is_some() {
+            return counts;
+        }
+        // Before it is offered nobody is updating: devices that are not healthy yet simply wait.
+        Counts { updating: 0, offline: 0, ..counts }
+    }
+
+    /// Devices of the stages offered so far that failed, by reason, the most frequent first.
+    #[must_use]
+    pub fn failures(&self, rollout: &Rollout) -> Vec<Failures> {
+        if is_taken_back(&rollout.state) {
+            return rollout.failures.clone();
+        }
+        let mut by_reason: BTreeMap<u16, Failures> = BTreeMap::new();
+        for device in self.reached(rollout, rollout.offered()) {
+            let slow = is_slow(device, rollout);
+            let reject = match device.standing(&rollout.model.name, rollout.release) {
+                Standing::Failed(reject) => reject,
+                Standing::Healthy if slow => Reject::LatencyBudget,
+                Standing::Healthy | Standing::Updating => continue,
+            };
+            let none = || Failures { reject, count: 0, devices: Vec::new() };
+            let failures = by_reason.entry(reject.code()).or_insert_with(none);
+            failures.count += 1;
+            if failures.devices.len() < FAILED_DEVICES_MAX {
+                failures.devices.push(device.id.clone());
+            }
+        }
+        let mut failures: Vec<Failures> = by_reason.into_values().collect();
+        failures.sort_by_key(|failures| std::cmp::Reverse(failures.count));
+        failures
+    }
+
+    /// Keeps how things stood when a rollout is taken back.
+    fn note_failures(&self, rollout: &mut Rollout, before: &Rollout, now: Millis) {
+        rollout.failures = self.failures(before);
+        for stage in &mut rollout.stages {
+            stage.stopped = Some(self.counts_of_stage(before, stage, now));
+        }
+    }
+
+    /// Whether going back leads anywhere: nothing newer of the model has been rolled out since.
+    fn may_roll_back(&self, rollout: &Rollout) -> Result<(), Denied> {
+        let newer =
+            self.of_model(&rollout.model.name).find(|other| other.id > rollout.id && !is_taken_back(&other.state));
+        match newer {
+            Some(newer) if rollout.state == State::Completed => {
+                let why = format!("rollout {} of {} came after it: roll that back", newer.id, newer.model);
+                Err(Denied::NotNow { action: Verb::RollBack.name(), why })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no device that can be reached has, or is on its way to, what is being taken back. A
+    /// device that should have nothing else, or the same by another rollout, keeps what it has; one
+    /// that refuses what it should have instead has nowhere to go.
+    fn has_returned(&self, rollout: &Rollout, now: Millis) -> bool {
+        let name = &rollout.model.name;
+        self.devices.values().all(|device| {
+            let Some(report) = device.report.as_ref().filter(|_| device.presence(now) == Presence::Online) else {
+                return true;
+            };
+            let Some(model) = report.models.iter().find(|model| model.name == *name) else { return true };
+            let has = |running: Option<Running>| running.is_some_and(|running| running.release == rollout.release);
+            let is_moving =
+                !matches!(model.phase, Phase::Idle | Phase::Committed | Phase::Rejected | Phase::RolledBack);
+            let keeps = match self.desires(device).iter().find(|desired| desired.model.name == *name) {
+                None => true,
+                Some(desired) if desired.release == rollout.release => true,
+                Some(desired) => matches!(device.standing(name, desired.release), Standing::Failed(_)),
+            };
+            keeps || !(has(model.active) || has(model.target) && is_moving)
+        })
+    }
+
+    /// What a device should have: for each model the newest rollout that was not taken back and has
+    /// offered it to this device. So a rollout that was taken back gives way to the one before, and a device
     /// that joins late follows the ones that completed.
     #[must_use]
     pub fn desires(&self, device: &Device) -> Desires {
@@ -289,4 +408,14 @@ impl Rules {
     fn of_model(&self, name: &ModelName) -> impl Iterator<Item = &Rollout> {
         self.rollouts.values().filter(move |rollout| rollout.model.name == *name)
     }
+}
+
+/// Whether a device took longer than the policy allows since the rollout began.
+fn is_slow(device: &Device, rollout: &Rollout) -> bool {
+    device.is_slow(&rollout.model, rollout.policy.p95_us_max, rollout.started_at)
+}
+
+/// Whether devices return to what they had.
+const fn is_taken_back(state: &State) -> bool {
+    matches!(state, State::Aborted | State::RollingBack { .. } | State::RolledBack { .. })
 }

@@ -1,20 +1,25 @@
 //! The transition table of a rollout: pure, one place, drawn in the room's header.
 
 use bellwether_protocol::time::Millis;
+use serde::{Deserialize, Serialize};
 
-use super::{Pause, Policy, State, Step};
+use super::{OnFailure, Pause, Policy, State, Step};
 
 /// How the devices of the stages offered so far stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All of them.
     pub total: u32,
-    /// Committed.
+    /// Committed, slow ones too.
     pub healthy: u32,
     /// Online and on their way.
     pub updating: u32,
     /// Refused or rolled back.
     pub failed: u32,
+    /// Of those, how many were slower than a latency budget.
+    pub failed_slow: u32,
+    /// Committed, but slower than the policy allows.
+    pub slow: u32,
     /// Away, and without it; they follow when they return.
     pub offline: u32,
 }
@@ -23,7 +28,7 @@ pub struct Counts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// Time passed or a device reported.
-    Tick { granted: bool, counts: Counts },
+    Tick { granted: bool, counts: Counts, returned: bool },
     /// A person pauses.
     Pause(String),
     /// A person resumes.
@@ -32,14 +37,19 @@ pub(super) enum Input {
     Promote(Counts),
     /// A person takes it back.
     Abort,
+    /// A person rolls it back, and waits until it is.
+    RollBack(String),
 }
 
 /// Why a person's wish does not fit now; the state is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It completed or was aborted.
+    /// It completed, was aborted or was rolled back.
     #[error("the rollout has ended")]
     Ended,
+    /// It is being rolled back.
+    #[error("it is being rolled back")]
+    RollingBack,
     /// It is paused already.
     #[error("it is paused already")]
     Paused,
@@ -57,8 +67,23 @@ pub enum Refused {
 /// The state after `input`, in a rollout of `stages` stages.
 pub(super) fn next(state: &State, now: Millis, input: Input, policy: Policy, stages: usize) -> Result<State, Refused> {
     match (state, input) {
-        (State::Completed | State::Aborted, Input::Tick { .. }) => Ok(state.clone()),
-        (State::Completed | State::Aborted, _) => Err(Refused::Ended),
+        (State::Completed | State::Aborted | State::RolledBack { .. }, Input::Tick { .. }) => Ok(state.clone()),
+        (State::Completed, Input::RollBack(why)) => {
+            Ok(State::RollingBack { stage: stages.saturating_sub(1), why: Pause::Manual(why), since: now })
+        }
+        (State::Completed | State::Aborted | State::RolledBack { .. }, _) => Err(Refused::Ended),
+        // Whoever has not returned by now cannot, or not yet: it must not hold the model for ever.
+        (State::RollingBack { stage, why, since }, Input::Tick { returned, .. })
+            if returned || now.since(*since) > policy.silence =>
+        {
+            Ok(State::RolledBack { stage: *stage, why: why.clone() })
+        }
+        (State::RollingBack { .. }, Input::Tick { .. }) => Ok(state.clone()),
+        (State::RollingBack { .. }, Input::Abort) => Ok(State::Aborted),
+        (State::RollingBack { .. }, _) => Err(Refused::RollingBack),
+        (State::Going { stage, .. } | State::Paused { stage, .. }, Input::RollBack(why)) => {
+            Ok(State::RollingBack { stage: *stage, why: Pause::Manual(why), since: now })
+        }
         (State::Paused { .. }, Input::Tick { .. }) => Ok(state.clone()),
         (State::Paused { .. }, Input::Pause(_)) => Err(Refused::Paused),
         (State::Going { stage, step }, Input::Pause(why)) => {
@@ -80,7 +105,7 @@ pub(super) fn next(state: &State, now: Millis, input: Input, policy: Policy, sta
         }
         (State::Going { stage, .. } | State::Paused { stage, .. }, Input::Promote(_)) => Ok(after(*stage, stages)),
         (State::Going { .. } | State::Paused { .. }, Input::Abort) => Ok(State::Aborted),
-        (State::Going { stage, step }, Input::Tick { granted, counts }) => {
+        (State::Going { stage, step }, Input::Tick { granted, counts, .. }) => {
             Ok(tick((*stage, *step), now, granted, counts, policy, stages))
         }
     }
@@ -95,9 +120,15 @@ fn tick(
     stages: usize,
 ) -> State {
     let same = State::Going { stage, step };
+    let stop = |why| match policy.on_failure {
+        OnFailure::Pause => State::Paused { stage, step, why },
+        OnFailure::RollBack => State::RollingBack { stage, why, since: now },
+    };
     // Also while it waits for a grant: latecomers of the stages before may fail meanwhile.
-    if counts.failed > policy.failures_max {
-        return State::Paused { stage, step, why: Pause::Failures(counts.failed) };
+    let bad = counts.failed.saturating_add(counts.slow);
+    let slow = counts.failed_slow.saturating_add(counts.slow);
+    if bad > policy.failures_max {
+        return stop(if slow == bad { Pause::Latency(bad) } else { Pause::Failures(bad) });
     }
     match step {
         Step::WaitingForGrant if granted => State::Going { stage, step: Step::Offering { since: now } },
@@ -106,7 +137,7 @@ fn tick(
             State::Going { stage, step: Step::Soaking { since: now } }
         }
         Step::Offering { .. } if counts.updating == 0 && counts.failed > 0 && counts.failed == counts.total => {
-            State::Paused { stage, step, why: Pause::Failures(counts.failed) }
+            stop(Pause::Failures(counts.failed))
         }
         Step::Offering { since } if counts.updating > 0 && now.since(since) > policy.silence => {
             State::Paused { stage, step, why: Pause::Silence(counts.updating) }
@@ -130,14 +161,20 @@ fn after(stage: usize, stages: usize) -> State {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy { soak: Millis(100), failures_max: 1, silence: Millis(1000) };
+    const POLICY: Policy = Policy {
+        soak: Millis(100),
+        failures_max: 1,
+        silence: Millis(1000),
+        on_failure: OnFailure::Pause,
+        p95_us_max: None,
+    };
 
     fn going(stage: usize, step: Step) -> State {
         State::Going { stage, step }
     }
 
     fn step(state: &State, now: u64, granted: bool, counts: Counts) -> State {
-        next(state, Millis(now), Input::Tick { granted, counts }, POLICY, 2).unwrap()
+        next(state, Millis(now), Input::Tick { granted, counts, returned: false }, POLICY, 2).unwrap()
     }
 
     #[test]
@@ -193,5 +230,47 @@ mod tests {
         let paused = ask(&offering, Input::Pause("lunch".into())).unwrap();
         assert_eq!(ask(&paused, Input::Pause(String::new())), Err(Refused::Paused));
         assert_eq!(ask(&paused, Input::Resume), Ok(going(0, Step::Offering { since: Millis(9) })));
+    }
+
+    #[test]
+    fn a_failed_gate_rolls_back_where_the_policy_says_so_and_says_why() {
+        let policy = Policy { on_failure: OnFailure::RollBack, ..POLICY };
+        let tick = |state: &State, counts, returned| {
+            next(state, Millis(1), Input::Tick { granted: true, counts, returned }, policy, 2).unwrap()
+        };
+        let soaking = going(0, Step::Soaking { since: Millis(0) });
+        let slow = Counts { total: 3, healthy: 2, slow: 1, failed: 1, failed_slow: 1, ..Counts::default() };
+        let rolling = tick(&soaking, slow, false);
+        assert_eq!(rolling, State::RollingBack { stage: 0, why: Pause::Latency(2), since: Millis(1) });
+        let mixed = Counts { failed_slow: 0, ..slow };
+        assert_eq!(
+            tick(&soaking, mixed, false),
+            State::RollingBack { stage: 0, why: Pause::Failures(2), since: Millis(1) }
+        );
+        let silent = Counts { total: 2, healthy: 1, updating: 1, ..Counts::default() };
+        let offering = going(0, Step::Offering { since: Millis(0) });
+        let late =
+            next(&offering, Millis(1001), Input::Tick { granted: true, counts: silent, returned: false }, policy, 2);
+        assert!(matches!(late, Ok(State::Paused { why: Pause::Silence(1), .. })), "silence proves nothing: {late:?}");
+        assert_eq!(tick(&rolling, slow, false), rolling, "until everyone who can be reached has returned");
+        let late =
+            next(&rolling, Millis(1002), Input::Tick { granted: true, counts: slow, returned: false }, policy, 2);
+        assert!(matches!(late, Ok(State::RolledBack { .. })), "one device does not hold the model for ever");
+        let back = tick(&rolling, Counts::default(), true);
+        assert_eq!(back, State::RolledBack { stage: 0, why: Pause::Latency(2) });
+        assert_eq!(tick(&back, slow, false), back);
+    }
+
+    #[test]
+    fn a_person_can_roll_back_what_goes_and_what_completed() {
+        let ask = |state: &State, input| next(state, Millis(9), input, POLICY, 2);
+        let manual = |stage| State::RollingBack { stage, why: Pause::Manual("wrong labels".into()), since: Millis(9) };
+        let wish = || Input::RollBack("wrong labels".into());
+        assert_eq!(ask(&going(0, Step::WaitingForGrant), wish()), Ok(manual(0)));
+        assert_eq!(ask(&State::Completed, wish()), Ok(manual(1)));
+        assert_eq!(ask(&State::Aborted, wish()), Err(Refused::Ended));
+        assert_eq!(ask(&manual(0), wish()), Err(Refused::RollingBack));
+        assert_eq!(ask(&manual(0), Input::Pause(String::new())), Err(Refused::RollingBack));
+        assert_eq!(ask(&manual(0), Input::Abort), Ok(State::Aborted), "a way out");
     }
 }

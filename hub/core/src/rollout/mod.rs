@@ -5,8 +5,13 @@
 //! WaitingForGrant --> Offering -------> Soaking --------> (next stage) ------> Completed
 //!                        |                 |                  ^  promote
 //!                        +---- failures, silence, pause ------+
-//!                                    v
-//!                                 Paused -- resume --> Offering        any -- abort --> Aborted
+//!                        |           v
+//!                        |        Paused -- resume --> Offering        any -- abort --> Aborted
+//!                        v                             any, also Completed -- roll back
+//!       failures or latency, if the policy says so          |
+//!                        +------------> RollingBack <-------+
+//!                                            | nobody who can be reached has it, or long enough
+//!                                        RolledBack
 //! ```
 //!
 //! The machine holds no clock and no devices: each [`Input::Tick`] brings the counts of the stage
@@ -18,7 +23,8 @@ mod gate;
 mod plan;
 
 use bellwether_protocol::digest::Digest;
-use bellwether_protocol::id::{ModelRef, Version};
+use bellwether_protocol::error::Reject;
+use bellwether_protocol::id::{DeviceId, ModelRef, Version};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Cohort, FleetId, KeyId};
 use serde::{Deserialize, Serialize};
@@ -52,7 +58,24 @@ pub struct Rollout {
     pub started_by: String,
     /// When it ended.
     pub ended_at: Option<Millis>,
+    /// Devices that failed when it was taken back; their later reports tell of what came after.
+    #[serde(default)]
+    pub failures: Vec<Failures>,
 }
+
+/// Devices that failed for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// The reason.
+    pub reject: Reject,
+    /// How many devices.
+    pub count: u32,
+    /// Their names, at most [`FAILED_DEVICES_MAX`].
+    pub devices: Vec<DeviceId>,
+}
+
+/// Devices that are named for one reason; more are only counted.
+pub const FAILED_DEVICES_MAX: usize = 100;
 
 /// One stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +86,9 @@ pub struct Stage {
     pub offered_at: Option<Millis>,
     /// When it passed its gate.
     pub passed_at: Option<Millis>,
+    /// How its devices stood when the rollout was taken back.
+    #[serde(default)]
+    pub stopped: Option<Counts>,
 }
 
 /// What the gates ask of every stage.
@@ -74,6 +100,24 @@ pub struct Policy {
     pub failures_max: u32,
     /// How long devices that are online may take.
     pub silence: Millis,
+    /// What happens when more devices fail or are slow than are borne.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// A device whose calls take longer than this at the 95th percentile is slow and counts like one
+    /// that failed; in microseconds.
+    #[serde(default)]
+    pub p95_us_max: Option<u32>,
+}
+
+/// What happens when a gate fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Nothing new is offered until a person decides.
+    #[default]
+    Pause,
+    /// Every device goes back to what it had.
+    RollBack,
 }
 
 /// Where a rollout is.
@@ -99,6 +143,22 @@ pub enum State {
     Completed,
     /// Taken back; devices return to what they had.
     Aborted,
+    /// Devices are returning to what they had.
+    RollingBack {
+        /// The stage in which it was stopped, from 0.
+        stage: usize,
+        /// Why.
+        why: Pause,
+        /// Since when.
+        since: Millis,
+    },
+    /// No device that can be reached has it; the others follow when they return.
+    RolledBack {
+        /// The stage in which it was stopped, from 0.
+        stage: usize,
+        /// Why.
+        why: Pause,
+    },
 }
 
 /// A step within a stage.
@@ -118,7 +178,7 @@ pub enum Step {
     },
 }
 
-/// Why a rollout is paused.
+/// Why a rollout was stopped: paused, or rolled back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pause {
     /// A person said so.
@@ -127,6 +187,8 @@ pub enum Pause {
     Failures(u32),
     /// Devices that are online did not finish in time.
     Silence(u32),
+    /// More devices are slower than the policy allows, or failed for it, than are borne.
+    Latency(u32),
 }
 
 impl Pause {
@@ -134,10 +196,12 @@ impl Pause {
     #[must_use]
     pub fn text(&self) -> String {
         match self {
-            Self::Manual(why) if why.is_empty() => "paused by hand".to_owned(),
+            Self::Manual(why) if why.is_empty() => "by hand".to_owned(),
             Self::Manual(why) => why.clone(),
             Self::Failures(1) => "1 device failed".to_owned(),
             Self::Failures(count) => format!("{count} devices failed"),
+            Self::Latency(1) => "1 device is slower than the latency budget".to_owned(),
+            Self::Latency(count) => format!("{count} devices are slower than the latency budget"),
             Self::Silence(count) => format!("{count} online devices did not finish in time"),
         }
     }
@@ -147,7 +211,7 @@ impl Rollout {
     /// Whether it has not ended.
     #[must_use]
     pub const fn is_going(&self) -> bool {
-        matches!(self.state, State::Going { .. } | State::Paused { .. })
+        matches!(self.state, State::Going { .. } | State::Paused { .. } | State::RollingBack { .. })
     }
 
     /// The stage it is in, and the step; `None` once it ended.
@@ -155,7 +219,7 @@ impl Rollout {
     pub const fn place(&self) -> Option<(usize, Step)> {
         match self.state {
             State::Going { stage, step } | State::Paused { stage, step, .. } => Some((stage, step)),
-            State::Completed | State::Aborted => None,
+            State::Completed | State::Aborted | State::RollingBack { .. } | State::RolledBack { .. } => None,
         }
     }
 

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where, and that is what it is for")]
 
 mod approvals;
+mod intake;
 mod outboxes;
 mod random;
 mod registry;
+mod rollback;
 mod rollouts;
 mod world;

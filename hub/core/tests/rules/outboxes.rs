@@ -16,7 +16,7 @@ use crate::world::{World, device_key, named};
 const OUTBOX: OutboxId = OutboxId([1; 16]);
 
 /// Records `first` and the next, one row each.
-fn batch(id: &DeviceId, oldest: u64, first: u64, records: usize) -> Batch {
+fn batch(id: &DeviceId, oldest: u64, first: u64, records: usize) -> Batch<'static> {
     let scores = Scores {
         name: "digits".parse().unwrap(),
         version: "1".parse().unwrap(),
@@ -30,7 +30,7 @@ fn batch(id: &DeviceId, oldest: u64, first: u64, records: usize) -> Batch {
     Batch { device: id.clone(), outbox: OUTBOX, oldest, first, records }
 }
 
-fn send(world: &mut World, batch: &Batch) -> Result<u64, Denied> {
+fn send(world: &mut World, batch: &Batch<'_>) -> Result<u64, Denied> {
     let (changes, through) = world.rules.batch(batch, world.now)?;
     world.take(Ok(changes));
     Ok(through)
@@ -222,7 +222,7 @@ fn a_device_that_invents_things_pushes_out_nothing_and_stays_small() {
     let mut world = World::new();
     let cam = world.enrol(0);
     let mut next = 1;
-    let mut tell = |world: &mut World, body: RecordBody| {
+    let mut tell = |world: &mut World, body: RecordBody<'_>| {
         let record = Record { at: Millis(0), body };
         let records = std::iter::once(record).collect();
         let batch = Batch { device: cam.clone(), outbox: OUTBOX, oldest: next, first: next, records };

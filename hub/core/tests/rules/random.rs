@@ -222,6 +222,15 @@ fn a_restart_from_stored_records_gives_the_same(world: &World) {
             Change::DeviceGone(id) => (format!("device/{id}"), false),
             Change::Rollout(rollout) => (format!("rollout/{}", rollout.id), true),
             Change::Event(event) => (format!("event/{}", event.sequence), true),
+            Change::Row(row) => (format!("row/{}/{}/{}", row.device, row.outbox, row.sequence), true),
+            Change::Troubles(troubles) => (format!("troubles/{}", troubles.device), true),
+            Change::TroublesGone(id) => (format!("troubles/{id}"), false),
+            Change::Baseline(baseline) => (format!("baseline/{}", baseline.model), true),
+            Change::BaselineGone(model) => (format!("baseline/{model}"), false),
+            Change::Window(window) => (format!("window/{:?}", window.key), true),
+            Change::WindowGone(key) => (format!("window/{key:?}"), false),
+            Change::Monitor(monitor) => (format!("monitor/{:?}", monitor.key), true),
+            Change::MonitorGone(key) => (format!("monitor/{key:?}"), false),
         };
         if kept {
             store.insert(key, through_json(change))
@@ -247,7 +256,17 @@ fn through_json(change: &Change) -> Change {
         Change::Device(device) => Change::Device(again(device)),
         Change::Rollout(rollout) => Change::Rollout(again(rollout)),
         Change::Event(event) => Change::Event(again(event)),
-        Change::VersionGone(_) | Change::DeviceGone(_) => change.clone(),
+        Change::Row(row) => Change::Row(again(row)),
+        Change::Troubles(troubles) => Change::Troubles(again(troubles)),
+        Change::Baseline(baseline) => Change::Baseline(again(baseline)),
+        Change::Window(window) => Change::Window(again(window)),
+        Change::Monitor(monitor) => Change::Monitor(again(monitor)),
+        Change::VersionGone(_)
+        | Change::DeviceGone(_)
+        | Change::TroublesGone(_)
+        | Change::BaselineGone(_)
+        | Change::WindowGone(_)
+        | Change::MonitorGone(_) => change.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_hub_core::registry::{Candidate, Checks, Lineage};
-use bellwether_hub_core::rollout::{Policy, Rollout, State, Step};
+use bellwether_hub_core::rollout::{OnFailure, Policy, Rollout, State, Step};
 use bellwether_hub_core::{Change, Changes, Denied, Rules, event::What};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::{Digest, Hasher};
@@ -18,6 +18,7 @@ use bellwether_protocol::trust::{
     Cohort, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, ModelReport, Order, PackageRef, Phase, PublicKey, Release,
     Report, Requires, RoleSet, Root, Running, Signed, StageGrant, Statement, Thresholds, sign,
 };
+use serde::Deserialize;
 
 /// Ada publishes, and may not approve what she published, though she has a key for it.
 pub(crate) const ADA: u8 = 1;
@@ -39,7 +40,13 @@ pub(crate) const STRANGER: u8 = 12;
 pub(crate) const DEVICE: u8 = 100;
 
 /// No soak, no failure borne, a minute of silence.
-pub(crate) const POLICY: Policy = Policy { soak: Millis(0), failures_max: 0, silence: Millis::from_secs(60) };
+pub(crate) const POLICY: Policy = Policy {
+    soak: Millis(0),
+    failures_max: 0,
+    silence: Millis::from_secs(60),
+    on_failure: OnFailure::Pause,
+    p95_us_max: None,
+};
 
 /// The rules, the clock that is handed to them, and all that ever became true.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +88,11 @@ impl World {
 
     /// Registers the next version.
     pub(crate) fn register(&mut self, name: &str) -> ModelRef {
-        let candidate = candidate(name);
+        self.register_as(candidate(name))
+    }
+
+    /// Registers a candidate under its next version.
+    pub(crate) fn register_as(&mut self, candidate: Candidate) -> ModelRef {
         let (model, changes) = self.rules.register(candidate, b"attestation".to_vec(), "Ada", self.now).unwrap();
         self.take(Ok(changes));
         model
@@ -146,7 +157,11 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, model: &ModelRef, stages: &[Cohort]) -> Result<u64, Denied> {
-        let (id, changes) = self.rules.start_rollout(model, stages.to_vec(), POLICY, "Olga", self.now)?;
+        self.start_with(model, stages, POLICY)
+    }
+
+    pub(crate) fn start_with(&mut self, model: &ModelRef, stages: &[Cohort], policy: Policy) -> Result<u64, Denied> {
+        let (id, changes) = self.rules.start_rollout(model, stages.to_vec(), policy, "Olga", self.now)?;
         self.take(Ok(changes));
         Ok(id)
     }
@@ -216,6 +231,8 @@ impl World {
         self.now = self.now.saturating_add(Millis(by));
         let ticked = self.rules.tick(self.now);
         self.take(Ok(ticked));
+        let judged = self.rules.judge(self.now);
+        self.take(Ok(judged));
         let issued = self.rules.issue(self.now);
         self.take(Ok(issued));
     }
@@ -287,6 +304,8 @@ pub(crate) fn candidate(name: &str) -> Candidate {
             tensors: TensorSignature::default(),
         },
         package: PackageRef { digest: package, size: 100, chunks: Digest::of(&package.0) },
+        policy: bellwether_protocol::policy::Policy::default(),
+        baseline: Vec::new(),
         source: Digest::of(b"source"),
         lineage: Lineage::default(),
         checks: Checks {
@@ -350,7 +369,7 @@ fn body<T: Statement>(value: &T) -> Vec<u8> {
 }
 
 /// A frame with a body and the signatures of the keys with these seeds.
-pub(crate) fn signed<T: Statement>(fleet: FleetId, body: &[u8], seeds: &[u8]) -> Vec<u8> {
+pub(crate) fn signed<'b, T: Statement + Deserialize<'b>>(fleet: FleetId, body: &'b [u8], seeds: &[u8]) -> Vec<u8> {
     let signatures = seeds.iter().map(|seed| sign::<T>(fleet, body, &key(*seed)).unwrap()).collect();
     let mut buffer = vec![0; 8192];
     frame::encode(&Signed { body, signatures }, &mut buffer).unwrap().to_vec()
