@@ -106,7 +106,13 @@ impl Browser {
 
     /// Clicks the first element that fits.
     pub(crate) async fn click(&self, css: &str) {
-        self.find(css).await.click().await.unwrap_or_else(|why| panic!("{css} cannot be clicked: {why}"));
+        // A fragment may be replaced between finding and clicking; then nothing was clicked yet.
+        wait_until(&format!("{css} can be clicked"), async || match self.find(css).await.click().await {
+            Ok(()) => true,
+            Err(why) if why.is_stale_element_reference() => false,
+            Err(why) => panic!("{css} cannot be clicked: {why}"),
+        })
+        .await;
     }
 
     /// The text of the first element that fits, as a reader sees it.

@@ -8,6 +8,7 @@
 )]
 
 mod driver;
+mod incidents;
 
 use bellwether_hub::api::types::{RolloutState, TagsRequest};
 use bellwether_tests::fleet::runs;
@@ -16,7 +17,7 @@ use bellwether_tests::{Agent, Fleet, Hub};
 use driver::Browser;
 
 /// Every page that needs nothing to exist.
-const PAGES: [&str; 6] = ["/", "/fleet", "/models", "/rollouts", "/events", "/keys"];
+const PAGES: [&str; 7] = ["/", "/fleet", "/models", "/rollouts", "/monitors", "/events", "/keys"];
 const HOSTILE: &str = "<img src=x onerror=window.hacked=1>";
 /// As the others, without the sign that ends a tag's name.
 const HOSTILE_TAG: &str = "<script>window.hacked(3)</script>";
@@ -144,8 +145,9 @@ async fn buttons_pause_and_abort_and_say_why_when_they_cannot() {
     browser.photograph("rollout-paused").await;
     browser.click("#act-resume").await;
     browser.until("#rollout-line", "soaking").await;
-    browser.click("#act-abort").await;
-    browser.find("#abort-reason").await.send_keys("seen in the browser").await.unwrap();
+    browser.click("#act-rollback").await;
+    assert!(browser.content_width(390).await <= 390, "the sheet is cut off at 390 px");
+    browser.find("#back-reason").await.send_keys("seen in the browser").await.unwrap();
     browser.until("#rollout-actions", "3").await;
     browser.click("#abort-now").await;
     browser.until("#rollout-line", "aborted").await;

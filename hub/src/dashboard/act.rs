@@ -11,12 +11,13 @@ use serde::Deserialize;
 use crate::api::auth::{Caller, same_site};
 use crate::api::error::Problem;
 use crate::api::input::At;
-use crate::api::types::{ActionRequest, CohortView, RolloutAction, RolloutRequest, TagsRequest};
+use crate::api::types::{ActionRequest, CohortView, FailureAction, RolloutAction, RolloutRequest, TagsRequest};
 use crate::drive::Hub;
 
 /// What a page may say after an action; only these, as the address can be written by anyone.
-pub(super) const NOTES: [(&str, &str); 3] = [
+pub(super) const NOTES: [(&str, &str); 4] = [
     ("asked", "The device was asked for a report; it appears here when it arrives."),
+    ("log", "The device was asked for its log; it appears here when it arrives."),
     ("tagged", "The tags are saved."),
     ("started", "The rollout has started."),
 ];
@@ -34,7 +35,7 @@ fn back(done: Result<String, Problem>) -> Response {
     }
 }
 
-/// Pauses, resumes, promotes or aborts.
+/// Pauses, resumes, promotes, aborts or rolls back.
 pub(super) async fn on_rollout(
     State(hub): State<Hub>,
     At((id, verb)): At<(String, String)>,
@@ -66,6 +67,10 @@ pub(super) struct Start {
     soak_seconds: String,
     #[serde(default)]
     max_failures: String,
+    #[serde(default)]
+    on_failure: String,
+    #[serde(default)]
+    max_p95_ms: String,
 }
 
 impl Start {
@@ -80,7 +85,15 @@ impl Start {
         }
         let soak_seconds = number("the soak time", &self.soak_seconds)?;
         let max_failures = number("the failures tolerated", &self.max_failures)?;
-        Ok(RolloutRequest { model: model.to_owned(), version, stages, soak_seconds, max_failures })
+        Ok(RolloutRequest {
+            model: model.to_owned(),
+            version,
+            stages,
+            soak_seconds,
+            max_failures,
+            on_failure: on_failure(&self.on_failure)?,
+            max_p95_us: micros("the latency budget", &self.max_p95_ms)?,
+        })
     }
 }
 
@@ -92,6 +105,33 @@ fn number(what: &str, text: &str) -> Result<Option<u32>, Problem> {
                 .hint("leave it empty for the hub's default")
         }),
     }
+}
+
+fn on_failure(text: &str) -> Result<Option<FailureAction>, Problem> {
+    match text.trim() {
+        "" => Ok(None),
+        "rollback" => Ok(Some(FailureAction::Rollback)),
+        "pause" => Ok(Some(FailureAction::Pause)),
+        other => Err(Problem::unprocessable("bad_failure_action", format!("`{other}` is no way to stop"))
+            .hint("write rollback or pause")),
+    }
+}
+
+/// Milliseconds with at most three decimals, as whole microseconds.
+fn micros(what: &str, text: &str) -> Result<Option<u32>, Problem> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let thousandths = if digits(part) && part.len() <= 3 { format!("{part:0<3}").parse().ok() } else { None };
+    let whole = if digits(whole) { whole.parse::<u32>().ok() } else { None };
+    let sum = whole.zip(thousandths).and_then(|(whole, part): (u32, u32)| whole.checked_mul(1000)?.checked_add(part));
+    sum.filter(|micros| *micros > 0).map(Some).ok_or_else(|| {
+        Problem::unprocessable("bad_number", format!("{what}: `{text}` is no number of milliseconds"))
+            .hint("write milliseconds such as 5 or 0.25, or leave it empty for the version's own budget")
+    })
 }
 
 /// Starts a rollout of a version.
@@ -112,6 +152,14 @@ pub(super) async fn ask_report(State(hub): State<Hub>, At(id): At<String>, heade
     back(actor(&hub, &headers).and_then(|caller| {
         hub.ask_report(&caller, &id)?;
         Ok(format!("/devices/{}?note=asked", super::encoded(&id)))
+    }))
+}
+
+/// Asks a device for the end of its log.
+pub(super) async fn ask_log(State(hub): State<Hub>, At(id): At<String>, headers: HeaderMap) -> Response {
+    back(actor(&hub, &headers).and_then(|caller| {
+        hub.ask_log(&caller, &id)?;
+        Ok(format!("/devices/{}?note=log#device-log", super::encoded(&id)))
     }))
 }
 
@@ -159,12 +207,28 @@ mod tests {
             stages: stages.to_owned(),
             soak_seconds: soak.to_owned(),
             max_failures: String::new(),
+            on_failure: String::new(),
+            max_p95_ms: String::new(),
         };
         let request = form("device=gw-1\r\n 25%\n\n100%", "30").request("digits", 2).unwrap();
         assert_eq!((request.stages.len(), request.soak_seconds, request.max_failures), (3, Some(30), None));
         assert!(form("25%\nhalf", "").request("digits", 2).unwrap_err().detail.contains("half"));
         assert_eq!(form("", "").request("digits", 2).unwrap_err().code, "no_stage");
         assert_eq!(form("25%", "-1").request("digits", 2).unwrap_err().code, "bad_number");
+    }
+
+    #[test]
+    fn a_budget_is_read_in_milliseconds() {
+        let read = |text: &str| micros("the latency budget", text).ok();
+        assert_eq!(
+            [read(""), read("5"), read(" 0.25 "), read("0.001")].map(Option::unwrap),
+            [None, Some(5_000), Some(250), Some(1)]
+        );
+        for bad in ["0", "-1", "1e3", "0.0001", "five", "1.", ".5", "5000000"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(on_failure("pause").unwrap(), Some(FailureAction::Pause));
+        assert_eq!(on_failure("explode").unwrap_err().code, "bad_failure_action");
     }
 
     #[test]

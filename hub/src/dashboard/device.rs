@@ -3,16 +3,27 @@
 use maud::{Markup, html};
 
 use crate::api::auth::Caller;
-use crate::api::types::{DeviceView, EventView, ModelOnDevice, Presence, Role};
+use crate::api::types::{DeviceView, EventView, FailedView, ModelOnDevice, Presence, Role, RowView, TroublesView};
 
 use super::events::timeline;
 use super::fleet::{last_seen, state};
-use super::format::{count, digest, kib, micros, moment};
+use super::format::{count, digest, exact, kib, micros, moment};
+use super::inputs::strip;
 use super::pieces::{Tone, bar, button, empty, tag};
 use super::shell::{Page, Parts, Section};
 
+/// What is shown beside the device itself.
+#[derive(Debug, Default)]
+pub(super) struct Beside<'a> {
+    pub(super) events: &'a [EventView],
+    /// The latest rows it sent; absent if the caller may not see them or they cannot be read.
+    pub(super) rows: Option<Vec<RowView>>,
+    /// What it told of its troubles; absent likewise.
+    pub(super) troubles: Option<TroublesView>,
+}
+
 /// The page.
-pub(super) fn page(device: &DeviceView, events: &[EventView], caller: &Caller) -> Page {
+pub(super) fn page(device: &DeviceView, beside: &Beside<'_>, caller: &Caller) -> Page {
     let mut parts = Parts::default();
     let body = html! {
         p.crumb { a href="/fleet" { "Fleet" } " / " (device.id) }
@@ -21,8 +32,10 @@ pub(super) fn page(device: &DeviceView, events: &[EventView], caller: &Caller) -
             (parts.live("device-actions", "actions", actions(device, caller)))
         }
         section.panel { h2 { "Models" span.soft { "desired beside reported" } } (parts.live("device-models", "", models(device))) }
+        section.panel { h2 { "Latest inputs" span.soft { "sampled rows and what was answered" } } (parts.live("device-rows", "", rows(beside, caller))) }
+        section.panel { h2 { "Failures and log" } (parts.live("device-troubles", "", troubles(device, beside, caller))) }
         div.row.two {
-            section.panel { h2 { "Recent events" } (parts.live("device-events", "", timeline(events))) }
+            section.panel { h2 { "Recent events" } (parts.live("device-events", "", timeline(beside.events))) }
             section.panel { h2 { "Device" } (parts.live("device-facts", "", facts(device))) (parts.live("device-tags", "", tags(device, caller))) }
         }
     };
@@ -53,6 +66,62 @@ fn actions(device: &DeviceView, caller: &Caller) -> Markup {
             (button("ask-report", "btn", Some("r"), "Ask for a report", refusal.as_deref()))
         }
         @if let Some(reason) = &refusal { p.why { (reason) } }
+    }
+}
+
+/// Why something that devices send is not shown.
+fn hidden(caller: &Caller) -> Markup {
+    html! {
+        p.soft {
+            @if caller.role.may(Role::Operator) { "It cannot be read just now." }
+            @else { "This needs the role operator; you are " (caller.role.name()) ": inputs and logs may tell more than a viewer should know." }
+        }
+    }
+}
+
+fn rows(beside: &Beside<'_>, caller: &Caller) -> Markup {
+    beside.rows.as_ref().map_or_else(|| hidden(caller), |rows| strip(rows))
+}
+
+fn troubles(device: &DeviceView, beside: &Beside<'_>, caller: &Caller) -> Markup {
+    let Some(troubles) = &beside.troubles else { return hidden(caller) };
+    html! {
+        @if troubles.failures.is_empty() {
+            div.calm { (tag(Tone::Ok, "none")) p.soft { "No install failed on this device, as far as the hub was told." } }
+        }
+        ul.causes { @for failed in &troubles.failures { (failure(failed)) } }
+        div.log id="device-log" {
+            form.line method="post" action=(format!("/devices/{}/log", device.id)) {
+                (button("fetch-log", "btn", None, "Fetch log", None))
+                span.soft {
+                    @match &troubles.log {
+                        Some(log) => { "came " (exact(log.at_ms)) @if !log.whole { " · more is on its way" } },
+                        None => "The device sends the end of its log when it can be reached.",
+                    }
+                }
+            }
+            @if let Some(log) = &troubles.log { pre tabindex="0" aria-label="Log of the device" { (log.text) } }
+        }
+    }
+}
+
+fn failure(failed: &FailedView) -> Markup {
+    html! {
+        li {
+            b { (failed.reject.text) } " " span.soft { "code " (failed.reject.code) " · " (exact(failed.at_ms)) }
+            p {
+                a.chip href=(format!("/models/{}/{}", failed.model, failed.version)) { (failed.model) ":" (failed.version) }
+                @if let Some(exit) = &failed.exit { span.chip { (exit) } }
+                @if let Some(peak) = failed.peak_kib { span.chip { "peak " (kib(peak)) } }
+            }
+            @if !failed.cause.is_empty() && failed.cause != failed.reject.text { p.wrap { (failed.cause) } }
+            @if !failed.log.is_empty() {
+                details.plain id=(format!("failed-{}-{}-{}", failed.model, failed.version, failed.at_ms)) {
+                    summary { "End of its log" }
+                    pre tabindex="0" { (failed.log) }
+                }
+            }
+        }
     }
 }
 
@@ -127,6 +196,7 @@ fn facts(device: &DeviceView) -> Markup {
             dt { "Memory for models" } dd { @match device.memory_kib { Some(memory) => (kib(memory)), None => (unknown()) } }
             dt { "Operator set" } dd { @match device.operators { Some(operators) => { "up to " (operators) }, None => (unknown()) } }
             dt { "Rows scored" } dd { (count(device.rows_scored)) }
+            dt { "Rows collected" } dd { (count(device.rows_collected)) }
             dt { "Records dropped" } dd { @if device.gaps == 0 { "none" } @else { span.warn-text { "! " (count(device.gaps)) " for want of room" } } }
             dt { "Enrolled" } dd { (moment(device.enrolled_ms)) }
             dt { "Key" } dd { (digest(&device.key)) }

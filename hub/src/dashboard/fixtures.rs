@@ -80,6 +80,7 @@ pub(super) fn device(index: usize) -> DeviceView {
         refused: None,
         rows_scored: 18_204 + index as u64 * 311,
         gaps: 0,
+        rows_collected: 41,
     }
 }
 
@@ -103,7 +104,7 @@ fn stage(cohort: CohortView, state: StageState, granted: bool, counts: [u32; 5])
         cohort,
         state,
         granted,
-        counts: CountsView { total, healthy, updating, failed, offline },
+        counts: CountsView { total, healthy, updating, failed, offline, slow: 0 },
         since_ms: (state != StageState::Next).then_some(NOW - 90_000),
     }
 }
@@ -117,7 +118,7 @@ pub(super) fn rollout() -> RolloutView {
         state: RolloutState::Running,
         phase: Some(RolloutPhase::Offering),
         waiting_on: "2 devices installing".to_owned(),
-        paused_because: None,
+        stopped_because: None,
         stage: 1,
         stages: vec![
             stage(CohortView::Devices(vec!["gw-01".to_owned()]), StageState::Done, true, [1, 1, 0, 0, 0]),
@@ -127,6 +128,7 @@ pub(super) fn rollout() -> RolloutView {
         failures: vec![FailureView {
             code: 84,
             text: "scoring failed in probation".to_owned(),
+            count: 1,
             devices: vec!["gw-15".to_owned()],
         }],
         actions: ActionsView {
@@ -136,6 +138,8 @@ pub(super) fn rollout() -> RolloutView {
         },
         soak_seconds: 60,
         max_failures: 2,
+        on_failure: FailureAction::Rollback,
+        max_p95_us: Some(5_000),
         started_ms: NOW - 300_000,
         started_by: "operator-2".to_owned(),
         ended_ms: None,
@@ -163,6 +167,176 @@ pub(super) fn ended() -> RolloutView {
         started_ms: NOW - 4_300_000,
         stages: vec![stage(CohortView::Percent(100.0), StageState::Done, true, [24, 24, 0, 0, 0])],
         ..rollout()
+    }
+}
+
+/// A rollout whose devices were too slow, on their way back or back.
+pub(super) fn taken_back(state: RolloutState) -> RolloutView {
+    let mut stopped = stage(CohortView::Devices(vec!["gw-01".to_owned()]), StageState::Stopped, true, [3, 1, 0, 2, 0]);
+    stopped.counts.slow = 1;
+    RolloutView {
+        id: "r-8".to_owned(),
+        version: 3,
+        from_version: Some(2),
+        state,
+        phase: None,
+        waiting_on: "devices to return to what they had".to_owned(),
+        stopped_because: Some("3 devices are slower than the latency budget".to_owned()),
+        stage: 0,
+        stages: vec![stopped, stage(CohortView::Percent(100.0), StageState::Next, true, [24, 0, 0, 0, 0])],
+        failures: vec![FailureView {
+            code: 85,
+            text: "slower than its latency budget".to_owned(),
+            count: 103,
+            devices: vec!["gw-02".to_owned(), "gw-15".to_owned()],
+        }],
+        actions: ActionsView {
+            pause: Some("the rollout has ended".to_owned()),
+            resume: Some("the rollout has ended".to_owned()),
+            promote: Some("the rollout has ended".to_owned()),
+            abort: Some("the rollout has ended".to_owned()),
+            rollback: Some("the rollout has ended".to_owned()),
+        },
+        ended_ms: state.ended().then_some(NOW - 1_000),
+        ..rollout()
+    }
+}
+
+pub(super) fn monitor(state: MonitorState, site: Option<&str>) -> MonitorView {
+    let (judged, raised) = (state != MonitorState::NotEnoughData, state == MonitorState::Alarm);
+    let group = site.map_or_else(|| "fleet".to_owned(), |site| format!("site {site}"));
+    let point = |index: u32| PointView {
+        at_ms: NOW - u64::from(24 - index) * 300_000,
+        rows: 1_200,
+        column: "image[12]".to_owned(),
+        psi: if raised && index > 16 { f64::from(index - 15) * 0.31 } else { f64::from(index % 5) * 0.03 },
+    };
+    MonitorView {
+        model: "digits".to_owned(),
+        version: 2,
+        site: site.map(str::to_owned),
+        state,
+        sentence: match state {
+            MonitorState::Alarm => format!(
+                "digits 2: image[12], image[13], image[20] and 4 more shifted on 8 devices of {group} since 09:40 UTC"
+            ),
+            MonitorState::Watch => {
+                format!("digits 2: image[12] may have shifted on 8 devices of {group} since 09:40 UTC")
+            }
+            MonitorState::NotEnoughData => format!("digits 2: not enough data of {group} yet"),
+            MonitorState::Calm => format!("digits 2: {group} looks like the baseline"),
+        },
+        group,
+        since_ms: raised.then_some(NOW - 2_000_000),
+        devices: 8,
+        rows: if judged { 1_204 } else { 0 },
+        judged_ms: judged.then_some(NOW - 30_000),
+        open_rows: 64,
+        rows_min: 200,
+        window_seconds: 300,
+        columns: 75,
+        shifted: if raised { (12..19).map(|pixel| format!("image[{pixel}]")).collect() } else { Vec::new() },
+        timeline: if judged { (0..24).map(point).collect() } else { Vec::new() },
+    }
+}
+
+pub(super) fn monitors() -> Vec<MonitorView> {
+    vec![
+        monitor(MonitorState::Alarm, Some("lyon")),
+        monitor(MonitorState::Watch, None),
+        monitor(MonitorState::NotEnoughData, Some("turku")),
+        monitor(MonitorState::Calm, Some("brno")),
+    ]
+}
+
+fn counted(bins: &[u64], above: u64) -> HistogramView {
+    let n = bins.iter().sum::<u64>() + above;
+    HistogramView {
+        bins: bins.to_vec(),
+        above,
+        n,
+        mean: 4.2,
+        deviation: 2.1,
+        min: Some(0.0),
+        max: Some(16.0),
+        ..HistogramView::default()
+    }
+}
+
+/// A monitor whose worst column has all its values above the last edge.
+pub(super) fn monitor_detail(state: MonitorState) -> MonitorDetail {
+    let raised = state == MonitorState::Alarm;
+    let reference: Vec<u64> = (0..16).map(|bin: u64| 200 - bin.abs_diff(6).pow(2)).collect();
+    let current: Vec<u64> = reference.iter().enumerate().map(|(bin, count)| count * 2 / 5 + bin as u64 % 7).collect();
+    let column = |index: u32| {
+        let shifted = raised && index < 7;
+        let nothing = vec![0; 16];
+        ColumnView {
+            name: format!("image[{}]", index + 12),
+            side: if index < 64 { "input" } else { "output" }.to_owned(),
+            psi: if shifted { 2.9 / f64::from(index + 1) + 0.03 } else { 0.05 },
+            corrected: if shifted { 2.9 / f64::from(index + 1) } else { 0.02 },
+            threshold: 0.2,
+            shifted,
+            lower: (0..16u8).map(f32::from).collect(),
+            top: 16.0,
+            reference: counted(&reference, 0),
+            current: match index {
+                0 if raised => counted(&nothing, 1_204),
+                _ => counted(&current, 3),
+            },
+        }
+    };
+    let items = if state == MonitorState::NotEnoughData { Vec::new() } else { (0..75).map(column).collect() };
+    MonitorDetail { monitor: monitor(state, Some("lyon")), items }
+}
+
+/// Rows as pictures and as values.
+pub(super) fn rows() -> Vec<RowView> {
+    let tensor = |name: &str, shape: &[u32], data: Vec<f64>| TensorValues {
+        name: name.to_owned(),
+        datatype: "FP32".to_owned(),
+        shape: shape.to_vec(),
+        data: Elements::Double(data.into_iter().map(Some).collect()),
+    };
+    let row = |index: u32| {
+        let pixel = |at: u32| f64::from((at % 8 * at / 8 + index * 3) % 17);
+        let shares = (0..10).map(|class| if class == index % 10 { 0.91 } else { 0.01 }).collect();
+        let input = match index % 4 {
+            3 => tensor("features", &[1, 9], (0..9).map(pixel).collect()),
+            _ => tensor("image", &[1, 64], (0..64).map(pixel).collect()),
+        };
+        RowView {
+            device: "gw-15".to_owned(),
+            site: Some("lyon".to_owned()),
+            model: "digits".to_owned(),
+            version: 2,
+            at_ms: NOW - u64::from(index) * 9_000,
+            taken_at_ms: NOW - u64::from(index) * 9_000,
+            reason: if index.is_multiple_of(3) { "uncertain" } else { "turn" }.to_owned(),
+            outbox: "00".repeat(16),
+            sequence: u64::from(index),
+            inputs: vec![input],
+            outputs: vec![tensor("probabilities", &[1, 10], shares)],
+        }
+    };
+    (0..12).map(row).collect()
+}
+
+pub(super) fn troubles() -> TroublesView {
+    let log = "09:41:07 digits 3 fetched, 61204 bytes\n09:41:08 self-test: 64 rows reproduced\n09:41:09 probation: p95 of 12 calls is 9.1 ms, budget 5.0 ms\n";
+    TroublesView {
+        failures: vec![FailedView {
+            at_ms: NOW - 12_000,
+            model: "digits".to_owned(),
+            version: 3,
+            reject: RejectView { code: 85, text: "slower than its latency budget".to_owned() },
+            cause: "p95 of 12 calls is 9.1 ms, budget 5.0 ms".to_owned(),
+            exit: Some("exit code 3".to_owned()),
+            peak_kib: Some(41_288),
+            log: log.to_owned(),
+        }],
+        log: Some(LogView { at_ms: NOW - 4_000, whole: true, text: log.repeat(4) }),
     }
 }
 
@@ -227,6 +401,8 @@ pub(super) fn version(number: u32, state: VersionState) -> VersionView {
         publisher: Some("alice".to_owned()),
         approvals: ApprovalsView { given, needed: 2 },
         requires: RequiresView { agent: "0.1.0".to_owned(), operators: 17, memory_kib: 2_048 },
+        policy: PolicyView { max_p95_us: Some(5_000), collect_one_in: 100, collect_below: 600, collect_per_minute: 60 },
+        baseline_columns: 75,
         running_on: 8,
         desired_on: 12,
     }
@@ -288,8 +464,17 @@ pub(super) fn overview() -> OverviewView {
         devices: DeviceTotals { total: 24, online: 23, offline: 1, updating: 2, failed: 1 },
         models_running: 1,
         rows_scored: 418_204,
+        rows_collected: 1_234,
+        alerts: vec![monitor(MonitorState::Alarm, Some("lyon"))],
         scores_per_minute: 41_230,
         needs: vec![
+            need(
+                "drift",
+                "digits 2 drifts at site lyon",
+                "image[12] shifted on 8 devices of site lyon since 09:40 UTC",
+                "/monitors/digits/2?site=lyon",
+                "Look",
+            ),
             need(
                 "device",
                 "gw-15 rolled back digits 2",

@@ -68,6 +68,36 @@ pub(super) fn span(seconds: u64) -> String {
     }
 }
 
+/// Parts per million of a whole; 0 of nothing.
+#[must_use]
+pub(super) fn ppm(number: u64, whole: u64) -> u64 {
+    let parts = u128::from(number) * 1_000_000 / u128::from(whole.max(1));
+    u64::try_from(parts).unwrap_or(u64::MAX)
+}
+
+/// `0 %`, `0.4 %`, `83 %` of parts per million; what is there but tiny is `< 0.1 %`.
+#[must_use]
+pub(super) fn percent(ppm: u64) -> String {
+    let tenths = (ppm + 500) / 1000;
+    match (ppm, tenths) {
+        (0, _) => "0 %".to_owned(),
+        (_, 0) => "< 0.1 %".to_owned(),
+        (_, tenths) if tenths.is_multiple_of(10) => format!("{} %", tenths / 10),
+        (_, tenths) => format!("{}.{} %", tenths / 10, tenths % 10),
+    }
+}
+
+/// An index as people compare it: `0.31`, `4.2`, `17`.
+#[must_use]
+pub(super) fn score(number: f64) -> String {
+    match number {
+        small if small < 0.005 => "0.00".to_owned(),
+        small if small < 2.0 => format!("{small:.2}"),
+        middle if middle < 10.0 => format!("{middle:.1}"),
+        great => format!("{great:.0}"),
+    }
+}
+
 /// The first 12 digits of a digest, the whole of it for whoever points or copies.
 #[must_use]
 pub(super) fn digest(text: &str) -> Markup {
@@ -93,11 +123,17 @@ pub(super) fn clock(at_ms: u64) -> Markup {
     shaped(at_ms, "clock")
 }
 
+/// A moment as how long ago it is, kept current by the script; without one, the time of its day.
+#[must_use]
+pub(super) fn age(at_ms: u64) -> Markup {
+    shaped(at_ms, "age")
+}
+
 fn shaped(at_ms: u64, shape: &str) -> Markup {
     let Moment { year, month, day, hour, minute, second } = civil(at_ms);
     let full = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
     let text = match shape {
-        "clock" => format!("{hour:02}:{minute:02}:{second:02}"),
+        "clock" | "age" => format!("{hour:02}:{minute:02}:{second:02}"),
         "exact" => format!("{day} {} {hour:02}:{minute:02}:{second:02}", month_name(month)),
         _ => format!("{day} {} {hour:02}:{minute:02}", month_name(month)),
     };
@@ -151,6 +187,9 @@ mod tests {
         assert_eq!([micros(640), micros(1_940), micros(140_000)], ["640 µs", "1.9 ms", "140 ms"]);
         assert_eq!([span(45), span(1_200), span(7_500)], ["45 s", "20 min", "2 h 5 min"]);
         assert_eq!(kib(65_536), "64.0 MiB");
+        let shares = [ppm(0, 9), ppm(1, 100_000), ppm(1, 200), ppm(5, 6), ppm(3, 3)];
+        assert_eq!(shares.map(percent), ["0 %", "< 0.1 %", "0.5 %", "83.3 %", "100 %"]);
+        assert_eq!([-0.2, 0.314, 4.21, 17.3].map(score), ["0.00", "0.31", "4.2", "17"]);
     }
 
     #[test]

@@ -33,6 +33,9 @@ use super::place::Place;
 
 /// Least time between two frames: ten a second read as immediate.
 const FRAME_EVERY: Duration = Duration::from_millis(100);
+/// Least time between two looks at a page of which nothing had changed: what changes next is not
+/// kept waiting for what did not concern it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A browser in the background may be slow; one that takes longer is gone.
 const ACK_WITHIN: Duration = Duration::from_secs(20);
 /// How often a quiet socket's session is checked: a logout ends it this soon.
@@ -142,8 +145,8 @@ impl Feed {
         tokio::select! {
             changed = changes.changed() => {
                 changed.map_err(|_| Over)?;
-                self.push().await?;
-                sleep(FRAME_EVERY).await;
+                let pause = if self.push().await? { FRAME_EVERY } else { LOOK_EVERY };
+                sleep(pause).await;
             }
             message = self.socket.next() => drop(heard(message)?),
             () = sleep(CHECK_EVERY) => {
@@ -157,10 +160,10 @@ impl Feed {
         Ok(())
     }
 
-    /// Renders, sends what changed, waits for the ack.
-    async fn push(&mut self) -> Result<(), Over> {
+    /// Renders, sends what changed, waits for the ack; whether anything had changed.
+    async fn push(&mut self) -> Result<bool, Over> {
         let caller = self.hub.session(&self.session).map_err(|_| Over)?;
-        let Ok((_, parts)) = self.place.document(&self.hub, &caller) else { return Ok(()) };
+        let Ok((_, parts)) = self.place.document(&self.hub, &caller) else { return Ok(false) };
         let fragments = parts.into_fragments();
         let mut fresh = BTreeMap::new();
         for (id, inside) in &fragments {
@@ -170,12 +173,13 @@ impl Feed {
             }
         }
         if fresh.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         self.seq += 1;
         let text = serde_json::to_string(&Frame { seq: self.seq, fragments: fresh }).map_err(|_| Over)?;
         self.send(Message::text(text)).await?;
-        timeout(ACK_WITHIN, self.acked()).await.map_err(|_| Over)?
+        timeout(ACK_WITHIN, self.acked()).await.map_err(|_| Over)??;
+        Ok(true)
     }
 
     async fn acked(&mut self) -> Result<(), Over> {

@@ -14,16 +14,21 @@ mod device;
 mod events;
 mod fleet;
 mod format;
+mod histogram;
+mod inputs;
 mod keys;
 mod live;
 mod login;
 mod model;
 mod models;
+mod monitor;
+mod monitors;
 mod overview;
 mod pieces;
 mod place;
 mod rollout;
 mod rollouts;
+mod series;
 mod shell;
 
 #[cfg(test)]
@@ -54,6 +59,7 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/rollouts/{id}/{action}", post(act::on_rollout))
         .route("/models/{name}/{version}/rollout", post(act::start_rollout))
         .route("/devices/{id}/report", post(act::ask_report))
+        .route("/devices/{id}/log", post(act::ask_log))
         .route("/devices/{id}/tags", post(act::set_tags))
         .route("/live", get(live::open))
         .route(

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::api::auth::Caller;
 use crate::api::types::{CohortView, GrantView, ModelDetail, Role, TensorView, VersionState, VersionView};
 
-use super::format::{bytes, count, digest, kib, moment};
+use super::format::{bytes, count, digest, kib, micros, moment, percent};
 use super::pieces::{Tone, button, devices, empty, shell, tag, version_tag};
 use super::shell::{Page, Parts, Section};
 
@@ -24,7 +24,7 @@ pub(super) fn page(model: &ModelDetail, version: &VersionView, grants: &[GrantVi
         }
         div.row.two {
             section.panel { h2 { "What it takes and gives" } (tensors(version)) (golden(version)) }
-            section.panel { h2 { "Where it came from" } (lineage(version)) }
+            section.panel { h2 { "Where it came from" } (lineage(version)) h2.inner { "How it is watched" } (watched(version)) }
         }
         div.row.two {
             section.panel { h2 { "Files" } (files(version)) }
@@ -151,12 +151,61 @@ fn rollout_form(version: &VersionView, grants: &[GrantView], caller: &Caller) ->
                 label { "Soak, seconds" input type="number" name="soak_seconds" id="soak" min="0" max="604800" placeholder="hub's default" disabled[refusal.is_some()]; }
                 label { "Failures tolerated" input type="number" name="max_failures" id="max-failures" min="0" max="100000" placeholder="hub's default" disabled[refusal.is_some()]; }
             }
+            div.pair {
+                label {
+                    "If more fail or are slow"
+                    select name="on_failure" id="on-failure" disabled[refusal.is_some()] {
+                        option value="rollback" { "roll back" }
+                        option value="pause" { "pause for a person" }
+                    }
+                }
+                label { "Slowest p95, ms" input type="number" name="max_p95_ms" id="max-p95" min="0.001" max="3600000" step="0.001" placeholder=(budget(version)) disabled[refusal.is_some()]; }
+            }
             div.actions.start {
                 (button("start-rollout", "btn main", None, "Start the rollout", refusal))
                 @if let Some(why) = refusal { span.why { "! " (why) } }
             }
         }
         @if let Some((_, Some(command))) = &obstacle { (shell(command)) }
+    }
+}
+
+/// What stands in the empty field: the version's own budget.
+fn budget(version: &VersionView) -> String {
+    version.policy.max_p95_us.map_or_else(|| "no budget".to_owned(), |most| format!("{} of the version", micros(most)))
+}
+
+fn watched(version: &VersionView) -> Markup {
+    let policy = &version.policy;
+    let address = format!(
+        "/monitors?{}",
+        super::query(&[("model", Some(version.name.clone())), ("version", Some(version.version.to_string()))])
+    );
+    html! {
+        dl.facts {
+            dt { "Latency budget" } dd { @match policy.max_p95_us {
+                Some(most) => { "p95 at most " b { (micros(most)) } ", or a device in probation goes back" },
+                None => span.faint { "none" },
+            } }
+            dt { "Collects" } dd { (collects(version)) }
+            dt { "Baseline" } dd {
+                @if version.baseline_columns == 0 { span.faint { "none, so its drift is not seen" } }
+                @else { b { (version.baseline_columns) } " columns · " a.quiet href=(address) { "its monitors" } }
+            }
+        }
+    }
+}
+
+fn collects(version: &VersionView) -> Markup {
+    let policy = &version.policy;
+    let (turn, unsure) = (policy.collect_one_in > 0, policy.collect_below > 0);
+    html! {
+        @if !turn && !unsure { span.faint { "no rows" } } @else {
+            @if policy.collect_one_in == 1 { "every row" } @else if turn { "one row in " b { (count(u64::from(policy.collect_one_in))) } }
+            @if turn && unsure { ", and " }
+            @if unsure { "rows answered with less than " b { (percent(u64::from(policy.collect_below) * 1000)) } }
+            ", at most " (policy.collect_per_minute) " a minute where the device allows it"
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::api::types::{EventView, ModelView, NeedView, OverviewView, RolloutVie
 
 use super::events::timeline;
 use super::format::{count, short};
+use super::monitors::banners;
 use super::pieces::{Tone, bar, devices, empty, legend, rollout_tag, site_map, tag, track, version_tag};
 use super::shell::{Page, Parts, Section};
 
@@ -19,6 +20,7 @@ pub(super) fn page(overview: &OverviewView, models: &[ModelView], events: &[Even
             div { h1 { "Overview" } (parts.live("summary", "sub", summary(overview))) }
             div.actions { a.btn href="/rollouts" { "Rollouts" } a.btn.main href="/models#register" { "Register a model" } }
         }
+        (parts.live("alerts", "alerts", banners(&overview.alerts)))
         (parts.live("tiles", "tiles", tiles(overview)))
         div.columns {
             div.column {
@@ -61,7 +63,7 @@ fn tiles(overview: &OverviewView) -> Markup {
             (bar(&[(Tone::Bad, totals.failed)], totals.total))
             @if totals.total == 0 { "no device has enrolled yet" } @else if totals.failed == 0 { "every last install went well" } @else { a href="/fleet?state=failed" { "which, and why" } }
         }))
-        (tile("Scored", short(overview.rows_scored), html! { b { (short(overview.scores_per_minute)) } " a minute now" }))
+        (tile("Scored", short(overview.rows_scored), html! { b { (short(overview.scores_per_minute)) } " a minute now" @if overview.rows_collected > 0 { " · " (short(overview.rows_collected)) " rows collected" } }))
     }
 }
 
@@ -74,7 +76,7 @@ fn needs(needs: &[NeedView]) -> Markup {
     html! {
         ul.needs {
             @for need in needs {
-                @let tone = if matches!(need.kind.as_str(), "device" | "disk") { Tone::Bad } else { Tone::Warn };
+                @let tone = if matches!(need.kind.as_str(), "device" | "disk" | "drift") { Tone::Bad } else { Tone::Warn };
                 li.need {
                     (tag(tone, &need.kind))
                     div { b { (need.title) } p.soft { (need.detail) } }

@@ -71,6 +71,8 @@ pub(super) fn rollout_tag(rollout: &RolloutView) -> Markup {
     match (rollout.state, rollout.phase) {
         (RolloutState::Completed, _) => tag(Tone::Ok, "completed"),
         (RolloutState::Aborted, _) => tag(Tone::Bad, "aborted"),
+        (RolloutState::RollingBack, _) => tag(Tone::Warn, "rolling back"),
+        (RolloutState::RolledBack, _) => tag(Tone::Bad, "rolled back"),
         (RolloutState::Paused, _) => tag(Tone::Warn, "paused"),
         (RolloutState::Running, Some(phase @ RolloutPhase::WaitingForGrant)) => tag(Tone::Warn, phase.label()),
         (RolloutState::Running, Some(phase)) => tag(Tone::Busy, phase.label()),
@@ -124,6 +126,7 @@ fn stage_card(rollout: &RolloutView, index: usize, stage: &StageView) -> Markup 
         StageState::Now if rollout.state == RolloutState::Completed => ("stage done", tag(Tone::Ok, "done")),
         StageState::Now => ("stage now", rollout_tag(rollout)),
         StageState::Next => ("stage next", html! { span.soft { "next" } }),
+        StageState::Stopped => ("stage stopped", rollout_tag(rollout)),
     };
     let counts = &stage.counts;
     html! {
@@ -134,6 +137,7 @@ fn stage_card(rollout: &RolloutView, index: usize, stage: &StageView) -> Markup 
                 @if counts.total == 0 && stage.state == StageState::Next { "devices are counted when it begins" }
                 @else if stage.state == StageState::Next { (devices(u64::from(counts.total))) }
                 @else { (counts_text(counts, rollout.version)) }
+                @if stage.state == StageState::Stopped { " when it stopped" }
             }
             @if !stage.granted { small.warn-text { "! not granted yet" } }
             @if let Some(since) = stage.since_ms { small.faint { "since " (clock(since)) } }
@@ -146,6 +150,7 @@ pub(super) fn counts_text(counts: &CountsView, version: u32) -> Markup {
     html! {
         b { (counts.healthy) " of " (counts.total) } " run " (version)
         @if counts.updating > 0 { " · " (counts.updating) " updating" }
+        @if counts.slow > 0 { ", " span.bad-text { (counts.slow) " too slow" } }
         @if counts.failed > 0 { " · " span.bad-text { (counts.failed) " failed" } }
         @if counts.offline > 0 { " · " (counts.offline) " offline" }
     }

@@ -8,14 +8,16 @@ use serde::de::DeserializeOwned;
 
 use crate::api::auth::Caller;
 use crate::api::error::Problem;
-use crate::api::types::{DeviceQuery, EventQuery, LIMIT_DEFAULT, LIMIT_MAX, ModelQuery};
+use crate::api::types::{
+    DeviceQuery, EventQuery, GroupQuery, LIMIT_DEFAULT, LIMIT_MAX, ModelQuery, MonitorQuery, Role, RowsQuery,
+};
 use crate::drive::Hub;
 
 use super::shell::{self, Counts, Frame, Page, Parts};
-use super::{device, events, fleet, keys, model, models, overview, rollout, rollouts};
+use super::{device, events, fleet, keys, model, models, monitor, monitors, overview, rollout, rollouts};
 
 /// The addresses, as the router takes them.
-pub(super) const PATHS: [&str; 10] = [
+pub(super) const PATHS: [&str; 12] = [
     "/",
     "/fleet",
     "/devices/{id}",
@@ -24,12 +26,16 @@ pub(super) const PATHS: [&str; 10] = [
     "/models/{name}/{version}",
     "/rollouts",
     "/rollouts/{id}",
+    "/monitors",
+    "/monitors/{name}/{version}",
     "/events",
     "/keys",
 ];
 
 /// Events a page shows beside its own matter.
 const EVENTS_BESIDE: u32 = 10;
+/// Collected rows a device's page shows.
+const ROWS_BESIDE: u32 = 12;
 
 /// One page's address, read.
 #[derive(Debug)]
@@ -47,8 +53,17 @@ enum Kind {
     Model(String, Option<u32>),
     Rollouts,
     Rollout(String),
+    Monitors(MonitorQuery),
+    Monitor(String, u32, OneMonitor),
     Events(EventQuery),
     Keys,
+}
+
+/// Which group of devices, and which column.
+#[derive(Debug, Default, Deserialize)]
+struct OneMonitor {
+    site: Option<String>,
+    column: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +88,12 @@ impl Place {
             ["models", name, version] => Kind::Model((*name).to_owned(), Some(version.parse().map_err(|_| nowhere())?)),
             ["rollouts"] => Kind::Rollouts,
             ["rollouts", id] => Kind::Rollout((*id).to_owned()),
+            ["monitors"] => Kind::Monitors(asked::<MonitorForm>(&uri)?.into_query()),
+            ["monitors", name, version] => {
+                let OneMonitor { site, column } = asked(&uri)?;
+                let version = version.parse().map_err(|_| nowhere())?;
+                Kind::Monitor((*name).to_owned(), version, OneMonitor { site: some(site), column: some(column) })
+            }
             ["events"] => Kind::Events(asked::<EventForm>(&uri)?.into_query()),
             ["keys"] => Kind::Keys,
             _ => return Err(nowhere()),
@@ -91,6 +112,7 @@ impl Place {
             devices: u64::from(glance.devices.total),
             models: all_models.len() as u64,
             rollouts: glance.rollouts.len() as u64,
+            alerts: glance.alerts.len() as u64,
         };
         let mut page = match &self.kind {
             Kind::Overview => overview::page(&glance, &all_models, &latest(hub, caller, EventQuery::default())?),
@@ -98,9 +120,11 @@ impl Place {
             Kind::Models(query) => models::page(query, &hub.models(caller, query.clone())?.items),
             Kind::Events(query) => events::page(query, &hub.events(caller, query.clone())?),
             Kind::Rollouts => rollouts::page(&hub.rollouts(caller)?.items),
+            Kind::Monitors(query) => monitors::page(query, &hub.monitors(caller, query.clone())?.items),
             Kind::Keys => keys::page(&hub.hub_view(), hub.root_keys(caller).ok().as_ref()),
             Kind::Device(id) => one_device(hub, caller, id)?,
             Kind::Model(name, version) => one_model(hub, caller, name, *version)?,
+            Kind::Monitor(name, version, about) => one_monitor(hub, caller, name, *version, about)?,
             Kind::Rollout(id) => {
                 let fleet = DeviceQuery { limit: Some(LIMIT_MAX), ..DeviceQuery::default() };
                 rollout::page(&hub.rollout(caller, id)?, &hub.devices(caller, fleet)?.items, caller)
@@ -114,7 +138,32 @@ impl Place {
 
 fn one_device(hub: &Hub, caller: &Caller, id: &str) -> Result<Page, Problem> {
     let about = EventQuery { device: Some(id.to_owned()), ..EventQuery::default() };
-    Ok(device::page(&hub.device(caller, id)?, &latest(hub, caller, about)?, caller))
+    let events = latest(hub, caller, about)?;
+    let shown = hub.device(caller, id)?;
+    // What devices send of their inputs and logs is not for everybody; the page says so.
+    let may = caller.role.may(Role::Operator);
+    let rows = RowsQuery { limit: Some(ROWS_BESIDE) };
+    let beside = device::Beside {
+        events: &events,
+        rows: if may { hub.latest_rows(caller, id, &rows).ok() } else { None },
+        troubles: if may { hub.troubles(caller, id).ok() } else { None },
+    };
+    Ok(device::page(&shown, &beside, caller))
+}
+
+fn one_monitor(hub: &Hub, caller: &Caller, name: &str, version: u32, about: &OneMonitor) -> Result<Page, Problem> {
+    let shown = hub.monitor(caller, name, version, GroupQuery { site: about.site.clone() })?;
+    let same = MonitorQuery {
+        model: Some(name.to_owned()),
+        version: Some(version),
+        all: Some(true),
+        ..MonitorQuery::default()
+    };
+    let groups = hub.monitors(caller, same)?.items;
+    let mut rollouts = hub.rollouts(caller)?.items;
+    rollouts.retain(|rollout| rollout.model == name);
+    let column = about.column.as_deref();
+    Ok(monitor::page(&monitor::Shown { monitor: &shown, groups: &groups, rollouts: &rollouts, column }))
 }
 
 fn one_model(hub: &Hub, caller: &Caller, name: &str, version: Option<u32>) -> Result<Page, Problem> {
@@ -160,6 +209,20 @@ fn models_query(form: Form) -> ModelQuery {
 }
 
 #[derive(Debug, Default, Deserialize)]
+struct MonitorForm {
+    model: Option<String>,
+    version: Option<u32>,
+    site: Option<String>,
+    all: Option<bool>,
+}
+
+impl MonitorForm {
+    fn into_query(self) -> MonitorQuery {
+        MonitorQuery { model: some(self.model), version: self.version, site: some(self.site), all: self.all }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
 struct EventForm {
     kind: Option<String>,
     device: Option<String>,
@@ -176,6 +239,7 @@ impl EventForm {
             kind: some(self.kind),
             device: some(self.device),
             model: some(self.model),
+            wait_seconds: None,
         }
     }
 }
@@ -189,7 +253,21 @@ mod tests {
         assert!(matches!(Place::parse("/").unwrap().kind, Kind::Overview));
         let Kind::Fleet(query) = Place::parse("/fleet?state=failed&tag=&text=gw").unwrap().kind else { panic!() };
         assert_eq!((query.state.as_deref(), query.tag, query.text.as_deref()), (Some("failed"), None, Some("gw")));
-        for bad in ["/models/digits/x", "/nowhere", "/devices/a/b/c", "http://elsewhere/x", ""] {
+        let about = Place::parse("/monitors/digits/2?site=S%C3%A3o%20Paulo&column=image%5B3%5D").unwrap().kind;
+        let Kind::Monitor(name, 2, OneMonitor { site, column }) = about else { panic!() };
+        assert_eq!(
+            (name.as_str(), site.as_deref(), column.as_deref()),
+            ("digits", Some("São Paulo"), Some("image[3]"))
+        );
+        for bad in [
+            "/models/digits/x",
+            "/monitors/digits",
+            "/monitors/digits/x",
+            "/nowhere",
+            "/devices/a/b/c",
+            "http://elsewhere/x",
+            "",
+        ] {
             assert!(Place::parse(bad).is_err(), "{bad}");
         }
     }

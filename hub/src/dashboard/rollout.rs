@@ -1,14 +1,15 @@
 //! One rollout: its header in one line with what can be done, stages, gate, failures, timeline.
 
+use bellwether_protocol::error::Reject;
 use maud::{Markup, html};
 
 use crate::api::auth::Caller;
 use crate::api::types::{
-    CountsView, DeviceState, DeviceView, Presence, Role, RolloutAction, RolloutPhase, RolloutState, RolloutView,
-    SiteDevice, StageState, StageView,
+    CountsView, DeviceState, DeviceView, FailureAction, FailureView, Presence, Role, RolloutAction, RolloutPhase,
+    RolloutState, RolloutView, SiteDevice, StageState, StageView,
 };
 
-use super::format::{clock, moment, span};
+use super::format::{clock, micros, moment, span};
 use super::overview::title;
 use super::pieces::{Tone, bar, button, empty, legend, rollout_tag, shell, site_map, tag, track};
 use super::shell::{Page, Parts, Section};
@@ -43,11 +44,33 @@ fn headline(rollout: &RolloutView) -> Markup {
     html! {
         (rollout_tag(rollout)) " "
         @if !rollout.state.ended() { "stage " (rollout.stage.saturating_add(1)) " of " (stages) " · " }
-        @if !rollout.state.ended() && !rollout.waiting_on.is_empty() { span.strong { (rollout.waiting_on) } " · " }
+        @if !rollout.state.ended() && rollout.state != RolloutState::RollingBack && !rollout.waiting_on.is_empty() { span.strong { (rollout.waiting_on) } " · " }
         "started " (moment(rollout.started_ms)) " by " (rollout.started_by)
         @if let Some(end) = rollout.ended_ms { " · took " (span(end.saturating_sub(rollout.started_ms) / 1000)) }
-        @if let Some(why) = &rollout.paused_because { p.warn-text { "! Paused: " (why) } }
+        @if let Some(why) = &rollout.stopped_because { (stopped(rollout, why)) }
         @if rollout.phase == Some(RolloutPhase::WaitingForGrant) { (grant_command(rollout)) }
+    }
+}
+
+/// Why it stopped, where, and what that means for the devices.
+fn stopped(rollout: &RolloutView, why: &str) -> Markup {
+    let why = why.trim_end_matches('.');
+    let stage = format!("stage {} of {}", rollout.stage.saturating_add(1), rollout.stages.len());
+    let back = rollout.from_version.map(|from| format!("version {from}"));
+    let back = back.as_deref();
+    match (rollout.state, back) {
+        (RolloutState::RollingBack, Some(back)) => {
+            html! { p.warn-text { "! Stopped in " (stage) ": " (why) ". Its devices are returning to " (back) "." } }
+        }
+        (RolloutState::RolledBack, Some(back)) => {
+            html! { p.bad-text { "✕ Stopped in " (stage) ": " (why) ". All that could be reached are back on " (back) "." } }
+        }
+        (RolloutState::RollingBack | RolloutState::RolledBack, None) => {
+            html! { p.bad-text { "✕ Stopped in " (stage) ": " (why) ". There was no version before, so devices that have it keep it." } }
+        }
+        (RolloutState::Running | RolloutState::Paused | RolloutState::Completed | RolloutState::Aborted, _) => {
+            html! { p.warn-text { "! Stopped in " (stage) ": " (why) } }
+        }
     }
 }
 
@@ -76,17 +99,18 @@ fn actions(rollout: &RolloutView, caller: &Caller) -> Markup {
     let (label, id) = if paused { ("Resume", "act-resume") } else { ("Pause", "act-pause") };
     let toggle = refusal(rollout, caller, shown);
     let promote = refusal(rollout, caller, RolloutAction::Promote);
-    let abort = refusal(rollout, caller, RolloutAction::Abort);
+    let rollback = refusal(rollout, caller, RolloutAction::Rollback);
     html! {
         form method="post" action=(post(shown)) { (button(id, "btn", Some("p"), label, toggle.as_deref())) }
         form method="post" action=(post(RolloutAction::Promote)) {
             (button("act-promote", "btn main", Some("P"), "Promote", promote.as_deref()))
         }
-        @match abort {
-            Some(reason) => (button("act-abort", "btn stop", None, "Abort…", Some(&reason))),
-            None => (abort_sheet(rollout, &post(RolloutAction::Abort))),
+        @match &rollback {
+            Some(reason) => (button("act-rollback", "btn stop", None, "Roll back…", Some(reason))),
+            None => (back_sheet(rollout, caller)),
         }
-        @if let Some(why) = why(&[(label, toggle.as_deref()), ("Promote", promote.as_deref())]) { p.why { (why) } }
+        @let refusals = [(label, toggle.as_deref()), ("Promote", promote.as_deref()), ("Roll back", rollback.as_deref())];
+        @if let Some(why) = why(&refusals) { p.why { (why) } }
     }
 }
 
@@ -102,21 +126,28 @@ fn why(refusals: &[(&str, Option<&str>)]) -> Option<String> {
     }
 }
 
-fn abort_sheet(rollout: &RolloutView, action: &str) -> Markup {
+/// One sheet for both ways back: rolling back is the main one, as it is followed to its end.
+fn back_sheet(rollout: &RolloutView, caller: &Caller) -> Markup {
+    let post = |action: RolloutAction| format!("/rollouts/{}/{}", rollout.id, action.verb());
+    let abort = refusal(rollout, caller, RolloutAction::Abort);
     html! {
-        details.menu id="abort" {
-            summary.btn.stop id="act-abort" { "Abort…" }
-            form.sheet method="post" action=(action) {
-                b { "Abort this rollout?" }
+        details.menu id="back" {
+            summary.btn.stop id="act-rollback" { "Roll back…" }
+            form.sheet method="post" action=(post(RolloutAction::Rollback)) {
+                b { "Roll " (rollout.model) " " (rollout.version) " back?" }
                 p { (effect(rollout)) }
-                label { "Why (for the audit trail)" input type="text" name="reason" id="abort-reason" maxlength="200" autocomplete="off"; }
-                button.btn.danger type="submit" id="abort-now" { "Abort and return" }
+                label { "Why (for the audit trail)" input type="text" name="reason" id="back-reason" maxlength="200" autocomplete="off"; }
+                button.btn.danger type="submit" id="rollback-now" { "Roll back" }
+                @if abort.is_none() {
+                    p.soft { "Rolling back is followed until every device has returned. An abort sends them back too and ends at once." }
+                    button.btn.stop type="submit" id="abort-now" formaction=(post(RolloutAction::Abort)) { "Abort and return" }
+                }
             }
         }
     }
 }
 
-/// What an abort does, in figures.
+/// What going back does, in figures.
 fn effect(rollout: &RolloutView) -> String {
     let CountsView { healthy, updating, offline, .. } = reached(rollout);
     let back =
@@ -139,6 +170,31 @@ fn reached(rollout: &RolloutView) -> CountsView {
     begun.max_by_key(|stage| stage.counts.total).map(|stage| stage.counts).unwrap_or_default()
 }
 
+fn failed_verdict(bad: u32, most: u32) -> Markup {
+    match bad {
+        0 => tag(Tone::Ok, "passes"),
+        some if some <= most => tag(Tone::Warn, "near"),
+        _ => tag(Tone::Bad, "fails"),
+    }
+}
+
+/// What one failure too many does.
+fn consequence(rollout: &RolloutView) -> String {
+    let more = match rollout.max_failures {
+        0 => "The first device that fails or is too slow".to_owned(),
+        1 => "A second device that fails or is too slow".to_owned(),
+        most => format!("More than {most} devices that fail or are too slow"),
+    };
+    let verb = |one: &'static str, many: &'static str| if rollout.max_failures > 1 { many } else { one };
+    match (rollout.on_failure, rollout.from_version) {
+        (FailureAction::Pause, _) => format!("{more} {} it for a person.", verb("stops", "stop")),
+        (FailureAction::Rollback, Some(from)) => {
+            format!("{more} {} every device back to version {from}.", verb("sends", "send"))
+        }
+        (FailureAction::Rollback, None) => format!("{more} {} it back.", verb("takes", "take")),
+    }
+}
+
 fn gate(rollout: &RolloutView) -> Markup {
     let Some(stage) = current(rollout) else {
         return html! { p.soft { "This rollout has no stage." } };
@@ -147,14 +203,19 @@ fn gate(rollout: &RolloutView) -> Markup {
     let online = counts.total.saturating_sub(counts.offline);
     let done = rollout.state == RolloutState::Completed;
     let soaked = done || rollout.phase == Some(RolloutPhase::Gate);
-    let failed: u32 =
-        rollout.failures.iter().map(|failure| u32::try_from(failure.devices.len()).unwrap_or(u32::MAX)).sum();
+    let failed: u32 = rollout.failures.iter().map(|failure| failure.count).sum();
     let failed = failed.max(counts.failed);
+    let late = rollout.failures.iter().filter(|failure| failure.code == Reject::LatencyBudget.code());
+    let slow = counts.slow.max(late.map(|failure| failure.count).sum());
+    // Slow devices that go on are named among the failures too.
+    let bad = failed.max(counts.failed.saturating_add(counts.slow));
     let verdict = |good: bool| {
         if good {
             tag(Tone::Ok, "passes")
         } else if rollout.state.ended() {
             tag(Tone::Off, "ended")
+        } else if rollout.state == RolloutState::RollingBack {
+            tag(Tone::Off, "stopped")
         } else {
             tag(Tone::Busy, "waits")
         }
@@ -178,11 +239,10 @@ fn gate(rollout: &RolloutView) -> Markup {
                 (line("Healthy", format!("{online} of {online} online"),
                     html! { (counts.healthy) " " span.meter { (bar(&[(Tone::Ok, counts.healthy), (Tone::Busy, counts.updating)], online)) } },
                     verdict(online > 0 && counts.healthy >= online)))
-                (line("Failures", format!("≤ {}", rollout.max_failures), html! { (failed) }, match failed {
-                    0 => tag(Tone::Ok, "passes"),
-                    some if some <= rollout.max_failures => tag(Tone::Warn, "near"),
-                    _ => tag(Tone::Bad, "fails"),
-                }))
+                (line("Failures", format!("≤ {}", rollout.max_failures), html! { (failed) }, failed_verdict(bad, rollout.max_failures)))
+                @if let Some(most) = rollout.max_p95_us {
+                    (line("p95 of a call", format!("≤ {}", micros(most)), html! { (slow) " too slow" }, if slow == 0 { tag(Tone::Ok, "passes") } else { failed_verdict(bad, rollout.max_failures) }))
+                }
                 (line("Soak", span(u64::from(rollout.soak_seconds)),
                     html! { @match rollout.phase { Some(RolloutPhase::Soaking) => "soaking", _ if soaked => "over", _ => "not begun" } },
                     verdict(soaked)))
@@ -190,6 +250,7 @@ fn gate(rollout: &RolloutView) -> Markup {
                     if counts.offline == 0 { tag(Tone::Ok, "none") } else { tag(Tone::Off, "follow later") }))
             }
         }
+        p.soft.below { (consequence(rollout)) }
     }
 }
 
@@ -237,11 +298,20 @@ fn failures(rollout: &RolloutView) -> Markup {
     }
     html! {
         ul.causes {
-            @for failure in &rollout.failures {
-                li {
-                    b { (failure.devices.len()) " × " (failure.text) } " " span.soft { "code " (failure.code) }
-                    p { @for device in &failure.devices { a.chip href=(format!("/devices/{device}")) { (device) } } }
-                }
+            @for failure in &rollout.failures { (cause(failure)) }
+        }
+    }
+}
+
+fn cause(failure: &FailureView) -> Markup {
+    let named = u32::try_from(failure.devices.len()).unwrap_or(u32::MAX);
+    let more = failure.count.saturating_sub(named);
+    html! {
+        li {
+            b { (failure.count) " × " (failure.text) } " " span.soft { "code " (failure.code) }
+            p {
+                @for device in &failure.devices { a.chip href=(format!("/devices/{device}")) { (device) } }
+                @if more > 0 { span.soft { "and " (more) " more" } }
             }
         }
     }

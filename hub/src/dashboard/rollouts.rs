@@ -55,7 +55,7 @@ fn table(ended: &[&RolloutView]) -> Markup {
             tbody {
                 @for rollout in ended {
                     @let counts = rollout.stages.last().map(|stage| stage.counts).unwrap_or_default();
-                    @let failed: usize = rollout.failures.iter().map(|failure| failure.devices.len()).sum();
+                    @let failed: u32 = rollout.failures.iter().map(|failure| failure.count).sum();
                     tr {
                         td data-label="Rollout" { a.strong href=(format!("/rollouts/{}", rollout.id)) { (title(rollout)) } }
                         td data-label="Ended as" { (rollout_tag(rollout)) }

@@ -14,6 +14,7 @@ pub(super) enum Section {
     Fleet,
     Models,
     Rollouts,
+    Monitors,
     Events,
     Keys,
 }
@@ -25,6 +26,7 @@ pub(super) struct Counts {
     pub(super) devices: u64,
     pub(super) models: u64,
     pub(super) rollouts: u64,
+    pub(super) alerts: u64,
 }
 
 /// A page before the shell is put around it.
@@ -114,6 +116,7 @@ fn links(here: Section, counts: Counts) -> Markup {
         (Section::Fleet, "Fleet", "/fleet", counts.devices, "devices"),
         (Section::Models, "Models", "/models", counts.models, "models"),
         (Section::Rollouts, "Rollouts", "/rollouts", counts.rollouts, "active"),
+        (Section::Monitors, "Monitors", "/monitors", counts.alerts, "alerts"),
         (Section::Events, "Events", "/events", 0, ""),
         (Section::Keys, "Keys", "/keys", 0, ""),
     ];
@@ -122,7 +125,7 @@ fn links(here: Section, counts: Counts) -> Markup {
             a href=(path) aria-current=[(section == here).then_some("page")] {
                 (name)
                 @if number > 0 {
-                    span.n.hot[section == Section::Overview] { (count(number)) span.vh { " " (what) } }
+                    span.n.hot[matches!(section, Section::Overview | Section::Monitors)] { (count(number)) span.vh { " " (what) } }
                 }
             }
         }

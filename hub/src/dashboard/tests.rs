@@ -3,26 +3,41 @@
 use crate::api::types::*;
 
 use super::shell::{Counts, Frame, document};
-use super::{device, events, fixtures, fleet, keys, model, models, overview, rollout, rollouts};
+use super::{device, events, fixtures, fleet, keys, model, models, monitor, monitors, overview, rollout, rollouts};
+
+/// A monitor's page among all groups.
+fn incident(detail: &MonitorDetail, column: Option<&str>) -> super::shell::Page {
+    let rollouts = [fixtures::ended()];
+    monitor::page(&monitor::Shown { monitor: detail, groups: &fixtures::monitors(), rollouts: &rollouts, column })
+}
 
 type Shown = (&'static str, super::shell::Page);
 
 fn full(role: Role) -> Vec<Shown> {
     let caller = fixtures::caller(role);
     let (list, recent) = (fixtures::devices(), fixtures::events());
+    let beside =
+        device::Beside { events: &recent.items, rows: Some(fixtures::rows()), troubles: Some(fixtures::troubles()) };
     let waiting = fixtures::version(2, VersionState::AwaitingApproval);
     let approved = fixtures::version(2, VersionState::Approved);
     let detail = fixtures::detail();
     vec![
         ("overview", overview::page(&fixtures::overview(), &[fixtures::model()], &recent.items)),
         ("fleet", fleet::page(&DeviceQuery::default(), &list, &fixtures::sites())),
-        ("device", device::page(&fixtures::device(14), &recent.items, &caller)),
+        ("device", device::page(&fixtures::device(14), &beside, &caller)),
+        ("device-hidden", device::page(&fixtures::device(14), &device::Beside::default(), &caller)),
         ("models", models::page(&ModelQuery::default(), &[fixtures::model()])),
         ("model", model::page(&detail, &approved, &fixtures::grants(), &caller)),
         ("model-waiting", model::page(&detail, &waiting, &[], &caller)),
         ("rollouts", rollouts::page(&[fixtures::rollout(), fixtures::ended()])),
         ("rollout", rollout::page(&fixtures::rollout(), &list.items, &caller)),
         ("rollout-ended", rollout::page(&fixtures::ended(), &list.items, &caller)),
+        ("rollout-back", rollout::page(&fixtures::taken_back(RolloutState::RolledBack), &list.items, &caller)),
+        ("rollout-returning", rollout::page(&fixtures::taken_back(RolloutState::RollingBack), &list.items, &caller)),
+        ("monitors", monitors::page(&MonitorQuery::default(), &fixtures::monitors())),
+        ("monitor", incident(&fixtures::monitor_detail(MonitorState::Alarm), None)),
+        ("monitor-calm", incident(&fixtures::monitor_detail(MonitorState::Calm), Some("image[20]"))),
+        ("monitor-young", incident(&fixtures::monitor_detail(MonitorState::NotEnoughData), None)),
         ("events", events::page(&EventQuery::default(), &recent)),
         ("keys", keys::page(&fixtures::hub(), Some(&fixtures::keys()))),
     ]
@@ -35,6 +50,7 @@ fn bare() -> Vec<Shown> {
         ("fleet-empty", fleet::page(&DeviceQuery::default(), &nothing, &[])),
         ("models-empty", models::page(&ModelQuery::default(), &[])),
         ("rollouts-empty", rollouts::page(&[])),
+        ("monitors-empty", monitors::page(&MonitorQuery::default(), &[])),
         ("events-empty", events::page(&EventQuery::default(), &Page::whole(Vec::new()))),
         ("keys-empty", keys::page(&HubView { fleet: None, ..fixtures::hub() }, None)),
     ]
@@ -42,7 +58,7 @@ fn bare() -> Vec<Shown> {
 
 fn render((name, mut page): Shown, role: Role) -> (&'static str, String) {
     let caller = fixtures::caller(role);
-    let counts = Counts { needs: 3, devices: 24, models: 1, rollouts: 1 };
+    let counts = Counts { needs: 4, devices: 24, models: 1, rollouts: 1, alerts: 1 };
     let frame = Frame { caller: &caller, hub: &fixtures::hub(), counts, note: None };
     (name, document(&mut page, &frame).into_string())
 }
@@ -95,8 +111,24 @@ fn hostile_names_stay_text() {
     glance.needs[1].link = "//elsewhere".to_owned();
     glance.sites[0].site = HOSTILE.to_owned();
     glance.sites[0].devices[0].id = HOSTILE.to_owned();
+    glance.alerts[0].sentence = HOSTILE.to_owned();
+    glance.alerts[0].site = Some(HOSTILE.to_owned());
+    let mut detail = fixtures::monitor_detail(MonitorState::Alarm);
+    detail.monitor = glance.alerts[0].clone();
+    detail.items[0].name = HOSTILE.to_owned();
+    let (mut rows, mut troubles) = (fixtures::rows(), fixtures::troubles());
+    rows[0].reason = HOSTILE.to_owned();
+    rows[0].inputs[0].name = HOSTILE.to_owned();
+    troubles.failures[0].cause = HOSTILE.to_owned();
+    troubles.failures[0].log = HOSTILE.to_owned();
+    let beside = device::Beside { events: &[], rows: Some(rows), troubles: Some(troubles) };
+    let mut back = fixtures::taken_back(RolloutState::RolledBack);
+    back.stopped_because = Some(HOSTILE.to_owned());
     let pages = vec![
-        ("device", device::page(&hostile, &[], &caller)),
+        ("device", device::page(&hostile, &beside, &caller)),
+        ("monitors", monitors::page(&MonitorQuery::default(), &glance.alerts)),
+        ("monitor", incident(&detail, Some(HOSTILE))),
+        ("rollout-back", rollout::page(&back, &[], &caller)),
         (
             "fleet",
             fleet::page(
@@ -130,6 +162,80 @@ fn a_disabled_action_says_why() {
     let page = model::page(&fixtures::detail(), &waiting, &[], &fixtures::caller(Role::Operator));
     let (_, text) = render(("model", page), Role::Operator);
     assert!(text.contains("1 of 2 approvals given") && text.contains("bellwether approve digits:2"));
+}
+
+fn words(page: super::shell::Page) -> String {
+    let mut words = String::new();
+    let mut inside = false;
+    for letter in page.body.into_string().chars() {
+        match letter {
+            '<' => inside = true,
+            '>' => inside = false,
+            _ if !inside => words.push(letter),
+            _ => {}
+        }
+    }
+    words
+}
+
+#[test]
+fn a_rollback_says_where_why_and_what_became_of_the_devices() {
+    let caller = fixtures::caller(Role::Operator);
+    let page = |rollout: &RolloutView| words(rollout::page(rollout, &[], &caller));
+    let back = page(&fixtures::taken_back(RolloutState::RolledBack));
+    assert!(back.contains(
+        "Stopped in stage 1 of 2: 3 devices are slower than the latency budget. All that could be reached are back on \
+         version 2."
+    ));
+    assert!(back.contains("103 × slower than its latency budget") && back.contains("and 101 more"));
+    assert!(back.contains("1 too slow"));
+    let returning = page(&fixtures::taken_back(RolloutState::RollingBack));
+    assert!(returning.contains("Its devices are returning to version 2."));
+    assert!(
+        page(&fixtures::rollout()).contains("More than 2 devices that fail or are too slow send every device back")
+    );
+}
+
+#[test]
+fn what_completed_can_be_rolled_back_and_not_aborted() {
+    let caller = fixtures::caller(Role::Operator);
+    let mut ended = fixtures::ended();
+    ended.from_version = Some(1);
+    ended.actions.abort = Some("the rollout has ended".to_owned());
+    let text = rollout::page(&ended, &[], &caller).body.into_string();
+    assert!(text.contains("24 devices return to version 1.") && text.contains("id=\"rollback-now\""));
+    assert!(!text.contains("id=\"abort-now\""));
+}
+
+#[test]
+fn an_alert_is_a_sentence_that_leads_to_its_page() {
+    let text = overview::page(&fixtures::overview(), &[], &[]).body.into_string();
+    assert!(text.contains("data-alert=\"/monitors/digits/2?site=lyon\""));
+    assert!(text.contains("shifted on 8 devices of site lyon since 09:40 UTC"));
+    let many = vec![fixtures::monitor(MonitorState::Alarm, None); 5];
+    assert!(monitors::banners(&many).into_string().contains("2 more alerts"));
+    assert!(monitors::banners(&[]).into_string().is_empty());
+}
+
+#[test]
+fn a_monitor_tells_what_it_knows_and_how_far_it_is() {
+    let alert = words(incident(&fixtures::monitor_detail(MonitorState::Alarm), None));
+    assert!(alert.contains("Most changed: above 16 held 0 % of the reference, 100 % now."), "{alert}");
+    assert!(alert.contains("63 more"), "the other columns are folded");
+    let calm = words(incident(&fixtures::monitor_detail(MonitorState::Calm), Some("image[20]")));
+    assert!(calm.contains("looks like the baseline") && calm.contains("Column image[20]"));
+    let unknown = words(incident(&fixtures::monitor_detail(MonitorState::Calm), Some("nothing")));
+    assert!(unknown.contains("The baseline has no column nothing"));
+    let young = words(incident(&fixtures::monitor_detail(MonitorState::NotEnoughData), None));
+    assert!(young.contains("64 of 200 needed") && young.contains("once it holds 200 rows"));
+}
+
+#[test]
+fn a_viewer_is_told_why_inputs_and_logs_are_hidden() {
+    let page = device::page(&fixtures::device(3), &device::Beside::default(), &fixtures::caller(Role::Viewer));
+    let text = words(page);
+    assert_eq!(text.matches("inputs and logs may tell more than a viewer should know").count(), 2);
+    assert!(!text.contains("Fetch log"));
 }
 
 #[test]

@@ -11,11 +11,18 @@ let staleSince = null;
 const two = (n) => String(n).padStart(2, "0");
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const clock = (d) => `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
-function localise(root) {
-  for (const time of root.querySelectorAll("time[datetime]")) {
+function age(d) {
+  const seconds = Math.max(0, Math.round((Date.now() - d) / 1000));
+  if (seconds < 120) return `${seconds} s ago`;
+  return seconds < 7200 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
+}
+setInterval(() => paused || localise(document, "[data-shape=age]"), 10_000);
+
+function localise(root, which = "") {
+  for (const time of root.querySelectorAll(`time[datetime]${which}`)) {
     const d = new Date(time.dateTime);
     const day = `${d.getDate()} ${MONTHS[d.getMonth()]}`;
-    const shapes = { clock: clock(d), exact: `${day} ${clock(d)}`, day: `${day} ${clock(d).slice(0, 5)}` };
+    const shapes = { clock: clock(d), exact: `${day} ${clock(d)}`, day: `${day} ${clock(d).slice(0, 5)}`, age: age(d) };
     time.textContent = shapes[time.dataset.shape];
     time.title = d.toLocaleString();
   }
@@ -64,11 +71,17 @@ document.addEventListener("input", (event) => {
 
 // --- milestones are said, nothing else
 let milestone = null;
+let alerts = null; // those that stand; the first ones are read with the page
 function say() {
   const line = $("rollout-line");
   const word = line?.querySelector(".tag")?.lastChild?.textContent?.trim();
   if (word && milestone !== null && word !== milestone) $("said").textContent = `The rollout is now ${word}`;
   if (word) milestone = word;
+  const standing = new Map([...document.querySelectorAll("[data-alert]")].map((a) => [a.dataset.alert, a]));
+  for (const [key, alert] of standing) {
+    if (alerts && !alerts.has(key)) $("said").textContent = alert.querySelector(".sentence").textContent;
+  }
+  alerts = standing;
 }
 
 // --- the socket
