@@ -1,4 +1,7 @@
 //! The whole state in one file: a tar archive with the hub's keys, every record and every package.
+//!
+//! Files of collected rows are not in it: they never change once written, so that any tool copies
+//! them, and there may be gigabytes. Rows that are still records are.
 
 use std::io::{self, Read, Write};
 use std::path::Path;

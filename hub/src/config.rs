@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bellwether_hub_core::drift::Policy;
+use bellwether_protocol::time::Millis;
 use serde::Deserialize;
 
 /// How the hub runs.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Directory of everything it keeps.
@@ -25,11 +27,29 @@ pub struct Config {
     pub check_memory_mib: u64,
     /// How long online devices may take for a stage, in seconds.
     pub silence_seconds: u64,
+    /// Least length of a window in which values are compared with their baseline, in seconds.
+    pub drift_window_seconds: u64,
+    /// Rows without which such a window stays open.
+    pub drift_rows_min: u64,
+    /// Population stability index, corrected for its bias, from which a column counts as shifted.
+    pub drift_psi_min: f64,
     /// Program that checks packages (`PROGRAM check-package`); this program if absent.
     pub checker: Option<PathBuf>,
+    /// Tries of an event before it becomes a webhook's dead letter.
+    pub webhook_attempts_max: u32,
+    /// How long a webhook's receiver may take to answer, in milliseconds.
+    pub webhook_timeout_ms: u64,
+    /// Pause after the first failed try, in milliseconds; it doubles, up to five minutes.
+    pub webhook_retry_ms_first: u64,
+    /// How often collected rows are moved from the store into files, in seconds; sooner if many wait.
+    pub collect_seal_seconds: u64,
+    /// Days for which files of collected rows are kept, besides today.
+    pub collect_retention_days: u64,
+    /// Bytes that files of collected rows may have in all; the oldest are deleted first.
+    pub collect_bytes_max: u64,
 }
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 18] = [
     "data",
     "listen",
     "broker",
@@ -38,7 +58,16 @@ const KEYS: [&str; 9] = [
     "check_seconds",
     "check_memory_mib",
     "silence_seconds",
+    "drift_window_seconds",
+    "drift_rows_min",
+    "drift_psi_min",
     "checker",
+    "webhook_attempts_max",
+    "webhook_timeout_ms",
+    "webhook_retry_ms_first",
+    "collect_seal_seconds",
+    "collect_retention_days",
+    "collect_bytes_max",
 ];
 
 /// Where HTTP is served unless the configuration says otherwise.
@@ -57,7 +86,16 @@ impl Default for Config {
             check_seconds: 60,
             check_memory_mib: 2048,
             silence_seconds: 600,
+            drift_window_seconds: 3600,
+            drift_rows_min: 200,
+            drift_psi_min: 0.2,
             checker: None,
+            webhook_attempts_max: 12,
+            webhook_timeout_ms: 10_000,
+            webhook_retry_ms_first: 1000,
+            collect_seal_seconds: 60,
+            collect_retention_days: 30,
+            collect_bytes_max: 10 * 1024 * 1024 * 1024,
         }
     }
 }
@@ -96,6 +134,17 @@ impl Config {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
         Self::parse(&text)
+    }
+
+    /// How drift is judged.
+    #[must_use]
+    pub fn drift(&self) -> Policy {
+        Policy {
+            window: Millis::from_secs(self.drift_window_seconds),
+            rows_min: self.drift_rows_min,
+            effect: self.drift_psi_min,
+            ..Policy::default()
+        }
     }
 
     /// Reads a text.

@@ -14,8 +14,8 @@
 //! Rooms: [`config`] one struct from one file; [`run`] puts the parts together; [`clock`] the only
 //! reader of time; [`keys`] the hub's own keys; [`store`] records; [`blob`] packages; [`broker`]
 //! where devices connect; [`drive`] carries out what the rules decide, and is what everything else
-//! calls; [`exec`] bounded children; [`backup`] the whole state in a file; [`api`], [`dashboard`],
-//! [`cli`], [`client`] the faces.
+//! calls; [`exec`] bounded children; [`backup`] the whole state in a file; `outlet` tells others by
+//! webhook; [`api`], [`dashboard`], [`cli`], [`client`] the faces.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
 
@@ -26,10 +26,12 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod collect;
 pub mod config;
 pub mod dashboard;
 pub mod drive;
 pub mod exec;
 pub mod keys;
+mod outlet;
 pub mod run;
 pub mod store;

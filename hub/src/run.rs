@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::backup::directories;
 use crate::blob::Blobs;
 use crate::broker::{Broker, BrokerError, Embedded, External};
+use crate::collect;
 use crate::config::{BROKER_DEFAULT, Config, LISTEN_DEFAULT};
 use crate::drive::{FirstLogin, Hub, Parts};
 use crate::keys::HubKeys;
@@ -33,7 +34,8 @@ pub struct Running {
 /// If the data directory cannot be made or read, or another hub has it open.
 pub fn open(config: Config) -> anyhow::Result<Hub> {
     let [store, packages, key_directory] = directories(&config.data);
-    for directory in [&store, &packages, &key_directory] {
+    let collected = collect::directory(&config.data);
+    for directory in [&store, &packages, &key_directory, &collected] {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     private(&config.data)?;
@@ -42,6 +44,7 @@ pub fn open(config: Config) -> anyhow::Result<Hub> {
     let parts = Parts {
         store: Box::new(SledStore::open(&store).with_context(in_use)?),
         blobs: Blobs::in_directory(&packages)?,
+        collected: collect::Files::in_directory(&collected)?,
         keys,
         config,
     };
@@ -84,6 +87,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let broker = hub.broker().context("the broker was attached above")?;
     let arrivals = hub.open_link(broker)?;
     let pump = tokio::spawn(hub.clone().pump(arrivals, stopped.clone()));
+    let outlet = tokio::spawn(crate::outlet::run(hub.clone(), stopped.clone()));
+    let collect = tokio::spawn(hub.clone().collect(stopped.clone()));
     let router = crate::api::router(hub.clone());
     let serve = tokio::spawn(async move {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -95,7 +100,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             tracing::error!(%error, "HTTP ended");
         }
     });
-    Ok(Running { hub, address, first, stop, tasks: vec![pump, serve] })
+    Ok(Running { hub, address, first, stop, tasks: vec![pump, outlet, collect, serve] })
 }
 
 async fn open_broker(hub: &Hub, address: Option<&str>) -> anyhow::Result<Box<dyn Broker>> {
@@ -152,6 +157,7 @@ impl Running {
     /// Ends everything in good order: no new requests, link, broker, store.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.hub.close();
         for task in self.tasks {
             let _ended = tokio::time::timeout(std::time::Duration::from_secs(3), task).await;
         }

@@ -9,6 +9,7 @@ use super::error::Problem;
 use super::input::{Asked, At, Body};
 use super::types::{
     DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, Page, TagsRequest,
+    TroublesView,
 };
 use crate::drive::Hub;
 
@@ -62,6 +63,24 @@ pub(super) async fn ask_report(
     At(id): At<String>,
 ) -> Result<StatusCode, Problem> {
     hub.ask_report(&caller, &id).map(|()| StatusCode::ACCEPTED)
+}
+
+/// What a device told of its troubles: failures with their cause and log (operator).
+#[utoipa::path(get, path = "/api/v1/devices/{id}/troubles", tag = "devices", params(("id" = String, Path)),
+    responses((status = 200, description = "Its troubles", body = TroublesView), Problem))]
+pub(super) async fn troubles(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At(id): At<String>,
+) -> Result<Json<TroublesView>, Problem> {
+    hub.troubles(&caller, &id).map(Json)
+}
+
+/// Asks a device for the end of its log (operator).
+#[utoipa::path(post, path = "/api/v1/devices/{id}/log", tag = "devices", params(("id" = String, Path)),
+    responses((status = 202, description = "Asked"), Problem))]
+pub(super) async fn ask_log(State(hub): State<Hub>, caller: Caller, At(id): At<String>) -> Result<StatusCode, Problem> {
+    hub.ask_log(&caller, &id).map(|()| StatusCode::ACCEPTED)
 }
 
 /// Makes a token with which devices enrol; it is shown once (operator).

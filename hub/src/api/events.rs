@@ -1,5 +1,7 @@
 //! The events: audit trail and feed in one.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 
@@ -9,7 +11,7 @@ use super::input::Asked;
 use super::types::{EventQuery, EventView, Page};
 use crate::drive::Hub;
 
-/// The events, oldest first; the latest page if no cursor is given.
+/// The events, oldest first; the latest page if no cursor is given. May wait for the next ones.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventQuery),
     responses((status = 200, description = "The events", body = Page<EventView>), Problem))]
 pub(super) async fn list(
@@ -17,5 +19,8 @@ pub(super) async fn list(
     caller: Caller,
     Asked(query): Asked<EventQuery>,
 ) -> Result<Json<Page<EventView>>, Problem> {
-    hub.events(&caller, query).map(Json)
+    match query.wait_seconds {
+        Some(seconds) => hub.events_within(&caller, query, Duration::from_secs(u64::from(seconds))).await.map(Json),
+        None => hub.events(&caller, query).map(Json),
+    }
 }

@@ -9,12 +9,15 @@ pub mod input;
 pub mod types;
 
 mod approvals;
+mod data;
 mod devices;
+mod drift;
 mod events;
 mod guard;
 mod models;
 mod rollouts;
 mod system;
+mod webhooks;
 
 use axum::Router;
 use axum::routing::{MethodFilter, get, on};
@@ -82,9 +85,25 @@ surface! {
     DELETE "/devices/{id}" => devices::delete,
     PUT    "/devices/{id}/tags" => devices::set_tags,
     POST   "/devices/{id}/report" => devices::ask_report,
+    GET    "/devices/{id}/rows" => data::latest_rows,
+    GET    "/devices/{id}/troubles" => devices::troubles,
+    POST   "/devices/{id}/log" => devices::ask_log,
     POST   "/enrol" => devices::enrol,
 
+    GET    "/monitors" => drift::list,
+    GET    "/monitors/{name}/{version}" => drift::show,
+
+    GET    "/data" => data::collected,
+    GET    "/data/export" => data::export,
+
     GET    "/events" => events::list,
+
+    GET    "/webhooks" => webhooks::list,
+    POST   "/webhooks" => webhooks::create,
+    DELETE "/webhooks/{id}" => webhooks::delete,
+    GET    "/webhooks/{id}/dead" => webhooks::dead,
+    POST   "/webhooks/{id}/redeliver" => webhooks::redeliver,
+    POST   "/webhooks/{id}/test" => webhooks::test,
 }
 
 /// Everything the hub answers over HTTP. Serve it with `ConnectInfo<SocketAddr>`, by which

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Person};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::api::types::{CohortView, Role};
+use crate::api::types::{CohortView, FailureAction, Role};
 
+use super::data::DataCommand;
 use super::output::Format;
 
 const EXITS: &str = "\
@@ -64,9 +65,20 @@ pub(super) enum Command {
     /// The devices
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// How values look now against the baseline of the version that scores them
+    #[command(after_help = "Examples:\n  bellwether drift\n  bellwether drift digits:2 --site lyon\n  \
+                            bellwether drift digits:2 --site lyon --column 'image[12]'")]
+    Drift(Drift),
+    /// Rows that devices sampled and sent
+    #[command(subcommand)]
+    Data(DataCommand),
     /// What happened, and who did it
-    #[command(after_help = "Example:\n  bellwether events --follow -o ndjson")]
+    #[command(after_help = "Examples:\n  bellwether events --kind rollout --limit 20\n  \
+                            bellwether events --follow -o ndjson")]
     Events(Events),
+    /// Send events on to another service, signed and retried
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// API tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -139,7 +151,7 @@ pub(super) enum ModelCommand {
     #[command(
         after_help = "Example:\n  bellwether model register digits model.onnx --vectors digits.npz --tag team=vision --key alice"
     )]
-    Register(Register),
+    Register(Box<Register>),
     /// Sign the release of a version that was registered without a key
     #[command(after_help = "Example:\n  bellwether model publish digits:1 --key alice")]
     Publish {
@@ -180,6 +192,24 @@ pub(super) struct Register {
     /// A file that travels beside the model, such as labels
     #[arg(long, value_name = "FILE")]
     pub(super) extra: Vec<PathBuf>,
+    /// A sample of data (.csv, .npy, .npz), against which drift of the inputs is measured
+    #[arg(long, value_name = "FILE")]
+    pub(super) baseline: Option<PathBuf>,
+    /// Rows held out of training, against which drift of the outputs is measured
+    #[arg(long, value_name = "FILE")]
+    pub(super) held_out: Option<PathBuf>,
+    /// Latency budget: a device slower than this at the 95th percentile in probation goes back
+    #[arg(long, value_name = "MILLISECONDS", value_parser = milliseconds)]
+    pub(super) max_p95_ms: Option<f64>,
+    /// Collect one row in so many, where the device's own configuration allows it
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(super) collect_one_in: u32,
+    /// Collect also rows whose most probable answer is below this share, such as 0.6
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(super) collect_below: Option<f64>,
+    /// Most rows that a device may send a minute
+    #[arg(long, value_name = "NUMBER", default_value_t = 60)]
+    pub(super) collect_per_minute: u16,
     /// A tag; may be repeated
     #[arg(long = "tag", value_name = "TAG=VALUE", value_parser = pair)]
     pub(super) tags: Vec<(String, String)>,
@@ -236,9 +266,15 @@ pub(super) enum RolloutCommand {
         /// How long a stage must stay healthy
         #[arg(long, value_name = "SECONDS")]
         soak_seconds: Option<u32>,
-        /// Failures after which it pauses by itself
+        /// Devices that may fail or be slow; one more stops the rollout
         #[arg(long, value_name = "NUMBER")]
         max_failures: Option<u32>,
+        /// What stopping means: every device goes back, or a person decides [default: rollback]
+        #[arg(long, value_name = "rollback|pause", value_parser = failure_action)]
+        on_failure: Option<FailureAction>,
+        /// Slowest calls that are borne, at the 95th percentile [default: the version's own budget]
+        #[arg(long, value_name = "MILLISECONDS", value_parser = milliseconds)]
+        max_p95_ms: Option<f64>,
         /// Also sign the grants of the stages with this key
         #[arg(long = "key")]
         keys: Vec<String>,
@@ -267,6 +303,8 @@ pub(super) enum RolloutCommand {
     Promote(Act),
     /// Give it up: devices return to the version before
     Abort(Act),
+    /// Give it up, or take back what completed, and follow until every device has returned
+    Rollback(Act),
 }
 
 #[derive(Debug, Args)]
@@ -276,6 +314,21 @@ pub(super) struct Act {
     /// Why, for the audit trail
     #[arg(long)]
     pub(super) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Drift {
+    /// NAME for the monitors of one model, NAME:VERSION for the columns of one version
+    pub(super) model: Option<String>,
+    /// Of devices with this tag `site`; otherwise of the fleet
+    #[arg(long)]
+    pub(super) site: Option<String>,
+    /// Only this column, with both histograms
+    #[arg(long)]
+    pub(super) column: Option<String>,
+    /// Also versions that no device runs any more
+    #[arg(long)]
+    pub(super) all: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -312,6 +365,26 @@ pub(super) enum DeviceCommand {
         /// Its name
         id: DeviceId,
     },
+    /// The end of a device's log, fetched from it now
+    #[command(
+        after_help = "Examples:\n  bellwether device logs lyon-03\n  bellwether device logs lyon-03 --timeout 60"
+    )]
+    Logs {
+        /// Its name
+        id: DeviceId,
+        /// How long to wait for it, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+        timeout: u64,
+        /// Show what the hub has, without asking the device
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// What is wrong with a device, and what to do: presence, desired against reported, failures
+    #[command(after_help = "Example:\n  bellwether device diagnose lyon-03")]
+    Diagnose {
+        /// Its name
+        id: DeviceId,
+    },
     /// Decommission a device: its key no longer connects
     Delete {
         /// Its name
@@ -321,12 +394,12 @@ pub(super) enum DeviceCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct Events {
-    /// Go on as they happen
+    /// Go on as they happen, also after a restart of the hub
     #[arg(long, short)]
     pub(super) follow: bool,
-    /// Only kinds that begin with this
-    #[arg(long)]
-    pub(super) kind: Option<String>,
+    /// Only kinds that begin with this; may be repeated
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(super) kinds: Vec<String>,
     /// Only about this device
     #[arg(long)]
     pub(super) device: Option<String>,
@@ -336,6 +409,54 @@ pub(super) struct Events {
     /// How many of the latest
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(super) limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WebhookCommand {
+    /// Send events to an address from now on; the secret is shown once
+    #[command(after_help = "Examples:\n  bellwether webhook add https://alerts.example.com/bellwether\n  \
+                      bellwether webhook add http://127.0.0.1:9000/ --name audit --kind 'rollout_*' --kind install\n\n\
+                      Requests are signed as Standard Webhooks has it, and carry a CloudEvent 1.0.")]
+    Add {
+        /// The receiver's address: http or https
+        url: String,
+        /// What to call it; its host if absent
+        #[arg(long)]
+        name: Option<String>,
+        /// Only this kind of event, `rollout_*` for all that begin so, `*` for all; may be repeated
+        /// [default: drift alerts, and how rollouts end or stand still]
+        #[arg(long = "kind", value_name = "KIND")]
+        kinds: Vec<String>,
+    },
+    /// The webhooks, without their secrets
+    List,
+    /// Stop sending, and forget what could not be delivered
+    #[command(after_help = "Example:\n  bellwether webhook remove 0123456789abcdef")]
+    Remove {
+        /// Its id
+        id: String,
+    },
+    /// What could not be delivered
+    #[command(after_help = "Example:\n  bellwether webhook dead 0123456789abcdef -o json")]
+    Dead {
+        /// Its id
+        id: String,
+    },
+    /// Try dead letters once more
+    #[command(after_help = "Examples:\n  bellwether webhook redeliver 0123456789abcdef\n  \
+                            bellwether webhook redeliver 0123456789abcdef 42")]
+    Redeliver {
+        /// Its id
+        id: String,
+        /// Only the event with this number
+        sequence: Option<u64>,
+    },
+    /// Send a test event now, and say what the receiver answered
+    #[command(after_help = "Example:\n  bellwether webhook test 0123456789abcdef")]
+    Test {
+        /// Its id
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -378,6 +499,24 @@ fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((tag, value)) if !tag.is_empty() => Ok((tag.to_owned(), value.to_owned())),
         _ => Err("write TAG=VALUE, such as team=vision".to_owned()),
+    }
+}
+
+fn milliseconds(text: &str) -> Result<f64, String> {
+    let number = text.trim_end_matches("ms").trim().parse().ok();
+    number.filter(|ms: &f64| (0.001..=3_600_000.0).contains(ms)).ok_or_else(|| "milliseconds from 0.001 up".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok();
+    number.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "a share from 0 to 1".to_owned())
+}
+
+fn failure_action(text: &str) -> Result<FailureAction, String> {
+    match text {
+        "rollback" => Ok(FailureAction::Rollback),
+        "pause" => Ok(FailureAction::Pause),
+        _ => Err("rollback or pause".to_owned()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::args::DeviceCommand;
+use super::diagnose::{diagnose, logs};
 use super::failure::{Exit, Failure};
 use super::model::joined;
 use super::release::trusted_root;
@@ -20,6 +21,8 @@ pub(super) async fn run(context: &Context, command: DeviceCommand) -> Result<Exi
             eprintln!("{id} was asked; its report appears in `bellwether device show {id}`");
             Ok(Exit::Ok)
         }
+        DeviceCommand::Logs { id, timeout, no_wait } => logs(context, id.as_str(), timeout, no_wait).await,
+        DeviceCommand::Diagnose { id } => diagnose(context, id.as_str()).await,
         DeviceCommand::Delete { id } => {
             context.client.delete_device(id.as_str()).await?;
             eprintln!("{id} is decommissioned: its key no longer connects");

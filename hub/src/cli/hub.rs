@@ -1,4 +1,4 @@
-//! The hub itself: events, API tokens, login, backup.
+//! The hub itself: API tokens, login, backup.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
@@ -6,48 +6,14 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
-use super::args::{Backup, Events, Login, TokenCommand};
+use super::args::{Backup, Login, TokenCommand};
 use super::failure::{Exit, Failure};
 use super::home::write_new;
-use super::model::ASK_EVERY;
-use crate::api::types::{EventQuery, EventView, LIMIT_MAX, TokenRequest};
+use crate::api::types::TokenRequest;
 use crate::client::Client;
 
 /// Longest token that is read from stdin.
 const TOKEN_BYTES_MAX: u64 = 4096;
-
-pub(super) async fn events(context: &Context, given: Events) -> Result<Exit, Failure> {
-    let Events { follow, kind, device, model, limit } = given;
-    let mut query = EventQuery { limit: Some(limit), kind, device, model, ..EventQuery::default() };
-    let mut page = context.client.events(&query).await?.items;
-    show(context, &page)?;
-    query.limit = Some(LIMIT_MAX);
-    if !follow {
-        return Ok(Exit::Ok);
-    }
-    loop {
-        query.after = page.last().map(|event| event.seq).or(query.after).or(Some(0));
-        tokio::time::sleep(ASK_EVERY).await;
-        page = context.client.events(&query).await?.items;
-        if !page.is_empty() {
-            show(context, &page)?;
-        }
-    }
-}
-
-fn show(context: &Context, events: &[EventView]) -> Result<(), Failure> {
-    context.output.list(
-        events,
-        &[
-            ("SEQ", &|event| event.seq.to_string()),
-            ("WHO", &|event| event.who.clone()),
-            ("KIND", &|event| event.kind.clone()),
-            ("WHAT", &|event| event.text.clone()),
-        ],
-        |event| event.seq.to_string(),
-        "nothing happened yet",
-    )
-}
 
 pub(super) async fn token(context: &Context, command: TokenCommand) -> Result<Exit, Failure> {
     match command {

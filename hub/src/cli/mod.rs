@@ -2,12 +2,16 @@
 //!
 //! Rooms: [`args`] what may be typed; [`failure`] exit codes and what is said on stderr; [`output`]
 //! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`],
-//! [`rollout`], [`device`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
+//! [`rollout`], [`device`], [`data`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
 //! process; the hub only ever sees signatures.
 
 mod args;
+mod data;
 mod device;
+mod diagnose;
 mod doctor;
+mod drift;
+mod events;
 mod failure;
 mod home;
 mod hub;
@@ -18,6 +22,7 @@ mod release;
 mod rollout;
 mod root;
 mod sign;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -86,7 +91,10 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Grant(given) => sign::grant(&context, given).await,
         Command::Rollout(command) => rollout::run(&context, command).await,
         Command::Device(command) => device::run(&context, command).await,
-        Command::Events(given) => hub::events(&context, given).await,
+        Command::Drift(given) => drift::run(&context, given).await,
+        Command::Data(command) => data::run(&context, command).await,
+        Command::Events(given) => events::run(&context, given).await,
+        Command::Webhook(command) => webhook::run(&context, command).await,
         Command::Token(command) => hub::token(&context, command).await,
         Command::Login(given) => hub::login(&context, given).await,
         Command::Backup(given) => hub::backup(&context, given).await,

@@ -1,14 +1,18 @@
 //! Models: register, publish, list, show, delete.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use bellwether_hub_core::intake::row_bytes;
 use bellwether_protocol::id::{FileName, ModelName, ModelRef};
+use bellwether_protocol::limit::ROW_BYTES_MAX;
+use bellwether_protocol::manifest::{File, FileRole, TensorSignature};
+use bellwether_protocol::policy::{Collect, Policy};
 use bellwether_protocol::trust::{Release, Requires, RoleSet};
 use bellwether_protocol::{heapless, package};
 use bellwether_runtime::prepare::{package_ref, tensors_digest};
-use bellwether_runtime::{Examined, Extra, ModelFacts, examine, prepare};
+use bellwether_runtime::{Beside, Examined, Extra, ModelFacts, Sample, Samples, examine, inspect, prepare};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
@@ -16,16 +20,19 @@ use super::args::{ModelCommand, Register};
 use super::failure::{Exit, Failure};
 use super::key::private_half;
 use super::release::{body_of, may_sign, refused, signed_by, trusted_root};
+use super::rollout::micros;
 use crate::api::types::{GitView, ModelQuery, RegisterRequest, VersionView};
 
 /// Bytes sent to the hub at a time.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Least agent that a release made here asks for: the first there is.
+/// Least agent that a release made here asks for: the first there is, or the first that knows
+/// baselines and policies.
 const AGENT_LEAST: [u16; 3] = [0, 1, 0];
+const AGENT_OF_POLICIES: [u16; 3] = [0, 2, 0];
 
 pub(super) async fn run(context: &Context, command: ModelCommand) -> Result<Exit, Failure> {
     match command {
-        ModelCommand::Register(given) => Box::pin(register(context, given)).await,
+        ModelCommand::Register(given) => Box::pin(register(context, *given)).await,
         ModelCommand::Publish { model, key } => {
             let view = context.client.version(model.name.as_str(), model.version.number()).await?;
             let package = context.client.package(&view.package.digest).await?;
@@ -53,7 +60,11 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
     let vectors = given.vectors.as_deref().map(contents).transpose()?;
     let extras: Result<Vec<Extra>, Failure> = given.extra.iter().map(|path| extra(path)).collect();
     let file_name = file_name(&given.file);
-    let prepared = prepare(&given.name, &file_name, &bytes, vectors.as_deref(), &extras?).map_err(|fault| {
+    let samples = samples(&given, &bytes)?;
+    let extras = extras?;
+    let beside =
+        Beside { vectors: vectors.as_deref(), samples: Some(&samples), policy: policy(&given), extras: &extras };
+    let prepared = prepare(&given.name, &file_name, &bytes, &beside).map_err(|fault| {
         Failure::new(Exit::Conflict, format!("{file_name} is not registered: {fault}"))
             .next("mend the model or its vectors; nothing was sent")
     })?;
@@ -61,6 +72,14 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         (Err(advice), _) => eprintln!("! devices cannot run this file: {advice}"),
         (Ok(()), None) => eprintln!("! unchecked: pass --vectors to keep a model that scores wrongly off the fleet"),
         (Ok(()), Some(verdict)) => eprintln!("golden check: {verdict}"),
+    }
+    if beside.policy.collect.is_on() && !may_be_collected(&prepared.manifest.tensors) {
+        eprintln!(
+            "! rows of this model are not collected: one takes more than {ROW_BYTES_MAX} bytes, or has an open dimension"
+        );
+    }
+    if let (Some(sample), None) = (&samples.inputs, &samples.held_out) {
+        eprintln!("! baseline of {} rows; drift of the outputs is not watched: pass --held-out", sample.rows);
     }
     let uploaded = context.client.put_package(streamed(prepared.package.clone())).await?;
     let request = RegisterRequest {
@@ -85,11 +104,48 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         facts: prepared.facts,
         golden: prepared.golden,
         deployable: prepared.deployable,
+        policy: beside.policy,
+        baseline: Vec::new(),
     };
     let view = publish(context, &model, &examined, &key).await.map_err(|failure| {
         failure.next(format!("{model} is registered as a draft; sign it: bellwether model publish {model} --key {key}"))
     })?;
     show(context, &view)
+}
+
+/// The samples that a baseline is made from.
+fn samples(given: &Register, model: &[u8]) -> Result<Samples, Failure> {
+    if given.baseline.is_none() && given.held_out.is_none() {
+        return Ok(Samples::default());
+    }
+    let refused = |path: &Path, fault: &dyn std::fmt::Display| {
+        Failure::new(Exit::Conflict, format!("{}: {fault}", path.display())).next("mend the sample; nothing was sent")
+    };
+    let signature = inspect(model).map_err(|fault| refused(&given.file, &fault))?.signature;
+    let read = |path: &PathBuf| {
+        Sample::read(&file_name(path), &contents(path)?, &signature).map_err(|fault| refused(path, &fault))
+    };
+    Ok(Samples {
+        inputs: given.baseline.as_ref().map(read).transpose()?,
+        held_out: given.held_out.as_ref().map(read).transpose()?,
+    })
+}
+
+/// Whether a row, inputs and outputs, fits a record of a device's outbox.
+fn may_be_collected(tensors: &TensorSignature) -> bool {
+    let rows = [tensors.inputs.as_slice(), tensors.outputs.as_slice()].map(row_bytes);
+    rows.into_iter().sum::<Option<usize>>().is_some_and(|bytes| bytes <= ROW_BYTES_MAX)
+}
+
+fn policy(given: &Register) -> Policy {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+    let uncertain_below = given.collect_below.map_or(0, |share| (share * 1000.0).round() as u16);
+    let is_on = given.collect_one_in > 0 || uncertain_below > 0;
+    let rows_per_minute_max = if is_on { given.collect_per_minute } else { 0 };
+    Policy {
+        p95_us_max: given.max_p95_ms.map(micros),
+        collect: Collect { one_in: given.collect_one_in, uncertain_below, rows_per_minute_max },
+    }
 }
 
 fn reference(view: &VersionView) -> Result<ModelRef, Failure> {
@@ -106,6 +162,8 @@ async fn publish(context: &Context, model: &ModelRef, examined: &Examined, key: 
         let why = examined.deployable.clone().err().unwrap_or_default();
         Failure::new(Exit::Conflict, format!("devices cannot run {model}: {why}"))
     })?;
+    let is_new = |file: &File| matches!(file.role, FileRole::Baseline | FileRole::Policy);
+    let agent = if examined.manifest.files.iter().any(is_new) { AGENT_OF_POLICIES } else { AGENT_LEAST };
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|fault| Failure::error(format!("no randomness: {fault}")))?;
     let release = Release {
@@ -114,7 +172,7 @@ async fn publish(context: &Context, model: &ModelRef, examined: &Examined, key: 
         version: model.version,
         source: examined.source,
         package: examined.package_ref,
-        requires: Requires { agent: AGENT_LEAST, operators: facts.opset, memory_kib: facts.memory_kib },
+        requires: Requires { agent, operators: facts.opset, memory_kib: facts.memory_kib },
         hardware: heapless::Vec::new(),
         tensors: tensors_digest(&examined.manifest.tensors)
             .map_err(|reject| refused("the tensor signature", reject))?,

@@ -33,6 +33,14 @@ impl Output {
         Self { format }
     }
 
+    /// The same for a list that never ends: a JSON document a line, for there is no last one.
+    pub(super) const fn endless(self) -> Self {
+        match self.format {
+            Format::Json => Self { format: Format::Ndjson },
+            Format::Table | Format::Ndjson | Format::Name => self,
+        }
+    }
+
     pub(super) const fn for_people(&self) -> bool {
         matches!(self.format, Format::Table)
     }

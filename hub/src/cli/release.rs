@@ -8,6 +8,7 @@ use bellwether_protocol::trust::{
     FleetId, KeyStatus, PublicKey, RoleSet, Signature, Signed, Statement, TrustedRoot, sign,
 };
 use bellwether_protocol::{SigningKey, frame, heapless};
+use serde::Deserialize;
 
 use super::Context;
 use super::failure::{Exit, Failure};
@@ -46,7 +47,11 @@ pub(super) fn body_of(value: &impl Statement) -> Result<Vec<u8>, Failure> {
 }
 
 /// Signs a body with each key and writes the statement as the API takes it.
-pub(super) fn signed_by<T: Statement>(fleet: FleetId, body: &[u8], keys: &[SigningKey]) -> Result<String, Failure> {
+pub(super) fn signed_by<'b, T: Statement + Deserialize<'b>>(
+    fleet: FleetId,
+    body: &'b [u8],
+    keys: &[SigningKey],
+) -> Result<String, Failure> {
     let mut signatures: heapless::Vec<Signature, SIGNATURES_MAX> = heapless::Vec::new();
     for key in keys {
         let signature = sign::<T>(fleet, body, key).map_err(|reject| refused("the statement", reject))?;

@@ -16,13 +16,15 @@ use crate::api::types::{
 
 pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Exit, Failure> {
     match command {
-        RolloutCommand::Start { model, stages, soak_seconds, max_failures, keys } => {
+        RolloutCommand::Start { model, stages, soak_seconds, max_failures, on_failure, max_p95_ms, keys } => {
             let request = RolloutRequest {
                 model: model.name.to_string(),
                 version: model.version.number(),
                 stages,
                 soak_seconds,
                 max_failures,
+                on_failure,
+                max_p95_us: max_p95_ms.map(micros),
             };
             start(context, &model, &request, &keys).await
         }
@@ -32,7 +34,14 @@ pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Ex
         RolloutCommand::Resume(act) => tell(context, RolloutAction::Resume, act).await,
         RolloutCommand::Promote(act) => tell(context, RolloutAction::Promote, act).await,
         RolloutCommand::Abort(act) => tell(context, RolloutAction::Abort, act).await,
+        RolloutCommand::Rollback(act) => tell(context, RolloutAction::Rollback, act).await,
     }
+}
+
+/// Milliseconds as the API counts them.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded just before")]
+pub(super) fn micros(milliseconds: f64) -> u32 {
+    (milliseconds * 1000.0).round().clamp(1.0, f64::from(u32::MAX)) as u32
 }
 
 async fn start(
@@ -134,7 +143,8 @@ async fn latest(context: &Context) -> Result<String, Failure> {
 fn outcome(rollout: &RolloutView) -> Option<Exit> {
     match (rollout.state, rollout.phase) {
         (RolloutState::Completed, _) => Some(Exit::Ok),
-        (RolloutState::Aborted, _) => Some(Exit::RolloutFailed),
+        (RolloutState::Aborted | RolloutState::RolledBack, _) => Some(Exit::RolloutFailed),
+        (RolloutState::RollingBack, _) => None,
         (RolloutState::Paused, _) => Some(Exit::Waits),
         // A granted stage leaves this phase by itself.
         (RolloutState::Running, Some(RolloutPhase::WaitingForGrant)) => ungranted(rollout).map(|_| Exit::Waits),
@@ -148,7 +158,7 @@ fn ungranted(rollout: &RolloutView) -> Option<&StageView> {
 }
 
 fn waits(rollout: &RolloutView) -> String {
-    match &rollout.paused_because {
+    match &rollout.stopped_because {
         Some(why) => format!("{} is paused: {why}", title(rollout)),
         None => format!("{} waits for a person: {}", title(rollout), rollout.waiting_on),
     }
@@ -169,7 +179,7 @@ fn counts(rollout: &RolloutView) -> CountsView {
 
 /// The rollout in one line.
 fn line(rollout: &RolloutView) -> String {
-    let CountsView { total, healthy, updating, failed, offline } = counts(rollout);
+    let CountsView { total, healthy, updating, failed, offline, .. } = counts(rollout);
     let stage = format!("stage {} of {}", rollout.stage.saturating_add(1), rollout.stages.len());
     let shares = format!("{healthy} of {total} healthy, {updating} updating, {failed} failed, {offline} offline");
     format!("{} · {stage} · {shares} · {}", title(rollout), rollout.waiting_on)
@@ -177,13 +187,13 @@ fn line(rollout: &RolloutView) -> String {
 
 fn show(context: &Context, rollout: &RolloutView) -> Result<(), Failure> {
     let failures: Vec<String> =
-        rollout.failures.iter().map(|failure| format!("{} × {}", failure.devices.len(), failure.text)).collect();
+        rollout.failures.iter().map(|failure| format!("{} × {}", failure.count, failure.text)).collect();
     let fields = [
         ("rollout", rollout.id.clone()),
         ("version", title(rollout)),
         ("state", rollout.state.label().to_owned()),
         ("progress", line(rollout)),
-        ("paused", rollout.paused_because.clone().unwrap_or_default()),
+        ("stopped because", rollout.stopped_because.clone().unwrap_or_default()),
         ("failures", failures.join("; ")),
     ];
     context.output.one(rollout, &fields, &rollout.id)

@@ -13,7 +13,9 @@ use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::limit::{FRAME_BYTES_MAX, MODELS_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::message::{Desired, Down, Evidence};
 use bellwether_protocol::topic::{DownTopic, Topic};
-use bellwether_protocol::trust::{Ack, Assignment, Command, Mode, Order, OutboxId, Request, Signed, Wanted, seal};
+use bellwether_protocol::trust::{
+    Ack, Assignment, Command, Mode, Order, OutboxId, Request, Signed, Statement, Wanted, seal,
+};
 use bytes::Bytes;
 
 use super::{Hub, Refusal};
@@ -107,10 +109,10 @@ pub(super) fn message(id: &DeviceId, topic: DownTopic, down: &Down<'_>) -> Resul
 }
 
 /// Reads a statement that a device signed, whatever it says, checked against its enrolled key.
-pub(super) fn from_device<T: bellwether_protocol::trust::Statement>(
+pub(super) fn from_device<'a, T: Statement + serde::Deserialize<'a>>(
     rules: &Rules,
     id: &DeviceId,
-    signed: &Signed<'_>,
+    signed: &Signed<'a>,
 ) -> Result<T, Denied> {
     let key = rules.device(id)?.key;
     bellwether_protocol::trust::open_by(rules.trusted()?.fleet(), signed, &key).map_err(Denied::Statement)

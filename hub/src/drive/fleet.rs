@@ -16,6 +16,7 @@ use crate::api::auth::Caller;
 use crate::api::error::Problem;
 use crate::api::types::{
     DeviceQuery, DeviceView, EnrolBroker, EnrolRequest, EnrolView, LIMIT_DEFAULT, LIMIT_MAX, Page, Role, TagsRequest,
+    TroublesView,
 };
 use crate::clock;
 use crate::store::{Expect, StoreError, Write, record};
@@ -88,9 +89,36 @@ impl Hub {
     ///
     /// 403 unless operator; 404; 409 while it is not connected.
     pub fn ask_report(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
+        self.ask(caller, id, Request::Report)
+    }
+
+    /// Asks a device for the end of its log; it comes when the device can be reached, and is then
+    /// among its troubles.
+    ///
+    /// # Errors
+    ///
+    /// 403 unless operator; 404.
+    pub fn ask_log(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
+        self.ask(caller, id, Request::Log)
+    }
+
+    /// What a device told of its troubles: failures, and its log if it was asked for.
+    ///
+    /// # Errors
+    ///
+    /// 403 unless operator: a log may tell more than a viewer should know; 404.
+    pub fn troubles(&self, caller: &Caller, id: &str) -> Result<TroublesView, Problem> {
         caller.need(Role::Operator)?;
         let id = device_id(id)?;
-        let (topic, payload) = self.command(&id, Request::Report)?;
+        let rules = self.rules();
+        rules.device(&id)?;
+        Ok(rules.troubles(&id).map(view::troubles).unwrap_or_default())
+    }
+
+    fn ask(&self, caller: &Caller, id: &str, request: Request) -> Result<(), Problem> {
+        caller.need(Role::Operator)?;
+        let id = device_id(id)?;
+        let (topic, payload) = self.command(&id, request)?;
         let link = self.0.link.get().ok_or_else(|| Problem::unavailable("no_broker", "the hub has no broker yet"))?;
         link.try_publish(&topic, payload, bellwether_link::Qos::AtLeastOnce, false)
             .map_err(|error| Problem::unavailable("broker_busy", error.to_string()).hint("try again in a moment"))

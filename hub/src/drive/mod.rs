@@ -7,9 +7,11 @@
 //! A role is checked in the first line of every method that needs one, so that no door is wider
 //! than another.
 
+mod collected;
 mod denied;
 mod desired;
 mod disk;
+mod drift;
 mod events;
 mod fleet;
 mod overview;
@@ -19,6 +21,7 @@ mod registry;
 mod releases;
 mod rollouts;
 mod view;
+mod webhooks;
 
 use std::collections::VecDeque;
 use std::io::Seek as _;
@@ -40,11 +43,15 @@ use crate::backup;
 use crate::blob::Blobs;
 use crate::broker::{Broker, Gatekeeper};
 use crate::clock;
+use crate::collect;
 use crate::config::Config;
 use crate::exec::Checker;
 use crate::keys::{self, HubKeys};
+use crate::outlet::Desk;
 use crate::store::{Store, StoreError, Write, record};
 
+pub use collected::Export;
+pub(crate) use events::view as event_view;
 pub use people::FirstLogin;
 
 /// Checks of packages that run at once: each takes a core and up to its memory limit.
@@ -67,11 +74,15 @@ struct Inner {
     disk: Mutex<disk::Disk>,
     rates: Mutex<VecDeque<(Millis, u64)>>,
     changes: watch::Sender<u64>,
+    /// Turns true when the hub stops: whoever waits for events is answered.
+    closing: watch::Sender<bool>,
     work: Notify,
     /// Held while a package is taken into use or thrown away, so that neither overtakes the other.
     packages: tokio::sync::Mutex<()>,
     backups: Semaphore,
     sending: pump::Sending,
+    collecting: collected::Collecting,
+    desk: Desk,
     broker: OnceLock<Box<dyn Broker>>,
     link: OnceLock<Link>,
 }
@@ -93,6 +104,8 @@ pub struct Parts {
     pub store: Box<dyn Store>,
     /// Its packages.
     pub blobs: Blobs,
+    /// Its files of collected rows.
+    pub collected: collect::Files,
 }
 
 impl Hub {
@@ -102,8 +115,9 @@ impl Hub {
     ///
     /// [`StoreError`] if the records cannot be read.
     pub fn new(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { config, keys, store, blobs } = parts;
-        let rules = record::load(store.as_ref())?;
+        let Parts { config, keys, store, blobs, collected } = parts;
+        let mut rules = record::load(store.as_ref())?;
+        rules.judge_drift(config.drift());
         let checker = Checker {
             program: config.checker.clone(),
             cpu_seconds: config.check_seconds,
@@ -118,10 +132,13 @@ impl Hub {
             people: Mutex::default(),
             disk: Mutex::default(),
             rates: Mutex::default(),
+            closing: watch::Sender::new(false),
             work: Notify::new(),
             packages: tokio::sync::Mutex::default(),
             backups: Semaphore::new(1),
             sending: pump::Sending::default(),
+            collecting: collected::Collecting::new(collected),
+            desk: Desk::default(),
             broker: OnceLock::new(),
             link: OnceLock::new(),
             config,
@@ -160,6 +177,7 @@ impl Hub {
             }
         }
         self.0.store.commit(&writes)?;
+        self.0.collecting.stored(changes.list());
         for change in changes.into_list() {
             if let Change::Event(event) = &change {
                 tracing::info!(who = event.who, kind = event.what.kind(), text = %event.what, "event");
@@ -192,6 +210,11 @@ impl Hub {
 
     fn people(&self) -> MutexGuard<'_, people::People> {
         self.0.people.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers whoever waits for events: the hub is about to stop.
+    pub fn close(&self) {
+        self.0.closing.send_replace(true);
     }
 
     /// Changes at every visible change.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use bellwether_hub_core::Rules;
+use bellwether_hub_core::drift::Monitor;
+use bellwether_hub_core::drift::verdict::State;
 use bellwether_hub_core::registry::VersionRecord;
 use bellwether_protocol::time::Millis;
 use prometheus::{Encoder as _, IntGauge, Registry, TextEncoder};
@@ -12,7 +14,7 @@ use super::{Hub, view};
 use crate::api::auth::Caller;
 use crate::api::error::Problem;
 use crate::api::types::{
-    DeviceState, DeviceTotals, NeedView, OverviewView, RolloutState, RolloutView, SiteDevice, SiteView,
+    DeviceState, DeviceTotals, MonitorView, NeedView, OverviewView, RolloutState, RolloutView, SiteDevice, SiteView,
 };
 use crate::clock;
 
@@ -34,12 +36,15 @@ impl Hub {
             rules.rollouts().filter(|r| r.is_going()).map(|rollout| view::rollout(&rules, rollout, now)).collect();
         let (devices, sites) = fleet(&rules, now);
         let rows_scored = rows(&rules);
+        let rows_collected = collected(&rules);
         let running = rules.devices().flat_map(|d| &d.report).flat_map(|report| &report.models);
         let mut names: Vec<_> = running.filter(|model| model.active.is_some()).map(|model| &model.name).collect();
         names.sort();
         names.dedup();
         let models_running = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        let alerts = alerts(&rules);
         let mut needs = needs(&rules, &rollouts, devices);
+        needs.extend(alerts.iter().map(drifted));
         if let Some(why) = self.refusing_because() {
             needs.insert(0, need("disk", "The hub takes no new work", why, "/", "Look"));
         }
@@ -48,6 +53,8 @@ impl Hub {
             devices,
             models_running,
             rows_scored,
+            rows_collected,
+            alerts,
             scores_per_minute: self.rate(rows_scored, now),
             needs,
             rollouts,
@@ -85,6 +92,8 @@ impl Hub {
             ("models", "Models registered.", rules.models().count() as u64),
             ("rollouts_active", "Rollouts that have not ended.", going as u64),
             ("rows_scored", "Rows scored by the fleet, as acknowledged.", rows(&rules)),
+            ("rows_collected", "Rows collected from the fleet.", collected(&rules)),
+            ("drift_alerts", "Alerts for drift that stand.", alerts(&rules).len() as u64),
             (
                 "records_missing",
                 "Records of devices that were lost.",
@@ -107,6 +116,35 @@ impl Hub {
 
 fn rows(rules: &Rules) -> u64 {
     rules.devices().flat_map(|device| device.scores.values()).map(|totals| totals.rows).fold(0, u64::saturating_add)
+}
+
+fn collected(rules: &Rules) -> u64 {
+    rules.devices().map(|device| device.collected).fold(0, u64::saturating_add)
+}
+
+fn alerts(rules: &Rules) -> Vec<MonitorView> {
+    let raised = rules.monitors().filter(|monitor| monitor.verdict.state == State::Alarm);
+    let lives = |monitor: &&Monitor| rules.devices().any(|device| view::runs(device, &monitor.key));
+    raised.filter(lives).filter_map(|monitor| view::monitor(rules, &monitor.key)).collect()
+}
+
+fn drifted(alert: &MonitorView) -> NeedView {
+    let (place, query) = match &alert.site {
+        Some(site) => (format!("at site {site}"), format!("?site={}", urlencode(site))),
+        None => ("on the whole fleet".to_owned(), String::new()),
+    };
+    let link = format!("/monitors/{}/{}{query}", alert.model, alert.version);
+    let title = format!("{} {} drifts {place}", alert.model, alert.version);
+    need("drift", title, alert.sentence.clone(), &link, "Look")
+}
+
+/// Every byte that is no letter or digit as `%XX`.
+fn urlencode(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 fn fleet(rules: &Rules, now: Millis) -> (DeviceTotals, Vec<SiteView>) {
@@ -141,7 +179,7 @@ fn needs(rules: &Rules, rollouts: &[RolloutView], devices: DeviceTotals) -> Vec<
         let model = format!("{} {}", rollout.model, rollout.version);
         let link = format!("/rollouts/{}", rollout.id);
         if rollout.state == RolloutState::Paused {
-            let why = rollout.paused_because.clone().unwrap_or_default();
+            let why = rollout.stopped_because.clone().unwrap_or_default();
             needs.push(need("rollout", format!("{model} is paused"), why, &link, "Decide"));
         } else if rollout.phase == Some(crate::api::types::RolloutPhase::WaitingForGrant) {
             needs.push(need("grant", format!("{model} waits for a grant"), rollout.waiting_on.clone(), &link, "Look"));

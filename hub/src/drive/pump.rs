@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bellwether_hub_core::rollout::State;
 use bellwether_hub_core::{Change, Denied};
 use bellwether_link::{Arrival, Link, Options, Qos};
 use bellwether_protocol::digest::Digest;
@@ -15,6 +16,7 @@ use bellwether_protocol::limit::{CHUNK_BYTES, CHUNKS_IN_FLIGHT_MAX};
 use bellwether_protocol::message::{Chunk, Down, Need, Table, Up};
 use bellwether_protocol::topic::{DownTopic, HUB_FILTER, Part, Topic, UpTopic};
 use bellwether_protocol::trust::{Batch, OutboxId, PackageRef, Report, Signed};
+use bellwether_runtime::crash;
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, watch};
@@ -107,6 +109,12 @@ impl Hub {
                 tracing::error!(%error, "nothing is acknowledged until the store is durable again");
                 continue;
             }
+            if !owed.is_empty() {
+                crash::point("hub.batch.committed");
+            }
+            if self.is_rolling_back() {
+                crash::point("hub.rollback.begun");
+            }
             self.send_acks(owed).await;
             for device in due.drain(..) {
                 self.send_desired(&device).await;
@@ -117,10 +125,15 @@ impl Hub {
         }
     }
 
-    async fn flushed(&self) -> Result<(), crate::store::StoreError> {
+    /// Returns once everything decided so far is durable.
+    pub(crate) async fn flushed(&self) -> Result<(), crate::store::StoreError> {
         let hub = self.clone();
         let flush = tokio::task::spawn_blocking(move || hub.0.store.flush());
         flush.await.map_err(|error| crate::store::StoreError::Fault(error.to_string()))?
+    }
+
+    fn is_rolling_back(&self) -> bool {
+        self.rules().rollouts().any(|rollout| matches!(rollout.state, State::RollingBack { .. }))
     }
 
     async fn send_acks(&self, mut owed: Vec<Owed>) {
@@ -150,6 +163,7 @@ impl Hub {
     /// Lets time pass and gives out assignments; the devices whose assignment is new.
     fn due(&self) -> Vec<DeviceId> {
         let ticked = self.decide(|rules, now| Ok(((), rules.tick(now))));
+        let judged = self.decide(|rules, now| Ok(((), rules.judge(now))));
         let issued = self.decide(|rules, now| {
             let changes = rules.issue(now);
             let device =
@@ -159,6 +173,9 @@ impl Hub {
         });
         if let Err(error) = ticked {
             tracing::error!(%error, "rollouts stand still");
+        }
+        if let Err(error) = judged {
+            tracing::error!(%error, "drift is not judged");
         }
         issued.unwrap_or_else(|error| {
             tracing::error!(%error, "no assignment is given out");
@@ -221,7 +238,7 @@ impl Hub {
             (UpTopic::Gone, Up::Gone(gone)) => self.decide(|rules, now| Ok(((), rules.gone(device, gone, now)?)))?,
             (UpTopic::State, Up::State(signed)) => self.reported(device, &signed)?,
             (UpTopic::Batch, Up::Batch(signed)) => {
-                return self.collected(device, &signed).map(Some);
+                return self.batched(device, &signed).map(Some);
             }
             (UpTopic::Need(transfer), Up::Need(need)) => self.asked(device, transfer, need, sending)?,
             _ => return Err(Denied::Statement(Reject::Malformed).into()),
@@ -246,9 +263,9 @@ impl Hub {
         Ok(())
     }
 
-    fn collected(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<Owed, Refusal> {
+    fn batched(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<Owed, Refusal> {
         self.decide(|rules, now| {
-            let batch: Batch = from_device(rules, device, signed)?;
+            let batch: Batch<'_> = from_device(rules, device, signed)?;
             if batch.device != *device {
                 return Err(Denied::Statement(Reject::WrongDevice));
             }

@@ -10,6 +10,7 @@ use bellwether_protocol::frame;
 use bellwether_protocol::id::{ModelName, ModelRef};
 use bellwether_protocol::limit::{PACKAGE_BYTES_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::trust::{Attestation, FleetId, PackageRef, seal};
+use bellwether_runtime::crash;
 use bytes::Bytes;
 
 use super::denied::{digest, model_name, model_ref};
@@ -116,6 +117,7 @@ impl Hub {
             let attestation = self.attest(&model, &candidate, fleet)?;
             rules.register(candidate, attestation, who, now)
         })?;
+        crash::point("hub.register.stored");
         let rules = self.rules();
         let record = rules.version(&model)?;
         let view = view::version(&rules, record);
@@ -241,7 +243,7 @@ fn candidate(
     examined: Examined,
     lineage: Lineage,
 ) -> Result<Candidate, Problem> {
-    let Examined { manifest, checks } = examined;
+    let Examined { manifest, checks, policy, baseline } = examined;
     if manifest.name != *name {
         let text = format!("the package was made for {}, not for {name}", manifest.name);
         return Err(Problem::unprocessable("other_name", text).hint("prepare it under the name it is registered with"));
@@ -249,7 +251,7 @@ fn candidate(
     let mut buffer = vec![0; STATEMENT_BYTES_MAX];
     frame::encode(&manifest.tensors, &mut buffer)
         .map_err(|reject| Problem::unprocessable("package_refused", reject.to_string()))?;
-    Ok(Candidate { manifest, package, source, lineage, checks })
+    Ok(Candidate { manifest, package, source, lineage, checks, policy, baseline })
 }
 
 fn lineage(request: &RegisterRequest) -> Result<Lineage, Problem> {

@@ -1,7 +1,7 @@
 //! Rollouts: started, watched, steered.
 
 use bellwether_hub_core::Rules;
-use bellwether_hub_core::rollout::{Policy, Verb};
+use bellwether_hub_core::rollout::{OnFailure, Policy, Verb};
 use bellwether_protocol::limit::GRANT_DEVICES_MAX;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::Cohort;
@@ -10,7 +10,9 @@ use super::denied::{device_id, model_ref, rollout_id};
 use super::{Hub, view};
 use crate::api::auth::Caller;
 use crate::api::error::Problem;
-use crate::api::types::{ActionRequest, CohortView, Page, Role, RolloutAction, RolloutRequest, RolloutView};
+use crate::api::types::{
+    ActionRequest, CohortView, FailureAction, Page, Role, RolloutAction, RolloutRequest, RolloutView,
+};
 use crate::clock;
 
 /// How long a stage is watched unless asked otherwise, in seconds.
@@ -40,8 +42,17 @@ impl Hub {
             soak: Millis::from_secs(soak.into()),
             failures_max: request.max_failures.unwrap_or(0),
             silence: Millis::from_secs(self.0.config.silence_seconds),
+            on_failure: match request.on_failure.unwrap_or_default() {
+                FailureAction::Pause => OnFailure::Pause,
+                FailureAction::Rollback => OnFailure::RollBack,
+            },
+            p95_us_max: match request.max_p95_us {
+                None => self.rules().version(&model)?.policy.p95_us_max,
+                given => given,
+            },
         };
         let id = self.decide_durably(|rules, now| rules.start_rollout(&model, stages, policy, &caller.name, now))?;
+        bellwether_runtime::crash::point("hub.rollout.started");
         self.rollout(caller, &id.to_string())
     }
 
@@ -72,7 +83,7 @@ impl Hub {
         Ok(view)
     }
 
-    /// Pauses, resumes, promotes or aborts.
+    /// Pauses, resumes, promotes, aborts or rolls back.
     ///
     /// # Errors
     ///
@@ -96,6 +107,7 @@ impl Hub {
             RolloutAction::Resume => Verb::Resume,
             RolloutAction::Promote => Verb::Promote,
             RolloutAction::Abort => Verb::Abort,
+            RolloutAction::Rollback => Verb::RollBack,
         };
         self.decide_durably(|rules, now| Ok(((), rules.steer(number, verb, reason.trim(), &caller.name, now)?)))?;
         self.rollout(caller, id)

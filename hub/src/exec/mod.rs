@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use bellwether_hub_core::registry::{Checks, Golden};
 use bellwether_protocol::manifest::Manifest;
+use bellwether_protocol::policy::Policy;
+use bellwether_protocol::profile::Column;
+pub use bellwether_runtime::child::this_program;
+use bellwether_runtime::child::{Limits, asked};
 use bellwether_runtime::{ExamineError, PrepareError};
 use bytes::Bytes;
-use rlimit::Resource;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -32,12 +35,16 @@ pub struct Checker {
 }
 
 /// What a package is, found by checking it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Examined {
     /// Its manifest.
     pub manifest: Manifest,
     /// What was found.
     pub checks: Checks,
+    /// What it asks of devices.
+    pub policy: Policy,
+    /// What its values looked like where it was made.
+    pub baseline: Vec<Column>,
 }
 
 /// Why a package is refused.
@@ -67,10 +74,10 @@ impl Checker {
     pub async fn check(&self, package: Bytes) -> Result<Examined, CheckError> {
         let fault = |error: std::io::Error| CheckError::Fault(error.to_string());
         let program = self.program.clone().unwrap_or_else(this_program);
+        let limits = Limits { cpu_seconds: self.cpu_seconds, memory_kib: self.memory_mib.saturating_mul(1024) };
         let mut child = Command::new(program)
             .arg(SUBCOMMAND)
-            .arg(self.cpu_seconds.to_string())
-            .arg(self.memory_mib.to_string())
+            .args(limits.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -108,26 +115,14 @@ impl Checker {
     }
 }
 
-/// The program that runs now, also when its file was replaced since it was started.
-#[must_use]
-pub fn this_program() -> PathBuf {
-    PathBuf::from("/proc/self/exe")
-}
-
 /// Runs as the child if the arguments say so; every program that contains a hub calls this first.
 #[must_use]
 pub fn run_if_child() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(SUBCOMMAND) {
-        return None;
-    }
-    let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok());
-    let (cpu_seconds, memory_mib) = (number().unwrap_or(60), number().unwrap_or(2048));
-    let bounded = Resource::CPU.set(cpu_seconds, cpu_seconds).and_then(|()| {
-        let bytes = memory_mib.saturating_mul(1024 * 1024);
-        Resource::AS.set(bytes, bytes)?;
-        Resource::CORE.set(0, 0)
-    });
+    let mut arguments = asked(SUBCOMMAND)?;
+    let bounded = match Limits::read(&mut arguments) {
+        Some(limits) => limits.apply(),
+        None => Err(std::io::ErrorKind::InvalidInput.into()),
+    };
     let answer = match bounded {
         Ok(()) => examine_input(),
         Err(error) => Err(CheckError::Fault(format!("limits cannot be set: {error}"))),
@@ -171,5 +166,7 @@ pub fn examine(package: &[u8]) -> Result<Examined, CheckError> {
             memory_kib: facts.map_or(0, |facts| facts.memory_kib),
         },
         manifest: examined.manifest,
+        policy: examined.policy,
+        baseline: examined.baseline,
     })
 }

@@ -1,6 +1,9 @@
 //! Stored forms: which key a record has, and its bytes: a format byte, then JSON.
 
+use bellwether_hub_core::collect::Row;
+use bellwether_hub_core::drift::Key;
 use bellwether_hub_core::{Change, Rules};
+use bellwether_protocol::id::ModelRef;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, Write};
@@ -12,6 +15,9 @@ const PAGE: usize = 1000;
 
 /// Prefix of every event's key; the sequence follows.
 pub const EVENTS: &str = "event/";
+
+/// Prefix of the keys of collected rows that are not in files yet.
+pub const ROWS: &str = "row/";
 
 /// The key of an event.
 #[must_use]
@@ -62,10 +68,32 @@ pub fn write(change: &Change) -> Result<Write, StoreError> {
         Change::DeviceGone(id) => Write::remove(format!("device/{id}")),
         Change::Rollout(rollout) => Write::put(format!("rollout/{:020}", rollout.id), encode(rollout)?),
         Change::Event(event) => Write::put(event_key(event.sequence), encode(event)?),
+        Change::Row(row) => Write::put(row_key(row), encode(row)?),
+        Change::Baseline(baseline) => Write::put(baseline_key(&baseline.model), encode(baseline)?),
+        Change::BaselineGone(model) => Write::remove(baseline_key(model)),
+        Change::Window(window) => Write::put(key_of("window", &window.key), encode(window)?),
+        Change::WindowGone(key) => Write::remove(key_of("window", key)),
+        Change::Monitor(monitor) => Write::put(key_of("monitor", &monitor.key), encode(monitor)?),
+        Change::MonitorGone(key) => Write::remove(key_of("monitor", key)),
+        Change::Troubles(troubles) => Write::put(format!("troubles/{}", troubles.device), encode(troubles)?),
+        Change::TroublesGone(id) => Write::remove(format!("troubles/{id}")),
     })
 }
 
-fn version_key(model: &bellwether_protocol::id::ModelRef) -> String {
+/// The key of a collected row: its device, outbox and sequence, so that one that comes twice is one.
+fn row_key(row: &Row) -> String {
+    format!("{ROWS}{}/{}/{:020}", row.device, row.outbox, row.sequence)
+}
+
+fn baseline_key(model: &ModelRef) -> String {
+    format!("baseline/{}/{:010}", model.name, model.version.number())
+}
+
+fn key_of(what: &str, key: &Key) -> String {
+    format!("{what}/{}/{:010}/{}", key.model.name, key.model.version.number(), key.group)
+}
+
+fn version_key(model: &ModelRef) -> String {
     format!("version/{}/{:010}", model.name, model.version.number())
 }
 
@@ -79,27 +107,28 @@ pub fn load(store: &dyn Store) -> Result<Rules, StoreError> {
     if let Some(root) = store.get("root")? {
         rules.apply(Change::Root(decode(&root.key, &root.value)?));
     }
-    each(store, "model/", |key, bytes| {
-        rules.apply(Change::Model(decode(key, bytes)?));
-        Ok(())
-    })?;
-    each(store, "version/", |key, bytes| {
-        rules.apply(Change::Version(Box::new(decode(key, bytes)?)));
-        Ok(())
-    })?;
-    each(store, "device/", |key, bytes| {
-        rules.apply(Change::Device(Box::new(decode(key, bytes)?)));
-        Ok(())
-    })?;
-    each(store, "rollout/", |key, bytes| {
-        rules.apply(Change::Rollout(Box::new(decode(key, bytes)?)));
-        Ok(())
-    })?;
-    each(store, EVENTS, |key, bytes| {
-        rules.apply(Change::Event(decode(key, bytes)?));
-        Ok(())
-    })?;
+    load_each(store, &mut rules, "model/", Change::Model)?;
+    load_each(store, &mut rules, "version/", |record| Change::Version(Box::new(record)))?;
+    load_each(store, &mut rules, "device/", |device| Change::Device(Box::new(device)))?;
+    load_each(store, &mut rules, "rollout/", |rollout| Change::Rollout(Box::new(rollout)))?;
+    load_each(store, &mut rules, "troubles/", |troubles| Change::Troubles(Box::new(troubles)))?;
+    load_each(store, &mut rules, "baseline/", |baseline| Change::Baseline(Box::new(baseline)))?;
+    load_each(store, &mut rules, "window/", |window| Change::Window(Box::new(window)))?;
+    load_each(store, &mut rules, "monitor/", |monitor| Change::Monitor(Box::new(monitor)))?;
+    load_each(store, &mut rules, EVENTS, Change::Event)?;
     Ok(rules)
+}
+
+fn load_each<T: for<'de> Deserialize<'de>>(
+    store: &dyn Store,
+    rules: &mut Rules,
+    prefix: &str,
+    change: impl Fn(T) -> Change,
+) -> Result<(), StoreError> {
+    each(store, prefix, |key, bytes| {
+        rules.apply(change(decode(key, bytes)?));
+        Ok(())
+    })
 }
 
 /// Calls `with` for every record under `prefix`, in order.

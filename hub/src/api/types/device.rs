@@ -63,8 +63,51 @@ pub struct DeviceView {
     pub refused: Option<RejectView>,
     /// Rows scored since it was enrolled.
     pub rows_scored: u64,
-    /// Records it dropped for want of room.
+    /// Records it dropped for want of room, and rows that were refused.
     pub gaps: u64,
+    /// Rows of it that were collected.
+    pub rows_collected: u64,
+}
+
+/// What a device told of its troubles.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TroublesView {
+    /// Its latest failures, the newest first.
+    pub failures: Vec<FailedView>,
+    /// The end of its log, if it was asked for.
+    pub log: Option<LogView>,
+}
+
+/// Why an install failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailedView {
+    /// When the hub heard of it.
+    pub at_ms: u64,
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u32,
+    /// The code, and what it means.
+    pub reject: RejectView,
+    /// The cause.
+    pub cause: String,
+    /// How the process that tried the model ended: `exit code 3`, `signal 9`.
+    pub exit: Option<String>,
+    /// Most memory it took, in KiB; absent if not known.
+    pub peak_kib: Option<u32>,
+    /// The end of its log and the device's, at most 4 KiB.
+    pub log: String,
+}
+
+/// A log that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogView {
+    /// When it came.
+    pub at_ms: u64,
+    /// Whether all of it came.
+    pub whole: bool,
+    /// Its text.
+    pub text: String,
 }
 
 /// One model on a device, desired beside reported.

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+/// Longest wait for events, in seconds: below the time in which reading must answer.
+pub const WAIT_SECONDS_MAX: u32 = 25;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
@@ -38,10 +41,12 @@ pub struct EventQuery {
     pub before: Option<u64>,
     /// Items of this page, at most 500.
     pub limit: Option<u32>,
-    /// Only kinds that begin with this.
+    /// Only kinds that begin with this; several are separated by commas.
     pub kind: Option<String>,
     /// Only about this device.
     pub device: Option<String>,
     /// Only about this model.
     pub model: Option<String>,
+    /// With `after`: wait until there is one, at most 25 s; `next` then always says where to go on.
+    pub wait_seconds: Option<u32>,
 }

@@ -5,32 +5,43 @@
 //! no rules: the facade makes them from the hub's inside, the dashboard renders them, the client
 //! reads them back.
 
+mod data;
 mod device;
+mod drift;
 mod event;
 mod model;
 mod rollout;
 mod system;
+mod webhook;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use data::{CollectedView, Elements, ExportFormat, ExportQuery, PartitionView, RowView, RowsQuery, TensorValues};
 pub use device::{
-    DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolBroker, EnrolRequest, EnrolView, ModelOnDevice,
-    Presence, RejectView, RunningView, TagsRequest,
+    DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolBroker, EnrolRequest, EnrolView, FailedView,
+    LogView, ModelOnDevice, Presence, RejectView, RunningView, TagsRequest, TroublesView,
 };
-pub use event::{EventQuery, EventView};
+pub use drift::{
+    ColumnView, GroupQuery, HistogramView, MonitorDetail, MonitorQuery, MonitorState, MonitorView, PointView,
+};
+pub use event::{EventQuery, EventView, WAIT_SECONDS_MAX};
 pub use model::{
     ApprovalView, ApprovalsView, BadCohort, CohortView, FactsView, FileView, GitView, GoldenView, GrantView,
-    ModelDetail, ModelQuery, ModelView, PackageView, RegisterRequest, RequiresView, StatementRequest, StatementView,
-    TensorView, VersionState, VersionView,
+    ModelDetail, ModelQuery, ModelView, PackageView, PolicyView, RegisterRequest, RequiresView, StatementRequest,
+    StatementView, TensorView, VersionState, VersionView,
 };
 pub use rollout::{
-    ActionRequest, ActionsView, CountsView, FailureView, RolloutAction, RolloutPhase, RolloutRequest, RolloutState,
-    RolloutView, StageState, StageView, TimelineView,
+    ActionRequest, ActionsView, CountsView, FailureAction, FailureView, RolloutAction, RolloutPhase, RolloutRequest,
+    RolloutState, RolloutView, StageState, StageView, TimelineView,
 };
 pub use system::{
     BrokerView, DeviceState, DeviceTotals, FleetView, HubView, KeyView, KeysView, NeedView, OverviewView, Role,
     RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest, TokenView,
+};
+pub use webhook::{
+    DeadLetterView, RedeliverRequest, RedeliverView, WebhookCreated, WebhookRequest, WebhookState, WebhookTestView,
+    WebhookView,
 };
 
 /// Most items of one page of a list: bounds memory per request.

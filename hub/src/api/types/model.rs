@@ -135,10 +135,27 @@ pub struct VersionView {
     pub approvals: ApprovalsView,
     /// What a device must offer.
     pub requires: RequiresView,
+    /// What it asks of the devices that run it.
+    pub policy: PolicyView,
+    /// Columns of its baseline; 0 if it came without one.
+    pub baseline_columns: u32,
     /// Devices on which it answers.
     pub running_on: u32,
     /// Devices that should have it.
     pub desired_on: u32,
+}
+
+/// What a version asks of the devices that run it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyView {
+    /// Latency budget of its probation: 95th percentile of the time of a call, in microseconds.
+    pub max_p95_us: Option<u32>,
+    /// One row in so many is collected; none if 0.
+    pub collect_one_in: u32,
+    /// Also rows whose most probable answer is below this, per mille.
+    pub collect_below: u16,
+    /// Most rows a minute from each device.
+    pub collect_per_minute: u16,
 }
 
 /// What the golden vectors said.

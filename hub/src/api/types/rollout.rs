@@ -18,9 +18,27 @@ pub struct RolloutRequest {
     /// How long a stage must stay healthy before the next; the hub's default if absent.
     #[serde(default)]
     pub soak_seconds: Option<u32>,
-    /// Failures after which the rollout pauses by itself; the hub's default if absent.
+    /// Devices that may fail or be slow; one more stops the rollout. None if absent.
     #[serde(default)]
     pub max_failures: Option<u32>,
+    /// What stopping means; rolling back if absent.
+    #[serde(default)]
+    pub on_failure: Option<FailureAction>,
+    /// A device whose calls take longer than this at the 95th percentile counts like one that
+    /// failed, in microseconds; the version's own budget if absent.
+    #[serde(default)]
+    pub max_p95_us: Option<u32>,
+}
+
+/// What happens when more devices fail than are borne.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureAction {
+    /// Nothing new is offered until a person decides.
+    Pause,
+    /// Every device goes back to what it had.
+    #[default]
+    Rollback,
 }
 
 /// Why someone acts on a rollout.
@@ -44,11 +62,13 @@ pub enum RolloutAction {
     Promote,
     /// Give it up: devices return to the version before.
     Abort,
+    /// Give it up, or take back what completed, and follow until every device has returned.
+    Rollback,
 }
 
 impl RolloutAction {
     /// All, in the order of the page.
-    pub const ALL: [Self; 4] = [Self::Pause, Self::Resume, Self::Promote, Self::Abort];
+    pub const ALL: [Self; 5] = [Self::Pause, Self::Resume, Self::Promote, Self::Abort, Self::Rollback];
 
     /// The one verb used in page, command line and API.
     #[must_use]
@@ -58,6 +78,7 @@ impl RolloutAction {
             Self::Resume => "resume",
             Self::Promote => "promote",
             Self::Abort => "abort",
+            Self::Rollback => "rollback",
         }
     }
 }
@@ -74,6 +95,10 @@ pub enum RolloutState {
     Completed,
     /// Given up.
     Aborted,
+    /// Devices are returning to what they had.
+    RollingBack,
+    /// Every device that could be reached has returned.
+    RolledBack,
 }
 
 impl RolloutState {
@@ -85,13 +110,15 @@ impl RolloutState {
             Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Aborted => "aborted",
+            Self::RollingBack => "rolling back",
+            Self::RolledBack => "rolled back",
         }
     }
 
     /// Whether it has ended.
     #[must_use]
     pub const fn ended(self) -> bool {
-        matches!(self, Self::Completed | Self::Aborted)
+        matches!(self, Self::Completed | Self::Aborted | Self::RolledBack)
     }
 }
 
@@ -139,8 +166,8 @@ pub struct RolloutView {
     pub phase: Option<RolloutPhase>,
     /// What it waits for, as a phrase: `3 of 6 devices healthy`.
     pub waiting_on: String,
-    /// Why it is paused.
-    pub paused_because: Option<String>,
+    /// Why it is paused or rolled back.
+    pub stopped_because: Option<String>,
     /// Index of the current stage, from 0.
     pub stage: u32,
     /// The stages.
@@ -151,8 +178,12 @@ pub struct RolloutView {
     pub actions: ActionsView,
     /// How long a stage must stay healthy.
     pub soak_seconds: u32,
-    /// Failures after which it pauses by itself.
+    /// Devices that may fail or be slow; one more stops it.
     pub max_failures: u32,
+    /// What stopping means.
+    pub on_failure: FailureAction,
+    /// Above this 95th percentile of the time of a call a device is slow, in microseconds.
+    pub max_p95_us: Option<u32>,
     /// When it started.
     pub started_ms: u64,
     /// By whom.
@@ -173,6 +204,8 @@ pub enum StageState {
     Now,
     /// To come.
     Next,
+    /// Where it was rolled back.
+    Stopped,
 }
 
 /// One stage.
@@ -192,7 +225,7 @@ pub struct StageView {
     pub since_ms: Option<u64>,
 }
 
-/// Devices of a stage by state; the four add up to the total.
+/// Devices of a stage by state; healthy, updating, failed and offline add up to the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CountsView {
     /// All.
@@ -205,6 +238,8 @@ pub struct CountsView {
     pub failed: u32,
     /// Not connected.
     pub offline: u32,
+    /// Of the healthy ones, how many are slower than the rollout allows.
+    pub slow: u32,
 }
 
 /// Devices that failed for one reason.
@@ -214,7 +249,9 @@ pub struct FailureView {
     pub code: u16,
     /// What it means.
     pub text: String,
-    /// The devices.
+    /// How many devices.
+    pub count: u32,
+    /// The devices, the first hundred.
     pub devices: Vec<String>,
 }
 
@@ -229,6 +266,8 @@ pub struct ActionsView {
     pub promote: Option<String>,
     /// Abort.
     pub abort: Option<String>,
+    /// Roll back.
+    pub rollback: Option<String>,
 }
 
 impl ActionsView {
@@ -240,6 +279,7 @@ impl ActionsView {
             RolloutAction::Resume => self.resume.as_deref(),
             RolloutAction::Promote => self.promote.as_deref(),
             RolloutAction::Abort => self.abort.as_deref(),
+            RolloutAction::Rollback => self.rollback.as_deref(),
         }
     }
 }

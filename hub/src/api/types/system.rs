@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::drift::MonitorView;
 use super::rollout::RolloutView;
 
 /// What a token allows.
@@ -175,6 +176,10 @@ pub struct OverviewView {
     pub models_running: u32,
     /// Rows scored in all.
     pub rows_scored: u64,
+    /// Rows collected in all.
+    pub rows_collected: u64,
+    /// Alerts for drift that stand, as sentences.
+    pub alerts: Vec<MonitorView>,
     /// Rows scored in the latest minute.
     pub scores_per_minute: u64,
     /// What waits for a person, most urgent first.
@@ -203,7 +208,7 @@ pub struct DeviceTotals {
 /// Something that waits for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NeedView {
-    /// `approval`, `grant`, `rollout`, `device`, `root` or `disk`.
+    /// `approval`, `grant`, `rollout`, `drift`, `device`, `root` or `disk`.
     pub kind: String,
     /// What waits.
     pub title: String,

@@ -1,12 +1,15 @@
 //! Devices as the API shows them.
 
+use bellwether_hub_core::collect::{Failed, Troubles};
 use bellwether_hub_core::fleet::{Device, Presence as Heard, Standing};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::ModelName;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{ModelReport, Phase, Running};
+use bellwether_protocol::trust::{Exit, ModelReport, Phase, Running};
 
-use crate::api::types::{DeviceState, DeviceView, ModelOnDevice, Presence, RejectView, RunningView};
+use crate::api::types::{
+    DeviceState, DeviceView, FailedView, LogView, ModelOnDevice, Presence, RejectView, RunningView, TroublesView,
+};
 
 /// A device, whole.
 pub(in crate::drive) fn device(device: &Device, now: Millis) -> DeviceView {
@@ -31,6 +34,33 @@ pub(in crate::drive) fn device(device: &Device, now: Millis) -> DeviceView {
         refused: report.and_then(|report| report.refused).map(reject),
         rows_scored: rows,
         gaps: device.missing,
+        rows_collected: device.collected,
+    }
+}
+
+/// What a device told of its troubles.
+pub(in crate::drive) fn troubles(troubles: &Troubles) -> TroublesView {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let failed = |failed: &Failed| FailedView {
+        at_ms: failed.at.0,
+        model: failed.model.name.to_string(),
+        version: failed.model.version.number(),
+        reject: reject(failed.reject),
+        cause: failed.cause.clone(),
+        exit: failed.exit.map(|exit| match exit {
+            Exit::Code(code) => format!("exit code {code}"),
+            Exit::Signal(signal) => format!("signal {signal}"),
+        }),
+        peak_kib: Some(failed.peak_kib).filter(|peak| *peak > 0),
+        log: text(&failed.log),
+    };
+    TroublesView {
+        failures: troubles.failures.iter().rev().map(failed).collect(),
+        log: troubles.log.as_ref().map(|log| LogView {
+            at_ms: log.at.0,
+            whole: log.awaited == 0,
+            text: text(&log.text),
+        }),
     }
 }
 

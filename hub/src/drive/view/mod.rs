@@ -2,8 +2,10 @@
 
 mod device;
 mod model;
+mod monitor;
 mod rollout;
 
-pub(super) use device::{device, is_in_state, state};
+pub(super) use device::{device, is_in_state, state, troubles};
 pub(super) use model::{model, signers, version};
+pub(super) use monitor::{monitor, monitor_detail, runs};
 pub(super) use rollout::{cohort, rollout};

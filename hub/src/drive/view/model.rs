@@ -7,12 +7,13 @@ use bellwether_hub_core::registry::VersionRecord;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::ModelName;
 use bellwether_protocol::manifest::{FileRole, Kind, TensorSpec};
+use bellwether_protocol::policy::Policy;
 use bellwether_protocol::trust::{Release, Signature, Signed};
 
 use super::super::denied::base64;
 use crate::api::types::{
-    ApprovalView, ApprovalsView, FactsView, FileView, GitView, GoldenView, ModelView, PackageView, RequiresView,
-    TensorView, VersionState, VersionView,
+    ApprovalView, ApprovalsView, FactsView, FileView, GitView, GoldenView, ModelView, PackageView, PolicyView,
+    RequiresView, TensorView, VersionState, VersionView,
 };
 
 /// A model at a glance; `None` if there is none or all its versions were deleted.
@@ -81,6 +82,8 @@ pub(in crate::drive) fn version(rules: &Rules, record: &VersionRecord) -> Versio
         publisher: record.release.as_ref().and_then(|release| Some(release.signatures.first()?.person.clone())),
         approvals: approvals(rules, record),
         requires: requires(record),
+        policy: policy(record.policy),
+        baseline_columns: rules.baseline(&record.model).map_or(0, |baseline| count(baseline.columns.len())),
         running_on: count(rules.devices().filter(|device| device.running(name) == Some(record.model.version)).count()),
         desired_on: count(
             rules
@@ -137,6 +140,15 @@ pub(in crate::drive) fn signers(rules: &Rules, statement: &[u8]) -> Vec<String> 
     signed.signatures.iter().filter_map(key).collect()
 }
 
+const fn policy(policy: Policy) -> PolicyView {
+    PolicyView {
+        max_p95_us: policy.p95_us_max,
+        collect_one_in: policy.collect.one_in,
+        collect_below: policy.collect.uncertain_below,
+        collect_per_minute: policy.collect.rows_per_minute_max,
+    }
+}
+
 const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Model => "model",
@@ -151,6 +163,8 @@ fn file(file: &bellwether_protocol::manifest::File) -> FileView {
         FileRole::Model => "model",
         FileRole::Vectors => "golden vectors",
         FileRole::Extra => "extra",
+        FileRole::Baseline => "baseline",
+        FileRole::Policy => "policy",
     };
     FileView {
         name: file.name.to_string(),

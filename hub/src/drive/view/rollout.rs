@@ -1,15 +1,13 @@
 //! Rollouts as the API shows them.
 
-use std::collections::BTreeMap;
-
 use bellwether_hub_core::Rules;
-use bellwether_hub_core::fleet::Standing;
-use bellwether_hub_core::rollout::{Counts, Rollout, Stage, State, Step, Verb, label};
+use bellwether_hub_core::rollout::{Counts, Failures, OnFailure, Rollout, Stage, State, Step, Verb, label};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::Cohort;
 
 use crate::api::types::{
-    ActionsView, CohortView, CountsView, FailureView, RolloutPhase, RolloutState, RolloutView, StageState, StageView,
+    ActionsView, CohortView, CountsView, FailureAction, FailureView, RolloutPhase, RolloutState, RolloutView,
+    StageState, StageView,
 };
 
 /// A rollout, without its timeline.
@@ -26,6 +24,8 @@ pub(in crate::drive) fn rollout(rules: &Rules, rollout: &Rollout, now: Millis) -
             State::Paused { .. } => RolloutState::Paused,
             State::Completed => RolloutState::Completed,
             State::Aborted => RolloutState::Aborted,
+            State::RollingBack { .. } => RolloutState::RollingBack,
+            State::RolledBack { .. } => RolloutState::RolledBack,
         },
         phase: place.map(|(_, step)| match step {
             Step::WaitingForGrant => RolloutPhase::WaitingForGrant,
@@ -33,28 +33,47 @@ pub(in crate::drive) fn rollout(rules: &Rules, rollout: &Rollout, now: Millis) -
             Step::Soaking { .. } => RolloutPhase::Soaking,
         }),
         waiting_on: waiting_on(rollout, counts, now),
-        paused_because: match &rollout.state {
-            State::Paused { why, .. } => Some(why.text()),
+        stopped_because: match &rollout.state {
+            State::Paused { why, .. } | State::RollingBack { why, .. } | State::RolledBack { why, .. } => {
+                Some(why.text())
+            }
             State::Going { .. } | State::Completed | State::Aborted => None,
         },
-        stage: place.map_or(rollout.stages.len().saturating_sub(1), |(stage, _)| stage).try_into().unwrap_or(u32::MAX),
+        stage: stage(rollout).try_into().unwrap_or(u32::MAX),
         stages: (0..)
             .zip(&rollout.stages)
             .map(|(index, stage)| stage_view(rules, rollout, index, stage, now))
             .collect(),
-        failures: failures(rules, rollout),
+        failures: rules.failures(rollout).iter().map(failure).collect(),
         actions: ActionsView {
             pause: rules.refusal(rollout, Verb::Pause, now),
             resume: rules.refusal(rollout, Verb::Resume, now),
             promote: rules.refusal(rollout, Verb::Promote, now),
             abort: rules.refusal(rollout, Verb::Abort, now),
+            rollback: rules.refusal(rollout, Verb::RollBack, now),
         },
         soak_seconds: u32::try_from(rollout.policy.soak.0 / 1000).unwrap_or(u32::MAX),
         max_failures: rollout.policy.failures_max,
+        on_failure: match rollout.policy.on_failure {
+            OnFailure::Pause => FailureAction::Pause,
+            OnFailure::RollBack => FailureAction::Rollback,
+        },
+        max_p95_us: rollout.policy.p95_us_max,
         started_ms: rollout.started_at.0,
         started_by: rollout.started_by.clone(),
         ended_ms: rollout.ended_at.map(|at| at.0),
         timeline: Vec::new(),
+    }
+}
+
+/// The stage it is in, was stopped in, or ended with.
+fn stage(rollout: &Rollout) -> usize {
+    match rollout.state {
+        State::Going { stage, .. }
+        | State::Paused { stage, .. }
+        | State::RollingBack { stage, .. }
+        | State::RolledBack { stage, .. } => stage,
+        State::Completed | State::Aborted => rollout.stages.len().saturating_sub(1),
     }
 }
 
@@ -65,6 +84,8 @@ fn waiting_on(rollout: &Rollout, counts: Counts, now: Millis) -> String {
             "nothing: it was taken back; devices that have it keep it, as there is no version before".to_owned()
         }
         State::Aborted => "nothing: it was taken back".to_owned(),
+        State::RolledBack { .. } => "nothing: every device that could be reached went back".to_owned(),
+        State::RollingBack { .. } => "devices to return to what they had".to_owned(),
         State::Paused { .. } => "a person: resume, promote or abort".to_owned(),
         State::Going { stage, step: Step::WaitingForGrant } => {
             let cohort = rollout.stages.get(*stage).map(|stage| label(&stage.cohort)).unwrap_or_default();
@@ -87,47 +108,33 @@ fn stage_view(rules: &Rules, rollout: &Rollout, index: usize, stage: &Stage, now
         (State::Completed, _) => StageState::Done,
         (_, Some(current)) if index < current => StageState::Done,
         (_, Some(current)) if index == current => StageState::Now,
-        (State::Aborted, _) if stage.passed_at.is_some() => StageState::Done,
+        (State::RollingBack { stage, .. } | State::RolledBack { stage, .. }, _) if index == *stage => {
+            StageState::Stopped
+        }
+        (State::Aborted | State::RollingBack { .. } | State::RolledBack { .. }, _) if stage.passed_at.is_some() => {
+            StageState::Done
+        }
         _ => StageState::Next,
     };
-    let Counts { total, healthy, updating, failed, offline } = alone(rules, rollout, stage, now);
+    let Counts { total, healthy, updating, failed, offline, slow, .. } = rules.counts_of_stage(rollout, stage, now);
     let view = cohort(rules, &stage.cohort);
     StageView {
         label: view.label(),
         cohort: view,
         state,
         granted: rules.stage_granted(rollout, index),
-        counts: CountsView { total, healthy, updating, failed, offline },
+        counts: CountsView { total, healthy, updating, failed, offline, slow },
         since_ms: stage.offered_at.map(|at| at.0),
     }
 }
 
-/// The counts of one stage alone.
-fn alone(rules: &Rules, rollout: &Rollout, stage: &Stage, now: Millis) -> Counts {
-    let only = Rollout { stages: vec![stage.clone()], ..rollout.clone() };
-    let counts = rules.counts_through(&only, 1, now);
-    if stage.offered_at.is_some() {
-        return counts;
+fn failure(failures: &Failures) -> FailureView {
+    FailureView {
+        code: failures.reject.code(),
+        text: failures.reject.text().to_owned(),
+        count: failures.count,
+        devices: failures.devices.iter().map(ToString::to_string).collect(),
     }
-    // Before it is offered nobody is updating: devices that are not healthy yet simply wait.
-    Counts { updating: 0, offline: 0, ..counts }
-}
-
-fn failures(rules: &Rules, rollout: &Rollout) -> Vec<FailureView> {
-    let mut by_cause: BTreeMap<u16, FailureView> = BTreeMap::new();
-    for device in rules.reached(rollout, rollout.offered()) {
-        if let Standing::Failed(reject) = device.standing(&rollout.model.name, rollout.release) {
-            let view = by_cause.entry(reject.code()).or_insert_with(|| FailureView {
-                code: reject.code(),
-                text: reject.text().to_owned(),
-                devices: Vec::new(),
-            });
-            view.devices.push(device.id.to_string());
-        }
-    }
-    let mut failures: Vec<FailureView> = by_cause.into_values().collect();
-    failures.sort_by_key(|failure| std::cmp::Reverse(failure.devices.len()));
-    failures
 }
 
 /// A cohort with its devices by name.
