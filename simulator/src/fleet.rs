@@ -2,26 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use bellwether_agent::score::Pace;
 use bellwether_agent::{Agent, Config, Running};
 use bellwether_protocol::id::ModelName;
 use bellwether_runtime::Data;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::data::Image;
+use crate::data::{Degraded, Image};
 
 /// Time between two images of one camera.
 const FRAME_EVERY: Duration = Duration::from_millis(100);
 /// Cameras are many and small: a short window and probation let people watch.
 const WINDOW_MS: u64 = 1_000;
 /// How long a new model must answer without errors before it stays.
-const PROBATION_MS: u64 = 1_500;
+const PROBATION_MS: u64 = 2_500;
 /// Longest silence between two reports.
 const HEARTBEAT_MS: u64 = 10_000;
+/// Length of a window of profiles: several in one of the hub's.
+const PROFILE_WINDOW_MS: u64 = 1_000;
+/// Rows a minute that one simulated device lets out.
+const ROWS_PER_MINUTE: u16 = 60;
+/// How slow most simulated devices are, and every fourth one: by definition, so that a story goes the
+/// same way on every machine.
+const PACE: Pace = Pace { call_us: 150, kib_us: 4 };
+const PACE_SLOW: Pace = Pace { call_us: 300, kib_us: 30 };
 /// Memory that one simulated device offers for a model, in KiB.
 const MEMORY_KIB: u32 = 64 * 1024;
 
@@ -75,6 +84,13 @@ pub struct Fleet {
     cameras: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     tally: Tally,
+    degraded: Arc<RwLock<BTreeMap<String, Degraded>>>,
+}
+
+/// Whether device `index` is one of the slow ones.
+#[must_use]
+pub const fn is_slow(index: usize) -> bool {
+    index % 4 == 1
 }
 
 impl Fleet {
@@ -98,22 +114,34 @@ impl Fleet {
     ) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let tally = Tally::default();
+        let degraded: Arc<RwLock<BTreeMap<String, Degraded>>> = Arc::default();
         let (mut agents, mut cameras) = (Vec::new(), Vec::new());
         for index in 0..plan.devices {
             let agent = Agent::start(config(plan, index)).await?;
-            let camera =
-                Camera { model: model.clone(), images: images.clone(), next: index * 37, tally: tally.clone() };
+            let camera = Camera {
+                model: model.clone(),
+                images: images.clone(),
+                next: index * 37,
+                tally: tally.clone(),
+                site: site(plan, index).to_owned(),
+                degraded: degraded.clone(),
+            };
             cameras.push(tokio::spawn(camera.watch(agent.scoring(), stopped.clone())));
             agents.push(agent);
             started(index + 1);
         }
-        Ok(Self { agents, cameras, stop, tally })
+        Ok(Self { agents, cameras, stop, tally, degraded })
     }
 
     /// How the cameras fared so far.
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Lets the cameras of a site degrade from now on.
+    pub fn degrade(&self, site: &str, how: Degraded) {
+        self.degraded.write().unwrap_or_else(PoisonError::into_inner).insert(site.to_owned(), how);
     }
 
     /// Stops cameras and devices in good order.
@@ -130,7 +158,7 @@ impl Fleet {
 
 fn config(plan: &Plan<'_>, index: usize) -> Config {
     let name = Fleet::name(plan.sites, index);
-    let site = plan.sites.get(index % plan.sites.len().max(1)).copied().unwrap_or("site");
+    let site = site(plan, index);
     Config {
         hub: plan.hub.to_owned(),
         token: Some(plan.token.to_owned()),
@@ -139,11 +167,18 @@ fn config(plan: &Plan<'_>, index: usize) -> Config {
         serve: false,
         memory_kib: Some(MEMORY_KIB),
         scores_window_ms: WINDOW_MS,
+        profile_window_ms: PROFILE_WINDOW_MS,
+        collect_rows_per_minute_max: ROWS_PER_MINUTE,
+        pace: Some(if is_slow(index) { PACE_SLOW } else { PACE }),
         probation_ms: PROBATION_MS,
         heartbeat_ms: HEARTBEAT_MS,
         name: Some(name),
         ..Config::default()
     }
+}
+
+fn site<'p>(plan: &Plan<'p>, index: usize) -> &'p str {
+    plan.sites.get(index % plan.sites.len().max(1)).copied().unwrap_or("site")
 }
 
 /// A camera: one image after the other, and a count of what came back.
@@ -152,9 +187,19 @@ struct Camera {
     images: Arc<[Image]>,
     next: usize,
     tally: Tally,
+    site: String,
+    degraded: Arc<RwLock<BTreeMap<String, Degraded>>>,
 }
 
 impl Camera {
+    /// The next image, as this camera sees it now.
+    fn look(&mut self) -> Option<Image> {
+        let image = self.images.get(self.next % self.images.len().max(1))?;
+        self.next += 1;
+        let degraded = self.degraded.read().unwrap_or_else(PoisonError::into_inner).get(&self.site).copied();
+        Some(degraded.map_or_else(|| image.clone(), |how| image.degraded(how, self.next as u64)))
+    }
+
     async fn watch(mut self, scoring: bellwether_agent::score::Scoring, mut stopped: watch::Receiver<bool>) {
         let mut frames = tokio::time::interval(FRAME_EVERY);
         frames.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -164,8 +209,7 @@ impl Camera {
                 _ = frames.tick() => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
-            let Some(image) = self.images.get(self.next % self.images.len().max(1)) else { return };
-            self.next += 1;
+            let Some(image) = self.look() else { return };
             match scoring.score(&self.model, std::slice::from_ref(&image.tensor)) {
                 Ok(scored) => {
                     answered = true;

@@ -5,10 +5,13 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bellwether_agent::journal;
 use bellwether_hub::{cli, exec};
 use bellwether_simulator::demo::{self, CLI, Options};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Fleets of the real device code.
 #[derive(Parser)]
@@ -25,7 +28,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A hub and a fleet: two versions rolled out, one refused; live until Ctrl-C.
+    /// A hub and a fleet: two versions rolled out, one refused, one rolled back, a site that drifts;
+    /// live until Ctrl-C.
     Demo {
         /// End after the story.
         #[arg(long)]
@@ -43,7 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = exec::run_if_child() {
+    if let Some(code) = exec::run_if_child().or_else(bellwether_agent::run_if_child) {
         return code;
     }
     let mut words: Vec<OsString> = std::env::args_os().collect();
@@ -53,11 +57,11 @@ fn main() -> ExitCode {
     }
     let Command::Demo { once, devices, data, output } = Arguments::parse().command;
     let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
+    let shown = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .init();
+        .with_filter(filter);
+    tracing_subscriber::registry().with(shown).with(journal::layer()).init();
     let options = Options { once, json: output == "json", devices: devices.into(), data };
     match tell(&options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,8 +82,14 @@ fn tell(options: &Options) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {
         println!(
-            "{} devices run version 2; {} rows scored; {} refused; {} s",
-            outcome.running_v2, outcome.scored, outcome.refused, outcome.seconds
+            "{} devices run version 2; {} rows scored, {} collected; {} refused, {} rolled back; {} site alerted; {} s",
+            outcome.running_v2,
+            outcome.scored,
+            outcome.rows_collected,
+            outcome.refused,
+            outcome.rolled_back,
+            outcome.sites_alerted,
+            outcome.seconds
         );
     }
     Ok(())

@@ -1,7 +1,9 @@
-//! The story of `cargo demo`: a hub, a fleet, two versions rolled out, one refused. Every step is a
+//! The story of `cargo demo`: a hub, a fleet, two versions rolled out, one refused, one rolled
+//! back, and a site whose cameras degrade. Every step is a
 //! command that a user would type, run by this very program; nothing is taken for done that the hub
 //! does not confirm.
 
+mod chapters;
 mod console;
 mod forged;
 mod story;

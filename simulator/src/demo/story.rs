@@ -16,13 +16,17 @@ use tempfile::TempDir;
 
 use super::console::Console;
 use super::{Options, forged};
-use crate::data::{Image, held_out};
+use crate::data::{Image, csv, held_out};
 use crate::fleet::{Fleet, Plan};
 
 /// Where the cameras hang.
-const SITES: [&str; 3] = ["lyon", "oslo", "turin"];
+pub(super) const SITES: [&str; 3] = ["lyon", "oslo", "turin"];
 /// Watch of a settled stage, in seconds.
 const SOAK_SECONDS: u32 = 1;
+/// Least length of the hub's windows of drift, in seconds: people watch.
+const DRIFT_WINDOW_SECONDS: u64 = 4;
+/// Latency budget of every version, in milliseconds.
+const BUDGET_MS: u32 = 5;
 /// A step that takes longer has failed.
 const STEP_MAX: Duration = Duration::from_secs(120);
 /// How often the hub is asked how far a step is.
@@ -32,6 +36,8 @@ const LINEAR: &[u8] = include_bytes!("../../../tests/data/digits-linear.onnx");
 const LINEAR_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-linear.vectors.npz");
 const CNN: &[u8] = include_bytes!("../../../tests/data/digits-cnn.onnx");
 const CNN_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn.vectors.npz");
+const WIDE: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.onnx");
+const WIDE_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.vectors.npz");
 const INT8: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
 const INT8_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
 
@@ -54,6 +60,14 @@ pub struct Outcome {
     pub accuracy_v2: f64,
     /// Versions refused by their golden vectors: by the command line, and by the hub.
     pub refused: usize,
+    /// Devices that had version 3 and are back on version 2.
+    pub rolled_back: u32,
+    /// Rows of input that the hub collected from the fleet.
+    pub rows_collected: u64,
+    /// Alerts for drift that were raised.
+    pub drift_alerts: usize,
+    /// Sites among them.
+    pub sites_alerted: usize,
     /// Seconds from the hub's start to the end of the story.
     pub seconds: f64,
 }
@@ -77,7 +91,8 @@ impl Demo {
                 (directory.path().to_owned(), Some(directory))
             }
         };
-        let hub = run::start(Config { data: home.join("hub"), ..Config::default() }).await?;
+        let config = Config { data: home.join("hub"), drift_window_seconds: DRIFT_WINDOW_SECONDS, ..Config::default() };
+        let hub = run::start(config).await?;
         let Some(first) = hub.first_login() else {
             bail!("{} holds a hub already: name an empty directory", home.display());
         };
@@ -101,7 +116,9 @@ impl Demo {
         self.roll_out(2, devices).await?;
         let accuracy_v2 = self.watch_cameras().await?;
         let refused = self.refuse(&model).await?;
+        let rolled_back = self.roll_back_slow(devices).await?;
         let running_v2 = self.running(2).await?;
+        let drift = self.degrade_a_site().await?;
         let overview = self.client.overview().await?;
         let outcome = Outcome {
             devices: usize::try_from(overview.devices.online)?,
@@ -112,6 +129,10 @@ impl Demo {
             accuracy_v1,
             accuracy_v2,
             refused,
+            rolled_back,
+            rows_collected: overview.rows_collected,
+            drift_alerts: drift.alerts,
+            sites_alerted: drift.sites,
             seconds: (self.console.seconds() * 10.0).round() / 10.0,
         };
         check(&outcome, devices)?;
@@ -164,8 +185,11 @@ impl Demo {
 
     async fn register(&self, version: u32, kind: &str, model: &[u8], vectors: &[u8]) -> anyhow::Result<()> {
         let [model, vectors] = self.files(kind, model, vectors)?;
+        let (baseline, held_out) = (self.sample("baseline.csv", false)?, self.sample("held-out.csv", true)?);
         let line = format!(
-            "model register digits {model} --vectors {vectors} --tag team=vision --tag kind={kind} --key demo-ada"
+            "model register digits {model} --vectors {vectors} --baseline {baseline} --held-out {held_out} \
+             --max-p95-ms {BUDGET_MS} --collect-one-in 10 --collect-below 0.6 \
+             --tag team=vision --tag kind={kind} --key demo-ada"
         );
         let view = self.console.json(&line).await?;
         if view.get("version").and_then(serde_json::Value::as_u64) != Some(version.into()) {
@@ -175,6 +199,17 @@ impl Demo {
             self.console.command(&format!("approve digits:{version} --key {key}")).await?;
         }
         Ok(())
+    }
+
+    /// Writes the digits as a team would hand them in; the path.
+    fn sample(&self, name: &str, held_out: bool) -> anyhow::Result<String> {
+        let directory = self.home.join("models");
+        std::fs::create_dir_all(&directory)?;
+        let path = directory.join(name);
+        if !path.exists() {
+            std::fs::write(&path, csv(held_out)?)?;
+        }
+        Ok(path.display().to_string())
     }
 
     fn files(&self, kind: &str, model: &[u8], vectors: &[u8]) -> anyhow::Result<[String; 2]> {
@@ -188,16 +223,12 @@ impl Demo {
         Ok(paths.map(|path| path.display().to_string()))
     }
 
-    /// One named device, then a quarter, then all; a person grants each stage when the one before
+    /// Two named devices, then a quarter, then all; a person grants each stage when the one before
     /// has passed.
     async fn roll_out(&self, version: u32, devices: usize) -> anyhow::Result<()> {
-        let first = Fleet::name(&SITES, 0);
-        let stages = format!("--stage device={first} --stage 25% --stage 100%");
-        let line = format!("rollout start digits:{version} {stages} --soak-seconds {SOAK_SECONDS}");
-        let started = self.console.json(&line).await?;
-        let id = started.get("id").and_then(|id| id.as_str()).context("the command printed no id")?.to_owned();
+        let id = self.start_rollout(version).await?;
         for (stage, cohort) in
-            [format!("--device {first}"), "--percent 25".to_owned(), "--percent 100".to_owned()].iter().enumerate()
+            [canaries("--device ", " "), "--percent 25".to_owned(), "--percent 100".to_owned()].iter().enumerate()
         {
             self.console.command(&format!("grant digits:{version} {cohort} --key demo-bo")).await?;
             self.watch_stage(&id, stage, devices).await?;
@@ -208,12 +239,20 @@ impl Demo {
         Ok(())
     }
 
+    /// Starts a rollout in three stages; its id.
+    async fn start_rollout(&self, version: u32) -> anyhow::Result<String> {
+        let stages = format!("--stage device={} --stage 25% --stage 100%", canaries("", ","));
+        let line = format!("rollout start digits:{version} {stages} --soak-seconds {SOAK_SECONDS}");
+        let started = self.console.json(&line).await?;
+        Ok(started.get("id").and_then(|id| id.as_str()).context("the command printed no id")?.to_owned())
+    }
+
     async fn watch_stage(&self, id: &str, stage: usize, devices: usize) -> anyhow::Result<()> {
         let bar = self.console.bar("devices healthy", devices as u64);
         let passed = || async {
             let rollout = self.client.rollout(id).await?;
             if matches!(rollout.state, RolloutState::Paused | RolloutState::Aborted) {
-                bail!("rollout {id} is {}: {:?}", rollout.state.label(), rollout.paused_because);
+                bail!("rollout {id} is {}: {:?}", rollout.state.label(), rollout.stopped_because);
             }
             if let Some(now) = rollout.stages.get(stage) {
                 bar.set_length(now.counts.total.into());
@@ -230,8 +269,31 @@ impl Demo {
         Ok(())
     }
 
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn say(&self, text: &str) {
+        self.console.say(text);
+    }
+
+    pub(super) fn fleet(&self) -> anyhow::Result<&Fleet> {
+        self.fleet.as_ref().context("the fleet was started")
+    }
+
+    pub(super) async fn register_wide(&self) -> anyhow::Result<()> {
+        self.register(3, "cnn-wide", WIDE, WIDE_VECTORS).await
+    }
+
+    /// Starts a rollout and grants its first stage; its id.
+    pub(super) async fn start_and_grant_first(&self, version: u32) -> anyhow::Result<String> {
+        let id = self.start_rollout(version).await?;
+        self.console.command(&format!("grant digits:{version} {} --key demo-bo", canaries("--device ", " "))).await?;
+        Ok(id)
+    }
+
     /// Devices that report `version` as active and committed.
-    async fn running(&self, version: u32) -> anyhow::Result<usize> {
+    pub(super) async fn running(&self, version: u32) -> anyhow::Result<usize> {
         let page = self.client.devices(&DeviceQuery { limit: Some(500), ..DeviceQuery::default() }).await?;
         let runs = |device: &bellwether_hub::api::types::DeviceView| {
             device.models.iter().any(|model| {
@@ -286,6 +348,11 @@ impl Demo {
     }
 }
 
+/// The devices of the first stage: one of the usual kind, one of the slow ones.
+fn canaries(before: &str, between: &str) -> String {
+    [0, 1].map(|index| format!("{before}{}", Fleet::name(&SITES, index))).join(between)
+}
+
 fn has_passed(rollout: &RolloutView, stage: usize) -> bool {
     let now = rollout.stage as usize;
     rollout.state == RolloutState::Completed
@@ -293,7 +360,7 @@ fn has_passed(rollout: &RolloutView, stage: usize) -> bool {
 }
 
 /// Asks until there is an answer.
-async fn until<T, A>(what: &str, ask: impl Fn() -> A) -> anyhow::Result<T>
+pub(super) async fn until<T, A>(what: &str, ask: impl Fn() -> A) -> anyhow::Result<T>
 where
     A: Future<Output = anyhow::Result<Option<T>>>,
 {
@@ -316,6 +383,9 @@ fn check(outcome: &Outcome, devices: usize) -> anyhow::Result<()> {
         && outcome.running_v2 == devices
         && outcome.scored > 0
         && outcome.failed_calls == 0
+        && outcome.rolled_back > 0
+        && outcome.rows_collected > 0
+        && outcome.sites_alerted == 1
         && outcome.refused == 2;
     if whole { Ok(()) } else { bail!("not every step happened: {}", serde_json::to_string(outcome)?) }
 }
