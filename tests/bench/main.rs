@@ -11,6 +11,11 @@
     reason = "a benchmark prints, and stops where it cannot measure"
 )]
 
+mod collect;
+mod live;
+mod profile;
+
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bellwether_runtime::{Cpu, Data, Scorer as _, Tensor};
@@ -25,8 +30,26 @@ const WARM: usize = 300;
 /// What HTTP may add to the median call, by the project's own limit.
 const OVERHEAD_MAX: Duration = Duration::from_micros(250);
 
-#[tokio::main]
-async fn main() {
+fn main() -> ExitCode {
+    // Devices of this program try their models in a child of it.
+    if let Some(code) = bellwether_agent::run_if_child() {
+        return code;
+    }
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(measure());
+    ExitCode::SUCCESS
+}
+
+async fn measure() {
+    scoring().await;
+    println!();
+    profile::measure();
+    println!();
+    live::measure().await;
+    println!();
+    collect::measure().await;
+}
+
+async fn scoring() {
     let fleet = Fleet::start();
     fleet.two_versions();
     let mut agent = fleet.agent("bench-1");

@@ -9,8 +9,13 @@
 
 mod bad_input;
 mod broker_rules;
+mod crashes;
+mod drift;
 mod first_fleet;
+mod previous;
 mod recovery;
 mod refusals;
 mod registry;
 mod triton;
+mod watched;
+mod webhooks;

@@ -147,7 +147,15 @@ async fn a_full_disk_stops_new_work_and_nothing_else() {
     let error = api.put_package(b"BWPK".to_vec()).await.unwrap_err();
     assert!(full(&error), "{error:?}");
     let stages = vec!["100%".parse().unwrap()];
-    let start = RolloutRequest { model: "digits".into(), version: 2, stages, soak_seconds: None, max_failures: None };
+    let start = RolloutRequest {
+        model: "digits".into(),
+        version: 2,
+        stages,
+        soak_seconds: None,
+        max_failures: None,
+        on_failure: None,
+        max_p95_us: None,
+    };
     assert!(full(&api.start_rollout(&start).await.unwrap_err()));
     let model = files::data("digits-linear.onnx");
     fleet

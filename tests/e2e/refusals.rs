@@ -6,7 +6,7 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::manifest::{File, FileRole};
 use bellwether_protocol::package::{HEADER_BYTES, encode_head};
-use bellwether_runtime::prepare;
+use bellwether_runtime::{Beside, prepare};
 use bellwether_tests::files::data;
 use bellwether_tests::{Cli, Fleet, Hub, Ran, files};
 
@@ -41,7 +41,7 @@ async fn a_model_that_computes_something_else_is_refused_by_the_command_line_and
 async fn register_unchecked(api: &Client) -> Result<u32, ClientError> {
     let model = std::fs::read(data("digits-cnn-int8.onnx")).unwrap();
     let vectors = std::fs::read(data("digits-cnn-int8.vectors.npz")).unwrap();
-    let mut manifest = prepare(&"digits".parse().unwrap(), "x.onnx", &model, None, &[]).unwrap().manifest;
+    let mut manifest = prepare(&"digits".parse().unwrap(), "x.onnx", &model, &Beside::default()).unwrap().manifest;
     let file = File {
         name: "vectors.npz".parse().unwrap(),
         role: FileRole::Vectors,

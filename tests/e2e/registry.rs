@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bellwether_hub::api::types::RegisterRequest;
 use bellwether_protocol::id::ModelName;
-use bellwether_runtime::prepare;
+use bellwether_runtime::{Beside, prepare};
 use bellwether_tests::{Fleet, files};
 
 const REGISTRATIONS: u32 = 100;
@@ -14,7 +14,7 @@ async fn a_hundred_registrations_at_once_get_a_hundred_numbers() {
     let fleet = Fleet::start();
     let name: ModelName = "notes".parse().unwrap();
     let pickle = std::fs::read(files::data("digits.pkl")).unwrap();
-    let prepared = prepare(&name, "digits.pkl", &pickle, None, &[]).unwrap();
+    let prepared = prepare(&name, "digits.pkl", &pickle, &Beside::default()).unwrap();
     let api = fleet.api();
     let package = api.put_package(prepared.package.clone()).await.unwrap();
     let registrations = (0..REGISTRATIONS).map(|number| {

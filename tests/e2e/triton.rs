@@ -6,10 +6,7 @@ use bellwether_tests::{Fleet, files};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_unmodified_triton_client_scores_on_an_agent() {
-    let python = std::env::var_os("BELLWETHER_TEST_PYTHON").expect(
-        "BELLWETHER_TEST_PYTHON names no Python: run `tests/run e2e`, which makes one, or set it to a \
-         Python with tritonclient[http] and numpy",
-    );
+    let python = files::venv_python();
     let fleet = Fleet::start();
     fleet.two_versions();
     let agent = fleet.agent("gw-1");

@@ -1,5 +1,6 @@
 //! `bellwether-agent` as a process.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,11 +14,23 @@ use crate::process::Process;
 /// What every agent of a test is told: trials of a second, so that a story takes seconds.
 pub const CONFIG: &str = "probation_ms = 500\nscores_window_ms = 500\nheartbeat_ms = 2000\n";
 
+/// How an agent is started, beyond the usual.
+#[derive(Clone, Debug, Default)]
+pub struct Settings<'s> {
+    /// More arguments.
+    pub words: &'s [&'s str],
+    /// More of the configuration file.
+    pub config: &'s str,
+    /// The crash point at which it ends at its first start.
+    pub crash: Option<&'s str>,
+}
+
 /// An agent in a folder of its own.
 #[derive(Debug)]
 pub struct Agent {
     home: TempDir,
     process: Process,
+    config: String,
     /// The device.
     pub name: String,
     /// Where it scores.
@@ -29,19 +42,49 @@ impl Agent {
     /// Enrols and runs a device.
     #[must_use]
     pub fn start(hub: &str, token: &str, name: &str) -> Self {
-        Self::start_with(hub, token, name, &[])
+        Self::start_as(hub, token, name, &Settings::default())
     }
 
     /// Enrols and runs a device, with more arguments.
     #[must_use]
     pub fn start_with(hub: &str, token: &str, name: &str, more: &[&str]) -> Self {
+        Self::start_as(hub, token, name, &Settings { words: more, ..Settings::default() })
+    }
+
+    /// Enrols and runs a device with settings of its own.
+    #[must_use]
+    pub fn start_as(hub: &str, token: &str, name: &str, settings: &Settings<'_>) -> Self {
         let home = folder();
         let mut words = vec!["--hub", hub, "--token", token, "--name", name, "--listen", "127.0.0.1:0"];
-        words.extend(more);
-        let mut process = Process::start(name, &mut command(home.path(), &words));
+        words.extend(settings.words);
+        let config = format!("{CONFIG}{}", settings.config);
+        let mut command = command(home.path(), &words, &config);
+        if let Some(point) = settings.crash {
+            command.env("BELLWETHER_CRASH_AT", point);
+        }
+        let mut process = Process::start(name, &mut command);
         let url = scores_at(&mut process, name);
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        Self { home, process, name: name.to_owned(), url, http }
+        Self { home, process, config, name: name.to_owned(), url, http }
+    }
+
+    /// Runs an agent with a directory that another one left, which is moved, and enrols it anew.
+    #[must_use]
+    pub fn open(left: &Path, hub: &str, token: &str, name: &str) -> Self {
+        let home = folder();
+        std::fs::rename(left, home.path().join("agent")).expect("the directory can be moved");
+        let words = ["--hub", hub, "--token", token, "--name", name, "--listen", "127.0.0.1:0"];
+        let mut process = Process::start(name, &mut command(home.path(), &words, CONFIG));
+        let url = scores_at(&mut process, name);
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Self { home, process, config: CONFIG.to_owned(), name: name.to_owned(), url, http }
+    }
+
+    /// Waits until it ended at its crash point, and starts it again.
+    pub fn restart_after_crash(&mut self) {
+        let status = self.process.end(std::time::Duration::from_secs(30));
+        assert_eq!(status.signal(), Some(9), "it ends as by kill -9");
+        self.restart();
     }
 
     /// Its directory.
@@ -70,7 +113,8 @@ impl Agent {
     pub fn restart(&mut self) {
         assert!(self.process.ended().is_some(), "stop or kill the agent first");
         let address = self.url.trim_start_matches("http://").to_owned();
-        self.process = Process::start(&self.name, &mut command(self.home.path(), &["--listen", &address]));
+        self.process =
+            Process::start(&self.name, &mut command(self.home.path(), &["--listen", &address], &self.config));
         assert_eq!(scores_at(&mut self.process, &self.name), self.url, "it is back at its address");
     }
 
@@ -100,9 +144,9 @@ pub fn digit(answer: &Value) -> usize {
     best.expect("ten classes").0
 }
 
-fn command(home: &Path, words: &[&str]) -> Command {
+fn command(home: &Path, words: &[&str], text: &str) -> Command {
     let config = home.join("agent.toml");
-    std::fs::write(&config, CONFIG).expect("a temporary folder takes a file");
+    std::fs::write(&config, text).expect("a temporary folder takes a file");
     let mut command = Command::new(binary("bellwether-agent"));
     command.args(words).arg("--data").arg(home.join("agent")).arg("--config").arg(config);
     command.env("NO_COLOR", "1").env_remove("RUST_LOG");

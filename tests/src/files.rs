@@ -52,6 +52,15 @@ pub fn tool(name: &str, package: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("`{name}` is missing: apt-get install {package} (tests/run does it)"))
 }
 
+/// The Python that has numpy and the other packages the tests ask for.
+#[must_use]
+pub fn venv_python() -> std::ffi::OsString {
+    std::env::var_os("BELLWETHER_TEST_PYTHON").expect(
+        "BELLWETHER_TEST_PYTHON names no Python: run `tests/run e2e`, which makes one, or set it to a Python with \
+         the packages that tests/run installs",
+    )
+}
+
 /// Bytes that do not compress, the same in every run.
 #[must_use]
 pub fn noise(bytes: usize) -> Vec<u8> {

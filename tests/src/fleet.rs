@@ -6,7 +6,7 @@ use bellwether_hub::api::types::{DeviceView, RolloutView};
 use bellwether_hub::client::Client;
 use tempfile::TempDir;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Settings};
 use crate::cli::{Cli, Ran};
 use crate::files::data;
 use crate::hub::{Hub, Options, folder};
@@ -115,6 +115,23 @@ impl Fleet {
     #[must_use]
     pub fn agent(&self, name: &str) -> Agent {
         Agent::start(&self.hub.url, &self.device_token(1), name)
+    }
+
+    /// Enrols and runs a device with settings of its own.
+    #[must_use]
+    pub fn agent_as(&self, name: &str, settings: &Settings<'_>) -> Agent {
+        Agent::start_as(&self.hub.url, &self.device_token(1), name, settings)
+    }
+
+    /// Registers `tests/data/{file}.onnx` with its vectors and more arguments, published by Ada and
+    /// approved.
+    pub fn release(&self, name: &str, version: u32, file: &str, more: &[&str]) {
+        let (model, vectors) = (data(&format!("{file}.onnx")), data(&format!("{file}.vectors.npz")));
+        let (model, vectors) = (model.to_string_lossy(), vectors.to_string_lossy());
+        let mut words = vec!["model", "register", name, &model, "--vectors", &vectors, "--key", "ada"];
+        words.extend(more);
+        self.cli.ok(&words);
+        self.approve(&format!("{name}:{version}"));
     }
 
     /// Starts a rollout to all; its id.

@@ -1,5 +1,6 @@
 //! `bellwether-hub serve` as a process.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -35,11 +36,18 @@ pub struct Options {
     pub listen: String,
     /// The configuration file's text.
     pub config: String,
+    /// The crash point at which it ends at its first start.
+    pub crash: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { broker: "embedded://127.0.0.1:0".to_owned(), listen: "127.0.0.1:0".to_owned(), config: String::new() }
+        Self {
+            broker: "embedded://127.0.0.1:0".to_owned(),
+            listen: "127.0.0.1:0".to_owned(),
+            config: String::new(),
+            crash: None,
+        }
     }
 }
 
@@ -62,12 +70,23 @@ impl Hub {
     pub fn start_in(home: TempDir, options: Options) -> Self {
         let data = home.path().join("data");
         let mut process = serve(home.path(), &data, &options);
+        let options = Options { crash: None, ..options };
         let url = process.line("dashboard");
         let broker = process.line("broker");
         let token = process.line("export BELLWETHER_TOKEN=");
         let said = process.stdout();
         let code = said.split("/login?code=").nth(1).and_then(|rest| rest.split_whitespace().next());
         let code = code.expect("a first start prints a login code").to_owned();
+        Self { home, data, process, options, url, broker, token, code }
+    }
+
+    /// Opens a data directory that a hub left, with a token that it knows.
+    #[must_use]
+    pub fn open(data: &Path, token: &str, options: Options) -> Self {
+        let home = folder();
+        let mut process = serve(home.path(), data, &options);
+        let (url, broker) = (process.line("dashboard"), process.line("broker"));
+        let (data, token, code) = (data.to_owned(), token.to_owned(), String::new());
         Self { home, data, process, options, url, broker, token, code }
     }
 
@@ -117,6 +136,18 @@ impl Hub {
         self.process.kill();
     }
 
+    /// Waits until it ended at its crash point, and starts it again.
+    pub fn restart_after_crash(&mut self) {
+        let status = self.process.end(std::time::Duration::from_secs(30));
+        assert_eq!(status.signal(), Some(9), "it ends as by kill -9");
+        self.restart();
+    }
+
+    /// Arms a crash point for the next start.
+    pub const fn arm(&mut self, point: &'static str) {
+        self.options.crash = Some(point);
+    }
+
     /// Starts it again on the same ports, after it ended.
     pub fn restart(&mut self) {
         let data = self.data.clone();
@@ -136,6 +167,7 @@ impl Hub {
             config.clone_into(&mut self.options.config);
         }
         self.process = serve(self.home.path(), &self.data, &self.options);
+        self.options.crash = None;
         let url = self.process.line("dashboard");
         assert_eq!(url, self.url, "the hub is back at its address");
     }
@@ -161,6 +193,9 @@ fn serve(home: &Path, data: &Path, options: &Options) -> Process {
         .current_dir(home)
         .env("NO_COLOR", "1")
         .env_remove("BELLWETHER_LOG");
+    if let Some(point) = options.crash {
+        command.env("BELLWETHER_CRASH_AT", point);
+    }
     Process::start("hub", &mut command)
 }
 
