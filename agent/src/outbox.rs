@@ -266,9 +266,10 @@ mod tests {
     use bellwether_protocol::trust::{Event, Phase};
 
     use super::*;
+    use crate::store::open_database;
 
     fn tree(data: &tempfile::TempDir) -> Tree {
-        sled::Config::new().path(data.path()).open().unwrap().open_tree("outbox").unwrap()
+        open_database(&sled::Config::new().path(data.path())).unwrap().open_tree("outbox").unwrap()
     }
 
     fn record(version: u32) -> Record<'static> {
@@ -320,7 +321,8 @@ mod tests {
     #[test]
     fn what_is_sent_survives_a_power_cut() {
         let open = |path: &std::path::Path| {
-            sled::Config::new().path(path).flush_every_ms(None).open().unwrap().open_tree("outbox").unwrap()
+            let config = sled::Config::new().path(path).flush_every_ms(None);
+            open_database(&config).unwrap().open_tree("outbox").unwrap()
         };
         let (data, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut outbox = Outbox::open(open(data.path()), 1 << 20).unwrap();

@@ -2,6 +2,7 @@
 //! (frames), so that a later version can tell what it reads.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bellwether_agent_core::State;
 use bellwether_protocol::frame;
@@ -13,6 +14,9 @@ use crate::error::AgentError;
 
 /// Cache of the store; sled's default is 1 GiB.
 const CACHE_BYTES: u64 = 1024 * 1024;
+/// How often a lock that is held is tried again, and the pause before: half a second in all.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Most bytes of one record here: the state of eight models takes about eight KiB.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 
@@ -45,11 +49,26 @@ fn storage(why: impl std::fmt::Display) -> AgentError {
     AgentError::Storage(why.to_string())
 }
 
+/// Opens a database. Its lock is a file's, which a child that is being started shares for a moment
+/// with the process that held it: the lock of one that has just ended is waited for.
+pub(crate) fn open_database(config: &sled::Config) -> sled::Result<Db> {
+    let mut tries = LOCK_TRIES;
+    loop {
+        match config.open() {
+            Err(why) if tries > 0 && why.to_string().contains("could not acquire lock") => {
+                tries -= 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl Store {
     pub(crate) fn open(data: &Path) -> Result<Self, AgentError> {
         let path = data.join("store");
-        let db = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000)).open();
-        db.map(|db| Self { db }).map_err(|why| AgentError::Store { path, why: why.to_string() })
+        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
+        open_database(&config).map(|db| Self { db }).map_err(|why| AgentError::Store { path, why: why.to_string() })
     }
 
     /// The brain's state; the first one if there is none.

@@ -1,6 +1,7 @@
 //! The embedded adapter: sled, with the version in the first eight bytes of each value.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
@@ -8,11 +9,29 @@ use super::{Expect, Store, StoreError, Stored, Write};
 
 /// Cache of the store, in bytes: sled's default of 1 GiB is meant for another kind of machine.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// How often a lock that is held is tried again, and the pause before: half a second in all.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Records in a sled database.
 #[derive(Debug)]
 pub struct SledStore {
     tree: sled::Db,
+}
+
+/// Opens a database. Its lock is a file's, which a child that is being started shares for a moment
+/// with the process that held it: the lock of one that has just ended is waited for.
+fn open_database(config: &sled::Config) -> sled::Result<sled::Db> {
+    let mut tries = LOCK_TRIES;
+    loop {
+        match config.open() {
+            Err(why) if tries > 0 && why.to_string().contains("could not acquire lock") => {
+                tries -= 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 impl SledStore {
@@ -23,7 +42,7 @@ impl SledStore {
     /// [`StoreError::Fault`], also when another process has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(Some(500));
-        Ok(Self { tree: config.open().map_err(fault)? })
+        Ok(Self { tree: open_database(&config).map_err(fault)? })
     }
 }
 
