@@ -29,6 +29,7 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod dashboard;
+mod date;
 pub mod drive;
 pub mod exec;
 pub mod keys;

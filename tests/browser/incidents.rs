@@ -1,7 +1,5 @@
 //! What goes wrong arrives by itself: a rollback with its cause, and drift with its histograms.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bellwether_hub::api::types::{ColumnView, GroupQuery, MonitorDetail, RolloutState};
@@ -83,22 +81,11 @@ fn rows(count: usize) -> Vec<Vec<f64>> {
     noise.chunks_exact(PIXELS).map(|row| row.iter().map(|byte| f64::from(byte % 17) / 16.0).collect()).collect()
 }
 
-fn csv(fleet: &Fleet, name: &str, rows: &[Vec<f64>]) -> PathBuf {
-    let mut text = String::new();
-    for row in rows {
-        let numbers: Vec<String> = row.iter().map(ToString::to_string).collect();
-        writeln!(text, "{}", numbers.join(",")).unwrap();
-    }
-    let path = fleet.hub.home().join(name);
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
 /// A device at a site that scores a version with a baseline, and sends every row it may.
 fn watched() -> (Fleet, Agent) {
     let config = "drift_window_seconds = 1\ndrift_rows_min = 200\n";
     let fleet = Fleet::start_with(Options { config: config.to_owned(), ..Options::default() });
-    let (baseline, held_out) = (csv(&fleet, "baseline.csv", &rows(1000)), csv(&fleet, "held-out.csv", &rows(400)));
+    let (baseline, held_out) = (fleet.csv("baseline.csv", &rows(1000)), fleet.csv("held-out.csv", &rows(400)));
     let (baseline, held_out) = (baseline.to_string_lossy(), held_out.to_string_lossy());
     let more = ["--baseline", &baseline, "--held-out", &held_out, "--collect-one-in", "1"];
     fleet.release("digits", 1, "digits-linear", &more);
@@ -107,14 +94,6 @@ fn watched() -> (Fleet, Agent) {
     let agent = fleet.agent_as("gw-1", &settings);
     fleet.roll_out("digits:1");
     (fleet, agent)
-}
-
-async fn score(agent: &Agent, rows: &[Vec<f64>]) {
-    let data: Vec<f64> = rows.iter().flatten().copied().collect();
-    let input = json!({ "name": "image", "datatype": "FP32", "shape": [rows.len(), PIXELS], "data": data });
-    let body = json!({ "inputs": [input] }).to_string();
-    let (status, answer) = agent.post("/v2/models/digits/infer", body).await.unwrap();
-    assert_eq!(status, 200, "{answer}");
 }
 
 /// Bucket, reference and current of every line of the table, as a reader sees them.
@@ -148,7 +127,7 @@ async fn a_drift_banner_arrives_without_reload_and_the_histogram_is_the_apis() {
     browser.script("window.untouched = 'since before the drift'").await;
     let ones = vec![vec![1.0; PIXELS]; 100];
     wait_within(PATIENCE, "the banner is there", async || {
-        score(&agent, &ones).await;
+        agent.score_rows(&ones).await;
         browser.text("#alerts").await.contains("shifted on 1 device of site lyon since")
     })
     .await;

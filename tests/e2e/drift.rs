@@ -1,7 +1,5 @@
 //! Drift, seen by the hub and by somebody else's arithmetic: numpy, on the edges that the hub publishes.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::Command;
 
 use bellwether_hub::api::types::{GroupQuery, MonitorQuery, MonitorState};
@@ -24,31 +22,12 @@ fn rows(count: usize, seed: u64, gain: f64) -> Vec<Vec<f64>> {
     noise.chunks_exact(PIXELS).map(|row| row.iter().map(level).collect()).collect()
 }
 
-fn csv(fleet: &Fleet, name: &str, rows: &[Vec<f64>]) -> PathBuf {
-    let mut text = String::new();
-    for row in rows {
-        let numbers: Vec<String> = row.iter().map(ToString::to_string).collect();
-        writeln!(text, "{}", numbers.join(",")).unwrap();
-    }
-    let path = fleet.hub.home().join(name);
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-async fn score(agent: &Agent, rows: &[Vec<f64>]) {
-    let data: Vec<f64> = rows.iter().flatten().copied().collect();
-    let input = json!({ "name": "image", "datatype": "FP32", "shape": [rows.len(), PIXELS], "data": data });
-    let body = json!({ "inputs": [input] }).to_string();
-    let (status, answer) = agent.post("/v2/models/digits/infer", body).await.unwrap();
-    assert_eq!(status, 200, "{answer}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_index_of_every_column_is_numpys_and_a_dim_camera_raises_an_alert() {
     let config = "drift_window_seconds = 1\ndrift_rows_min = 300\n";
     let fleet = Fleet::start_with(Options { config: config.to_owned(), ..Options::default() });
     let (then, held_out, now) = (rows(1000, 1, 1.0), rows(400, 2, 1.0), rows(300, 3, 0.6));
-    let (baseline, held) = (csv(&fleet, "baseline.csv", &then), csv(&fleet, "held-out.csv", &held_out));
+    let (baseline, held) = (fleet.csv("baseline.csv", &then), fleet.csv("held-out.csv", &held_out));
     let (baseline, held) = (baseline.to_string_lossy(), held.to_string_lossy());
     fleet.release("digits", 1, "digits-linear", &["--baseline", &baseline, "--held-out", &held]);
     let settings =
@@ -62,7 +41,7 @@ async fn the_index_of_every_column_is_numpys_and_a_dim_camera_raises_an_alert() 
         let judged = client.monitors(&MonitorQuery::default()).await.ok()?.items;
         let here = judged.into_iter().find(|monitor| monitor.site.as_deref() == Some("lyon"));
         if here.as_ref().is_none_or(|monitor| monitor.open_rows == 0) {
-            score(&agent, &now).await;
+            agent.score_rows(&now).await;
         }
         here.filter(|monitor| monitor.state == MonitorState::Alarm)
     })

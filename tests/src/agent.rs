@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::files::{binary, data};
@@ -124,6 +124,15 @@ impl Agent {
         let response = request.send().await.ok()?;
         let status = response.status().as_u16();
         Some((status, response.json().await.ok()?))
+    }
+
+    /// Scores rows of pixels with `digits`; they must be answered.
+    pub async fn score_rows(&self, rows: &[Vec<f64>]) {
+        let data: Vec<f64> = rows.iter().flatten().copied().collect();
+        let shape = [rows.len(), data.len() / rows.len().max(1)];
+        let input = json!({ "name": "image", "datatype": "FP32", "shape": shape, "data": data });
+        let answer = self.post("/v2/models/digits/infer", json!({ "inputs": [input] }).to_string()).await;
+        assert!(matches!(answer, Some((200, _))), "{answer:?}");
     }
 
     /// The version that answers for `digits` and the digit it sees in the README's request; nothing

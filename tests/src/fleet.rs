@@ -1,5 +1,6 @@
 //! What most stories begin with: a hub with a root, its people's keys, versions, devices.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bellwether_hub::api::types::{DeviceView, RolloutView};
@@ -132,6 +133,15 @@ impl Fleet {
         words.extend(more);
         self.cli.ok(&words);
         self.approve(&format!("{name}:{version}"));
+    }
+
+    /// Writes rows into a CSV beside the hub's data; its path.
+    #[must_use]
+    pub fn csv(&self, name: &str, rows: &[Vec<f64>]) -> PathBuf {
+        let line = |row: &Vec<f64>| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") + "\n";
+        let path = self.hub.home().join(name);
+        std::fs::write(&path, rows.iter().map(line).collect::<String>()).expect("a temporary folder takes a file");
+        path
     }
 
     /// Starts a rollout to all; its id.

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Context;
 use super::failure::{Exit, Failure};
 use crate::api::types::{ExportFormat, ExportQuery, PartitionView};
-use crate::collect::date::{BadDate, Date};
+use crate::date::{BadDate, Date};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DataCommand {

@@ -9,11 +9,11 @@ use serde::ser::{SerializeMap as _, Serializer as _};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 
-use super::date::Date;
 use super::files::{Files, Listed};
 use super::place::Place;
 use super::{Collected, Fault, parquet};
 use crate::api::types::{ExportFormat, RowView, TensorValues};
+use crate::date::Date;
 
 /// Bytes gathered before they are sent.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Fault;
-use super::date::Date;
 use super::files::{Files, Listed};
 use super::place::Place;
+use crate::date::Date;
 
 /// How long and how much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

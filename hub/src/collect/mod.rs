@@ -14,7 +14,6 @@
 //! [`parquet`] the file; [`files`] the folder; [`seal`] from the store into files, exactly once;
 //! [`keep`] what is deleted when; [`latest`] the last rows of each device; [`export`] the way out.
 
-pub(crate) mod date;
 pub(crate) mod export;
 pub(crate) mod files;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::trust::OutboxId;
 
-use super::date::Date;
+use crate::date::Date;
 
 const ENDING: &str = ".parquet";
 

@@ -22,11 +22,11 @@ use bellwether_protocol::id::{DeviceId, ModelRef};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::date::Date;
 use super::files::Files;
 use super::place::{FilePath, Identity, Place};
 use super::tensor::Signature;
 use super::{Collected, Fault, latest, parquet};
+use crate::date::Date;
 use crate::store::record::{self, ROWS};
 use crate::store::{Store, StoreError, Stored, Write};
 

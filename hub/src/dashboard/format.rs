@@ -1,7 +1,10 @@
 //! Figures and moments as people read them. Pure functions; the browser turns moments into its own
 //! time zone where it can.
 
+use bellwether_protocol::time::Millis;
 use maud::{Markup, html};
+
+use crate::date::Moment;
 
 /// `1240` as `1,240`.
 #[must_use]
@@ -130,7 +133,7 @@ pub(super) fn age(at_ms: u64) -> Markup {
 }
 
 fn shaped(at_ms: u64, shape: &str) -> Markup {
-    let Moment { year, month, day, hour, minute, second } = civil(at_ms);
+    let Moment { year, month, day, hour, minute, second, .. } = Moment::of(Millis(at_ms));
     let full = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
     let text = match shape {
         "clock" | "age" => format!("{hour:02}:{minute:02}:{second:02}"),
@@ -143,36 +146,6 @@ fn shaped(at_ms: u64, shape: &str) -> Markup {
 fn month_name(month: u64) -> &'static str {
     const NAMES: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     usize::try_from(month.saturating_sub(1)).ok().and_then(|index| NAMES.get(index)).copied().unwrap_or("?")
-}
-
-struct Moment {
-    year: u64,
-    month: u64,
-    day: u64,
-    hour: u64,
-    minute: u64,
-    second: u64,
-}
-
-/// Days to year, month and day after H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
-/// for days since 1970 only.
-fn civil(at_ms: u64) -> Moment {
-    let seconds = at_ms / 1000;
-    let days = seconds / 86_400 + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    Moment {
-        year: year_of_era + era * 400 + u64::from(month <= 2),
-        month,
-        day: of_year - (153 * shifted + 2) / 5 + 1,
-        hour: seconds % 86_400 / 3600,
-        minute: seconds % 3600 / 60,
-        second: seconds % 60,
-    }
 }
 
 #[cfg(test)]

@@ -20,13 +20,13 @@ use crate::api::types::{
     CollectedView, ExportFormat, ExportQuery, LIMIT_DEFAULT, LIMIT_MAX, PartitionView, Role, RowView, RowsQuery,
 };
 use crate::clock;
-use crate::collect::date::Date;
 use crate::collect::export::{Filter, Job};
 use crate::collect::files::Listed;
 use crate::collect::keep::{self, Bounds};
 use crate::collect::seal::{self, Known};
 use crate::collect::tensor::Signature;
 use crate::collect::{Collected, Fault, Files, latest};
+use crate::date::Date;
 use crate::store::StoreError;
 use crate::store::record::{self, ROWS};
 
@@ -239,7 +239,7 @@ impl Hub {
 
 fn filter(query: &ExportQuery) -> Result<Filter, Problem> {
     let date = |text: &Option<String>| -> Result<Option<Date>, Problem> {
-        let bad = |error: crate::collect::date::BadDate| {
+        let bad = |error: crate::date::BadDate| {
             Problem::bad_request("bad_date", error.to_string()).hint("days are those of UTC")
         };
         text.as_deref().map(str::parse).transpose().map_err(bad)

@@ -3,10 +3,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bellwether_protocol::time::Millis;
 use ring::hmac;
 use serde::Serialize;
 
 use crate::api::types::EventView;
+use crate::date::Moment;
 use crate::keys::random;
 
 /// The media type of a CloudEvent in structured JSON mode.
@@ -84,20 +86,9 @@ pub(crate) fn signature(secret: &str, id: &str, timestamp_seconds: u64, body: &[
     Some(format!("v1,{}", STANDARD.encode(signing.sign())))
 }
 
-/// Milliseconds since 1970 as RFC 3339 in UTC. Days become a date as in H. Hinnant,
-/// "chrono-compatible low-level date algorithms", `civil_from_days`: the year begins in March, so
-/// that the leap day is its last.
+/// Milliseconds since 1970 as RFC 3339 in UTC.
 fn rfc3339(at_ms: u64) -> String {
-    let (days, of_day) = (at_ms / 86_400_000 + 719_468, at_ms % 86_400_000);
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (second, millis) = (of_day / 1000 % 60, of_day % 1000);
+    let Moment { year, month, day, hour, minute, second, millis } = Moment::of(Millis(at_ms));
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 

@@ -6,8 +6,10 @@ use bellwether_hub_core::drift::score::Score;
 use bellwether_hub_core::drift::verdict::State;
 use bellwether_hub_core::drift::{Baseline, Group, Key, Merged, Monitor};
 use bellwether_protocol::profile::{Column, Side};
+use bellwether_protocol::time::Millis;
 
 use crate::api::types::{ColumnView, HistogramView, MonitorDetail, MonitorState, MonitorView, PointView};
+use crate::date::Moment;
 
 /// Columns that a sentence names; more are counted.
 const NAMED: usize = 3;
@@ -71,9 +73,8 @@ pub(in crate::drive) fn runs(device: &bellwether_hub_core::fleet::Device, key: &
 
 /// The time of day, such as `09:40 UTC`.
 fn clock(at_ms: u64) -> String {
-    const MINUTE_MS: u64 = 60_000;
-    let minutes = at_ms / MINUTE_MS % (24 * 60);
-    format!("{:02}:{:02} UTC", minutes / 60, minutes % 60)
+    let Moment { hour, minute, .. } = Moment::of(Millis(at_ms));
+    format!("{hour:02}:{minute:02} UTC")
 }
 
 /// What, where, since when.

@@ -1,4 +1,4 @@
-//! A day of the calendar in UTC: what collected rows are filed under.
+//! The calendar in UTC: days, under which collected rows are filed, and moments as they are written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +14,29 @@ const LAST: u64 = 2_932_896;
 /// A day, from 1970-01-01 to 9999-12-31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Date(u64);
+
+/// An instant in figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub(crate) struct Moment {
+    pub(crate) year: u64,
+    pub(crate) month: u64,
+    pub(crate) day: u64,
+    pub(crate) hour: u64,
+    pub(crate) minute: u64,
+    pub(crate) second: u64,
+    pub(crate) millis: u64,
+}
+
+impl Moment {
+    /// The figures of an instant.
+    pub(crate) const fn of(at: Millis) -> Self {
+        let (year, month, day) = Date(at.0 / DAY_MS).civil();
+        let of_day = at.0 % DAY_MS;
+        let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
+        Self { year, month, day, hour, minute, second: of_day / 1000 % 60, millis: of_day % 1000 }
+    }
+}
 
 /// A text that is no day.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
