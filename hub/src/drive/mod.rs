@@ -7,6 +7,7 @@
 //! A role is checked in the first line of every method that needs one, so that no door is wider
 //! than another.
 
+mod chain;
 mod collected;
 mod denied;
 mod desired;
@@ -296,6 +297,7 @@ impl Hub {
             fleet: self.rules().trusted().ok().map(|root| root.fleet().to_string()),
             director_key: keys::public(&self.0.keys.director).to_string(),
             registry_key: keys::public(&self.0.keys.registry).to_string(),
+            time_key: keys::public(&self.0.keys.time).to_string(),
             time_ms: self.now_ms(),
             broker: BrokerView {
                 kind: self.broker().map_or("none", Broker::kind).to_owned(),
