@@ -22,8 +22,8 @@ use bellwether_protocol::package::{Package, chunk_digests, encode_head};
 use bellwether_protocol::policy::{Collect, Policy};
 use bellwether_protocol::profile::Baseline;
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch, FleetId, Known, Recall,
-    Release, Report, RoleSet, Root, Signed, StageGrant, Statement, TrustedRoot, bucket, open_by,
+    Ack, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch, FleetId, Known,
+    Recall, Release, Report, RoleSet, Root, Signed, StageGrant, Statement, TrustedRoot, bucket, open_by,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,7 @@ fn every_statement_keeps_its_bytes() {
             "checkpoint" => shown::<Checkpoint>(&signed),
             "epoch" => shown::<Epoch>(&signed),
             "known" => shown::<Known>(&signed),
+            "audit-head" => shown::<AuditHead>(&signed),
             "release" => shown::<Release>(&signed),
             "grant-buckets" | "grant-devices" => shown::<StageGrant>(&signed),
             "assignment" => shown::<Assignment>(&signed),
@@ -171,6 +172,7 @@ fn the_stored_statements_pass_the_verifier() {
     online("recall", |root, signed| root.recall(signed).map(drop));
     online("checkpoint", |root, signed| root.checkpoint(signed).map(drop));
     online("epoch", |root, signed| root.hub::<Epoch>(signed, RoleSet::TIME).map(drop));
+    online("audit-head", |root, signed| root.hub::<AuditHead>(signed, RoleSet::REGISTRY).map(drop));
     online("known", |root, signed| open_by::<Known>(root.fleet(), signed, &public(20)).map(drop));
     online("enrol", |root, signed| open_by::<Enrol>(root.fleet(), signed, &public(20)).map(drop));
 }

@@ -13,11 +13,11 @@ use bellwether_protocol::package::{chunk_digests, encode_head};
 use bellwether_protocol::profile::{Bins, Column, Counts, Of, Side, Source, append};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch, Event, Exit, Failure,
-    FleetId, Floor, KeyClass, KeyEntry, KeyStatus, Known, Log, LogWhy, Mode, ModelReport, Order, Otherwise, OutboxId,
-    PackageRef, Phase, Profile, PublicKey, Reason, Recall, Recalled, Record, RecordBody, Release, Report, Request,
-    Requires, RoleSet, Root, Running, Sample, Scores, Signed, StageGrant, Statement, Thresholds, Tick, Validity,
-    Wanted, seal,
+    Ack, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch, Event, Exit,
+    Failure, FleetId, Floor, KeyClass, KeyEntry, KeyStatus, Known, Log, LogWhy, Mode, ModelReport, Order, Otherwise,
+    OutboxId, PackageRef, Phase, Profile, PublicKey, Reason, Recall, Recalled, Record, RecordBody, Release, Report,
+    Request, Requires, RoleSet, Root, Running, Sample, Scores, Signed, StageGrant, Statement, Thresholds, Tick,
+    Validity, Wanted, seal,
 };
 
 /// Publisher, two approvers, the hub's registry and director, two devices: by their seeds.
@@ -115,6 +115,11 @@ impl Values {
                 signed(&checkpoint(release_digest), fleet, &APPROVERS),
             ),
             ("epoch", "The time, in answer to the nonce of known.hex.", signed(&epoch(), fleet, &[DIRECTOR])),
+            (
+                "audit-head",
+                "The registry signs how far the audit chain goes.",
+                signed(&audit_head(), fleet, &[REGISTRY]),
+            ),
             ("known", "What cam-1 knows of roots, recalls and time.", signed(&known(), fleet, &[DEVICE])),
         ];
         Self { fleet, manifest, package, table, statements }
@@ -250,6 +255,10 @@ fn checkpoint(release: Digest) -> Checkpoint {
 
 fn epoch() -> Epoch {
     Epoch { generation: 0, epoch: 20_782, nonce: [8; 16] }
+}
+
+fn audit_head() -> AuditHead {
+    AuditHead { sequence: 1234, head: Digest::of(b"head"), at: Millis(1_795_600_000_000) }
 }
 
 fn known() -> Known {

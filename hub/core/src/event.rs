@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Version};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{FleetId, Otherwise, Phase};
+use bellwether_protocol::trust::{FleetId, KeyId, Otherwise, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::drift::Group;
@@ -21,6 +22,9 @@ pub struct Event {
     pub who: String,
     /// What happened.
     pub what: What,
+    /// Head of the audit chain after it ([`crate::audit`]); the last field, as the chain needs it.
+    #[serde(default)]
+    pub head: Digest,
 }
 
 /// What happened.
@@ -43,6 +47,8 @@ pub enum What {
     EnrolmentTokenMade { uses: u32 },
     DeviceEnrolled { device: DeviceId },
     DeviceRemoved { device: DeviceId },
+    DeviceReplaced { device: DeviceId, key: KeyId },
+    DevicesImported { devices: u32 },
     DeviceTagged { device: DeviceId },
     DeviceOnline { device: DeviceId },
     DeviceOffline { device: DeviceId },
@@ -84,6 +90,8 @@ impl What {
             Self::EnrolmentTokenMade { .. } => "enrolment_token_made",
             Self::DeviceEnrolled { .. } => "device_enrolled",
             Self::DeviceRemoved { .. } => "device_removed",
+            Self::DeviceReplaced { .. } => "device_replaced",
+            Self::DevicesImported { .. } => "devices_imported",
             Self::DeviceTagged { .. } => "device_tagged",
             Self::DeviceOnline { .. } => "device_online",
             Self::DeviceOffline { .. } => "device_offline",
@@ -139,6 +147,8 @@ impl What {
             | Self::EnrolmentTokenMade { .. }
             | Self::DeviceEnrolled { .. }
             | Self::DeviceRemoved { .. }
+            | Self::DeviceReplaced { .. }
+            | Self::DevicesImported { .. }
             | Self::DeviceTagged { .. }
             | Self::DeviceOnline { .. }
             | Self::DeviceOffline { .. }
@@ -154,6 +164,7 @@ impl What {
         match self {
             Self::DeviceEnrolled { device }
             | Self::DeviceRemoved { device }
+            | Self::DeviceReplaced { device, .. }
             | Self::DeviceTagged { device }
             | Self::DeviceOnline { device }
             | Self::DeviceOffline { device }
@@ -219,6 +230,8 @@ impl fmt::Display for What {
                 write!(f, "enrolment token made for {}", counted(u64::from(*uses), "device"))
             }
             Self::DeviceEnrolled { device } => write!(f, "{device} enrolled"),
+            Self::DeviceReplaced { device, key } => write!(f, "{device} replaced; its key is now {key}"),
+            Self::DevicesImported { devices } => write!(f, "{devices} devices registered by their keys"),
             Self::DeviceRemoved { device } => write!(f, "{device} decommissioned"),
             Self::DeviceTagged { device } => write!(f, "tags of {device} changed"),
             Self::DeviceOnline { device } => write!(f, "{device} online"),

@@ -15,10 +15,11 @@
 //! Map: [`registry`] models and versions; [`trust`] who signed what; [`chain`] later roots, recalls and
 //! checkpoints; [`fleet`] devices, desired and
 //! reported; [`rollout`] stages and gates; [`intake`] what devices send in batches: rows,
-//! failures and logs in [`collect`], profiles in [`drift`]; [`event`] what happened; [`error`] who refused and why.
+//! failures and logs in [`collect`], profiles in [`drift`]; [`event`] what happened, chained in [`audit`]; [`error`] who refused and why.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
 
+pub mod audit;
 pub mod chain;
 pub mod collect;
 pub mod drift;

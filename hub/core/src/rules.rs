@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Counters, Order, TrustedRoot};
 
+use crate::audit::linked;
 use crate::chain::{CheckpointRecord, RecallRecord, RootStep};
 use crate::collect::{Row, Troubles};
 use crate::drift::{Baseline, Key, Monitor, Policy, Window};
@@ -34,6 +36,7 @@ pub struct Rules {
     pub(crate) monitors: BTreeMap<Key, Monitor>,
     pub(crate) drift: Policy,
     last_event: u64,
+    head: Digest,
 }
 
 /// One thing that becomes true.
@@ -69,6 +72,7 @@ pub struct Changes {
     who: String,
     now: Millis,
     sequence: u64,
+    head: Digest,
 }
 
 impl Changes {
@@ -80,7 +84,8 @@ impl Changes {
     /// Adds an event, with the next sequence number.
     pub fn event(&mut self, what: What) {
         self.sequence += 1;
-        let event = Event { sequence: self.sequence, at: self.now, who: self.who.clone(), what };
+        let event = linked(self.head, (self.sequence, self.now), &self.who, what);
+        self.head = event.head;
         self.list.push(Change::Event(event));
     }
 
@@ -107,7 +112,7 @@ impl Rules {
     /// Begins a set of changes by `who` at `now`.
     #[must_use]
     pub fn changes(&self, who: &str, now: Millis) -> Changes {
-        Changes { list: Vec::new(), who: who.to_owned(), now, sequence: self.last_event }
+        Changes { list: Vec::new(), who: who.to_owned(), now, sequence: self.last_event, head: self.head }
     }
 
     /// Makes changes true; also how stored records are read back.
@@ -161,7 +166,10 @@ impl Rules {
             Change::MonitorGone(key) => {
                 self.monitors.remove(&key);
             }
-            Change::Event(event) => self.last_event = self.last_event.max(event.sequence),
+            Change::Event(event) if event.sequence > self.last_event => {
+                (self.last_event, self.head) = (event.sequence, event.head);
+            }
+            Change::Event(_) => {}
         }
     }
 
@@ -191,7 +199,7 @@ impl Rules {
                 continue; // the numbers are used up; a new director generation begins anew
             }
             changes.push(Change::Device(Box::new(Device {
-                assignment: Some(Issued { order, models }),
+                assignment: Some(Issued { order, models, audit: self.head }),
                 ..device.clone()
             })));
         }
@@ -217,6 +225,12 @@ impl Rules {
     #[must_use]
     pub fn troubles(&self, device: &DeviceId) -> Option<&Troubles> {
         self.troubles.get(device)
+    }
+
+    /// Head of the audit chain after the latest event.
+    #[must_use]
+    pub const fn audit_head(&self) -> Digest {
+        self.head
     }
 
     /// Sequence of the latest event.

@@ -9,6 +9,7 @@ pub mod input;
 pub mod types;
 
 mod approvals;
+mod audit;
 mod chain;
 mod data;
 mod devices;
@@ -87,6 +88,7 @@ surface! {
 
     GET    "/devices" => devices::list,
     POST   "/devices/tokens" => devices::token,
+    POST   "/devices/import" => devices::import,
     GET    "/devices/{id}" => devices::show,
     DELETE "/devices/{id}" => devices::delete,
     PUT    "/devices/{id}/tags" => devices::set_tags,
@@ -103,6 +105,10 @@ surface! {
     GET    "/data/export" => data::export,
 
     GET    "/events" => events::list,
+
+    GET    "/audit" => audit::lines,
+    GET    "/audit/head" => audit::head,
+    GET    "/audit/devices/{id}" => audit::device,
 
     GET    "/webhooks" => webhooks::list,
     POST   "/webhooks" => webhooks::create,

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::types::{CohortView, FailureAction, Role};
 
+use super::audit::AuditCommand;
 use super::data::DataCommand;
 use super::output::Format;
 
@@ -72,6 +73,9 @@ pub(super) enum Command {
     /// Rows that devices sampled and sent
     #[command(subcommand)]
     Data(DataCommand),
+    /// The chain of events, checked; what ran where, and who approved it
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// What happened, and who did it
     #[command(after_help = "Examples:\n  bellwether events --kind rollout --limit 20\n  \
                             bellwether events --follow -o ndjson")]
@@ -359,6 +363,29 @@ pub(super) enum DeviceCommand {
         /// How long it is valid
         #[arg(long, value_name = "SECONDS")]
         valid_seconds: Option<u64>,
+        /// The one name that may use it
+        #[arg(long, value_name = "ID", conflicts_with = "uses")]
+        device: Option<DeviceId>,
+    },
+    /// Make a token with which another machine, or a wiped one, takes a device's name and history
+    #[command(after_help = "Example:
+  bellwether device replace lyon-03")]
+    Replace {
+        /// Its name
+        id: DeviceId,
+        /// How long it is valid
+        #[arg(long, value_name = "SECONDS")]
+        valid_seconds: Option<u64>,
+    },
+    /// Register devices by keys that were made elsewhere: a CSV with the columns device and key
+    #[command(after_help = "Example:
+  bellwether device import batch-7.csv
+
+                            Every other column is a tag. A device makes its key with `bellwether-agent --print-key`.")]
+    Import {
+        /// The CSV
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
     },
     /// Ask a device to report now
     Report {

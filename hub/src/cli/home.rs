@@ -5,6 +5,7 @@
 //! $BELLWETHER_CONFIG or ~/.config/bellwether
 //!   tokens.json  0600   hub address -> API token
 //!   fleets.json         hub address -> fleet id, pinned
+//!   heads.json          hub address -> the last audit heads seen, NUMBER:HEAD with spaces between
 //!   keys/               $BELLWETHER_KEYS or here
 //!     bob.key    0600   the private half: 64 hexadecimal digits
 //!     bob.pub           the public half, with the person
@@ -16,12 +17,16 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::trust::FleetId;
 
 use super::failure::{Exit, Failure};
 
 /// Largest file of ours: whatever is larger is not ours.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Audit heads kept for one hub: each holds everything before it, so few are enough.
+const HEADS_MAX: usize = 32;
 
 type ByHub = BTreeMap<String, String>;
 
@@ -77,6 +82,31 @@ impl Home {
     /// Pins a fleet for this hub.
     pub(super) fn pin(&self, hub: &str, fleet: FleetId) -> Result<(), Failure> {
         self.keep("fleets.json", hub, Some(&fleet.to_string())).map(drop)
+    }
+
+    /// The audit heads seen of this hub, oldest first.
+    pub(super) fn heads(&self, hub: &str) -> Result<Vec<(u64, Digest)>, Failure> {
+        let path = self.config.join("heads.json");
+        let Some(text) = by_hub(&path)?.remove(hub) else { return Ok(Vec::new()) };
+        let read = |pair: &str| {
+            let (sequence, head) = pair.split_once(':')?;
+            Some((sequence.parse().ok()?, head.parse().ok()?))
+        };
+        let heads: Option<Vec<(u64, Digest)>> = text.split_whitespace().map(read).collect();
+        heads.ok_or_else(|| {
+            Failure::error(format!("{} does not read", path.display())).next("mend it from a copy; do not delete it")
+        })
+    }
+
+    /// Keeps an audit head seen of this hub, with those before it.
+    pub(super) fn keep_head(&self, hub: &str, head: (u64, Digest)) -> Result<(), Failure> {
+        let mut heads = self.heads(hub)?;
+        if heads.last() != Some(&head) {
+            heads.push(head);
+        }
+        let kept = heads.len().saturating_sub(HEADS_MAX);
+        let text: Vec<String> = heads.iter().skip(kept).map(|(sequence, head)| format!("{sequence}:{head}")).collect();
+        self.keep("heads.json", hub, Some(&text.join(" "))).map(drop)
     }
 
     fn keep(&self, file: &str, hub: &str, value: Option<&str>) -> Result<PathBuf, Failure> {

@@ -2,10 +2,11 @@
 //!
 //! Rooms: [`args`] what may be typed; [`failure`] exit codes and what is said on stderr; [`output`]
 //! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`],
-//! [`rollout`], [`device`], [`data`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
+//! [`rollout`], [`device`], [`data`], [`audit`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
 //! process; the hub only ever sees signatures.
 
 mod args;
+mod audit;
 mod data;
 mod device;
 mod diagnose;
@@ -93,6 +94,7 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Device(command) => device::run(&context, command).await,
         Command::Drift(given) => drift::run(&context, given).await,
         Command::Data(command) => data::run(&context, command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
         Command::Events(given) => events::run(&context, given).await,
         Command::Webhook(command) => webhook::run(&context, command).await,
         Command::Token(command) => hub::token(&context, command).await,

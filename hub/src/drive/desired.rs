@@ -5,7 +5,6 @@ use bellwether_hub_core::Change;
 use bellwether_hub_core::Denied;
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::fleet::{Device, Issued};
-use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::heapless::Vec as Few;
@@ -76,8 +75,7 @@ fn assignment(device: &Device, issued: &Issued) -> Result<Assignment, Denied> {
         let wanted = Wanted { name: want.model.name.clone(), release: want.release, mode: Mode::Active };
         models.push(wanted).map_err(|_| Denied::Statement(Reject::TooManyModels))?;
     }
-    // The audit chain is not kept yet; its head is all zero until it is.
-    Ok(Assignment { device: device.id.clone(), order: issued.order, models, audit: Digest::default() })
+    Ok(Assignment { device: device.id.clone(), order: issued.order, models, audit: issued.audit })
 }
 
 /// The frames of a signed release and, where one reaches the device, of a grant.

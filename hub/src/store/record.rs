@@ -53,6 +53,16 @@ pub fn decode<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T
     }
 }
 
+/// The JSON of a record, exactly as it is stored.
+///
+/// # Errors
+///
+/// [`StoreError::Fault`] for an unknown format or a record that is no text.
+pub fn text<'b>(key: &str, bytes: &'b [u8]) -> Result<&'b str, StoreError> {
+    let json = bytes.strip_prefix(&[FORMAT]).and_then(|json| std::str::from_utf8(json).ok());
+    json.ok_or_else(|| StoreError::Fault(format!("record {key} is damaged, or written by a newer hub")))
+}
+
 /// The write that makes a change durable.
 ///
 /// # Errors

@@ -11,7 +11,7 @@
 //!   |   Recall, Checkpoint <-- an approver; a witness for checkpoints
 //!   |   Assignment, Command, Ack <-- the hub's director key, online
 //!   |   Epoch <-- the hub's time key, answering a device's nonce
-//!   |   Attestation <-- the hub's registry key; never stands in for a person
+//!   |   Attestation, AuditHead <-- the hub's registry key; never stands in for a person
 //!  Report, Known, Batch, Connect, Enrol <-- the device's own key
 //! ```
 
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use counters::{Counters, Tick};
 pub use device::{Batch, Connect, Enrol, Known, ModelReport, Nonce, OutboxId, Phase, Report, Running};
 pub use key::{FleetId, KeyId, PublicKey, Signature, SignatureBytes};
-pub use online::{Ack, Assignment, Attestation, Command, Epoch, Mode, Order, Request, Wanted};
+pub use online::{Ack, Assignment, Attestation, AuditHead, Command, Epoch, Mode, Order, Request, Wanted};
 pub use recall::{Checkpoint, Floor, Otherwise, Recall, Recalled};
 pub use record::{Event, Exit, Failure, Log, LogWhy, Profile, Reason, Record, RecordBody, Sample, Scores};
 pub use release::{Cohort, PackageRef, Release, Requires, StageGrant, Validity, bucket};
@@ -64,6 +64,7 @@ pub enum StatementType {
     Enrol = 13,
     Attestation = 14,
     Known = 15,
+    AuditHead = 16,
 }
 
 /// A value that can be signed.

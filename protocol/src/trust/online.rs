@@ -7,6 +7,7 @@ use super::{Nonce, OutboxId, Statement, StatementType};
 use crate::digest::Digest;
 use crate::id::{DeviceId, ModelName, ModelRef};
 use crate::limit::MODELS_MAX;
+use crate::time::Millis;
 
 /// The place of a director's statement in the order of all: generation, then sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,6 +108,22 @@ pub struct Epoch {
 
 impl Statement for Epoch {
     const TYPE: StatementType = StatementType::Epoch;
+}
+
+/// The registry's word on how far the audit chain goes and what its head is: who holds it finds any
+/// edit or cut before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Number of the last event.
+    pub sequence: u64,
+    /// The head after it.
+    pub head: Digest,
+    /// The hub's clock.
+    pub at: Millis,
+}
+
+impl Statement for AuditHead {
+    const TYPE: StatementType = StatementType::AuditHead;
 }
 
 /// The registry's word that it gave this version and repeated the checks.
