@@ -2,11 +2,13 @@
 //!
 //! Rooms: [`args`] what may be typed; [`failure`] exit codes and what is said on stderr; [`output`]
 //! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`],
-//! [`rollout`], [`device`], [`data`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
+//! [`rollout`], [`device`], [`data`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks;
+//! [`dev_ca`] certificates to try TLS with. Private keys never leave this
 //! process; the hub only ever sees signatures.
 
 mod args;
 mod data;
+mod dev_ca;
 mod device;
 mod diagnose;
 mod doctor;
@@ -26,6 +28,7 @@ mod webhook;
 
 use std::process::ExitCode;
 
+use bellwether_link::tls::Trust;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
@@ -82,7 +85,8 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Some(token) => Some(token),
         None => home.token(&cli.hub)?,
     };
-    let context = Context { client: Client::new(&cli.hub, token)?, home, output: Output::new(cli.output) };
+    let client = Client::with_trust(&cli.hub, token, Trust::in_ca(cli.ca))?;
+    let context = Context { client, home, output: Output::new(cli.output) };
     match cli.command {
         Command::Key(command) => key::run(&context, command),
         Command::Root(command) => root::run(&context, command).await,
@@ -95,6 +99,7 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Data(command) => data::run(&context, command).await,
         Command::Events(given) => events::run(&context, given).await,
         Command::Webhook(command) => webhook::run(&context, command).await,
+        Command::DevCa(command) => dev_ca::run(&context, command),
         Command::Token(command) => hub::token(&context, command).await,
         Command::Login(given) => hub::login(&context, given).await,
         Command::Backup(given) => hub::backup(&context, given).await,

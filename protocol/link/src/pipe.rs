@@ -61,7 +61,10 @@ impl Pipe {
         let far = timeout(OPEN, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await.map_err(slow)?;
         let far = far.map_err(|why| explain(&why))?;
         let door = Door::open().map_err(|why| {
-            format!("no socket can be made in {}: {why}; set TMPDIR to a folder that can", std::env::temp_dir().display())
+            format!(
+                "no socket can be made in {}: {why}; set TMPDIR to a folder that can",
+                std::env::temp_dir().display()
+            )
         })?;
         let path = door.path().ok_or("the folder for temporary files has no readable name: set TMPDIR")?;
         let task = tokio::spawn(async move { carry(door, far).await.map_err(|why| explain(&why)) });

@@ -181,9 +181,9 @@ pub fn reason(error: &(dyn Error + 'static), trust: &Trust, who: &str) -> Option
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             format!("{who} wants a client certificate: name one, with its key")
         }
-        rustls::Error::AlertReceived(alert) => format!(
-            "{who} refuses the connection ({alert:?}): it may not trust our client certificate, or wants one"
-        ),
+        rustls::Error::AlertReceived(alert) => {
+            format!("{who} refuses the connection ({alert:?}): it may not trust our client certificate, or wants one")
+        }
         rustls::Error::InvalidMessage(_) => format!("{who} does not speak TLS: is the port right?"),
         other => format!("{who}: {other}"),
     };
@@ -194,7 +194,10 @@ fn certificate(why: &CertificateError, trust: &Trust, who: &str) -> String {
     let days = |from: &UnixTime, to: &UnixTime| to.as_secs().saturating_sub(from.as_secs()) / DAY_SECONDS;
     match why {
         CertificateError::UnknownIssuer => {
-            format!("the certificate of {who} is not signed by {}: do not trust it, or name its own authority", trust.authority())
+            format!(
+                "the certificate of {who} is not signed by {}: do not trust it, or name its own authority",
+                trust.authority()
+            )
         }
         CertificateError::Expired => format!("the certificate of {who} has expired: it must be renewed there"),
         CertificateError::ExpiredContext { time, not_after } => format!(
@@ -242,7 +245,10 @@ mod tests {
     fn a_failed_handshake_is_told_for_people() {
         let certificate = |why| said(rustls::Error::InvalidCertificate(why));
         let unknown = certificate(CertificateError::UnknownIssuer);
-        assert!(unknown.contains("the certificate of the broker is not signed by the authority in ca.pem"), "{unknown}");
+        assert!(
+            unknown.contains("the certificate of the broker is not signed by the authority in ca.pem"),
+            "{unknown}"
+        );
         let at = |days: u64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(days * DAY_SECONDS));
         let expired = CertificateError::ExpiredContext { time: at(30), not_after: at(20) };
         assert!(certificate(expired).contains("expired 10 days ago"));
