@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bellwether_link::tls::{self, Trust};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
@@ -15,6 +16,7 @@ use bellwether_protocol::trust::{Enrol, FleetId, Signed, TrustedRoot, seal};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::error::AgentError;
 use crate::identity;
 use crate::store::Enrolled;
@@ -76,23 +78,21 @@ struct Problem {
     hint: String,
 }
 
-/// Enrols this device with the hub.
+/// Enrols this device with the hub of its configuration.
 pub(crate) async fn enrol(
-    hub: &str,
+    config: &Config,
     token: &Token,
     device: &DeviceId,
     key: &SigningKey,
-    tags: &BTreeMap<String, String>,
 ) -> Result<Enrolled, AgentError> {
-    let hub = hub.trim_end_matches('/');
-    let odd = |why: &str| AgentError::Misbehaved { hub: hub.to_owned(), why: why.to_owned() };
-    let client = Client::builder().timeout(PATIENCE).build().map_err(|why| odd(&why.to_string()))?;
-    let answer: RootAnswer = ask(hub, client.get(format!("{hub}/api/v1/root"))).await?;
-    let root = STANDARD.decode(answer.statement).map_err(|_| odd("the root is not base64"))?;
+    let hub = Hub { url: config.hub.trim_end_matches('/'), trust: config.trust() };
+    let client = hub.client()?;
+    let answer: RootAnswer = hub.ask(client.get(format!("{}/api/v1/root", hub.url))).await?;
+    let root = STANDARD.decode(answer.statement).map_err(|_| hub.misbehaved("the root is not base64"))?;
     open_root(token.fleet, &root).map_err(|why| AgentError::WrongFleet { why })?;
-    let statement = statement(token, device, key).map_err(|why| odd(why.text()))?;
-    let body = EnrolBody { device, secret: &token.secret, statement, tags };
-    let answer: EnrolAnswer = ask(hub, client.post(format!("{hub}/api/v1/enrol")).json(&body)).await?;
+    let statement = statement(token, device, key).map_err(|why| hub.misbehaved(why.text()))?;
+    let body = EnrolBody { device, secret: &token.secret, statement, tags: &config.tags };
+    let answer: EnrolAnswer = hub.ask(client.post(format!("{}/api/v1/enrol", hub.url)).json(&body)).await?;
     Ok(Enrolled {
         fleet: token.fleet,
         root,
@@ -116,30 +116,56 @@ fn statement(token: &Token, device: &DeviceId, key: &SigningKey) -> Result<Strin
     frame::encode(&signed, &mut buffer).map(|bytes| STANDARD.encode(bytes))
 }
 
-async fn ask<T: for<'de> Deserialize<'de>>(hub: &str, request: RequestBuilder) -> Result<T, AgentError> {
-    let unreachable = |why: reqwest::Error| {
+/// The hub as it is reached over HTTP.
+struct Hub<'a> {
+    url: &'a str,
+    trust: Trust,
+}
+
+impl Hub<'_> {
+    fn client(&self) -> Result<Client, AgentError> {
+        let tls = self.trust.config_for(self.url).map_err(|why| self.unreachable(why.to_string()))?;
+        let client = Client::builder().timeout(PATIENCE).tls_backend_preconfigured(tls).build();
+        client.map_err(|why| self.misbehaved(&why.to_string()))
+    }
+
+    async fn ask<T: for<'de> Deserialize<'de>>(&self, request: RequestBuilder) -> Result<T, AgentError> {
+        let mut response = request.send().await.map_err(|why| self.unreachable(self.cause(&why)))?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|why| self.unreachable(self.cause(&why)))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_BYTES_MAX {
+                return Err(self.misbehaved("its answer is too long"));
+            }
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|why| self.misbehaved(&why.to_string()));
+        }
+        Err(refusal(status, &bytes))
+    }
+
+    /// What TLS has against it, else every cause behind the failure.
+    fn cause(&self, why: &reqwest::Error) -> String {
+        if let Some(reason) = tls::reason(why, &self.trust, "the hub") {
+            return reason;
+        }
         let mut text = why.to_string();
-        let mut cause = std::error::Error::source(&why);
+        let mut cause = std::error::Error::source(why);
         while let Some(inner) = cause {
             text = format!("{text}: {inner}");
             cause = inner.source();
         }
-        AgentError::Unreachable { hub: hub.to_owned(), why: text }
-    };
-    let mut response = request.send().await.map_err(unreachable)?;
-    let status = response.status();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > ANSWER_BYTES_MAX {
-            return Err(AgentError::Misbehaved { hub: hub.to_owned(), why: "its answer is too long".into() });
-        }
+        text
     }
-    if status.is_success() {
-        let odd = |why: serde_json::Error| AgentError::Misbehaved { hub: hub.to_owned(), why: why.to_string() };
-        return serde_json::from_slice(&bytes).map_err(odd);
+
+    fn unreachable(&self, why: String) -> AgentError {
+        AgentError::Unreachable { hub: self.url.to_owned(), why }
     }
-    Err(refusal(status, &bytes))
+
+    fn misbehaved(&self, why: &str) -> AgentError {
+        AgentError::Misbehaved { hub: self.url.to_owned(), why: why.to_owned() }
+    }
 }
 
 /// The hub's own words, as it is asked to say them (RFC 9457).

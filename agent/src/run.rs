@@ -188,6 +188,7 @@ impl Agent {
         };
         let (link, arrivals) = Link::open(Options {
             address,
+            trust: config.trust(),
             client_id: device.to_string(),
             subscriptions: vec![device_filter(&device).as_str().to_owned()],
             keep_alive: KEEP_ALIVE,
@@ -255,7 +256,7 @@ async fn enrolled(config: &Config, store: &Store, key: &SigningKey) -> Result<(D
         (None, Some(known)) => Config { name: Some(known.device.clone()), ..Config::default() }.device()?,
         _ => config.device()?,
     };
-    match (enrol::enrol(&config.hub, &token, &device, key, &config.tags).await, known) {
+    match (enrol::enrol(config, &token, &device, key).await, known) {
         (Ok(enrolled), _) => {
             store.put_enrolled(&enrolled)?;
             tracing::info!(%device, fleet = %token.fleet, "enrolled");

@@ -16,6 +16,7 @@ mod previous;
 mod recovery;
 mod refusals;
 mod registry;
+mod tls;
 mod triton;
 mod watched;
 mod webhooks;

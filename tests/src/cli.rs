@@ -15,6 +15,7 @@ pub struct Cli {
     hub: String,
     token: Option<String>,
     config: PathBuf,
+    ca: Option<PathBuf>,
 }
 
 /// What a command answered.
@@ -35,7 +36,13 @@ impl Cli {
     #[must_use]
     pub fn new(hub: &str, token: Option<&str>, config: &Path) -> Self {
         let token = token.map(str::to_owned);
-        Self { hub: hub.to_owned(), token, config: config.to_owned() }
+        Self { hub: hub.to_owned(), token, config: config.to_owned(), ca: None }
+    }
+
+    /// The same with the authority that it trusts, or with the machine's.
+    #[must_use]
+    pub fn with_ca(&self, ca: Option<&Path>) -> Self {
+        Self { ca: ca.map(Path::to_owned), ..self.clone() }
     }
 
     /// The same with another token, or without one.
@@ -93,11 +100,15 @@ impl Cli {
             .env("BELLWETHER_CONFIG", &self.config)
             .env_remove("BELLWETHER_TOKEN")
             .env_remove("BELLWETHER_KEYS")
+            .env_remove("BELLWETHER_CA")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if let Some(token) = &self.token {
             command.env("BELLWETHER_TOKEN", token);
+        }
+        if let Some(ca) = &self.ca {
+            command.env("BELLWETHER_CA", ca);
         }
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let mut child = command.spawn().expect("the command line starts");

@@ -9,6 +9,7 @@ use crate::api::types::{CohortView, FailureAction, Role};
 
 use super::audit::AuditCommand;
 use super::data::DataCommand;
+use super::dev_ca::DevCaCommand;
 use super::output::Format;
 
 const EXITS: &str = "\
@@ -33,6 +34,9 @@ pub(super) struct Cli {
     /// Address of the hub
     #[arg(long, global = true, env = "BELLWETHER_HUB", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub(super) hub: String,
+    /// Authorities to trust at an https hub (PEM), instead of this machine's
+    #[arg(long, global = true, env = "BELLWETHER_CA", value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
     /// API token; otherwise the one `bellwether login` kept
     #[arg(long, global = true, env = "BELLWETHER_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
@@ -83,6 +87,9 @@ pub(super) enum Command {
     /// Send events on to another service, signed and retried
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Certificates for development, to try TLS with
+    #[command(subcommand)]
+    DevCa(DevCaCommand),
     /// API tokens
     #[command(subcommand)]
     Token(TokenCommand),

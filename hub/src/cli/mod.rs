@@ -2,12 +2,14 @@
 //!
 //! Rooms: [`args`] what may be typed; [`failure`] exit codes and what is said on stderr; [`output`]
 //! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`],
-//! [`rollout`], [`device`], [`data`], [`audit`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
+//! [`rollout`], [`device`], [`data`], [`audit`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks;
+//! [`dev_ca`] certificates to try TLS with. Private keys never leave this
 //! process; the hub only ever sees signatures.
 
 mod args;
 mod audit;
 mod data;
+mod dev_ca;
 mod device;
 mod diagnose;
 mod doctor;
@@ -27,6 +29,7 @@ mod webhook;
 
 use std::process::ExitCode;
 
+use bellwether_link::tls::Trust;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
@@ -83,7 +86,8 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Some(token) => Some(token),
         None => home.token(&cli.hub)?,
     };
-    let context = Context { client: Client::new(&cli.hub, token)?, home, output: Output::new(cli.output) };
+    let client = Client::with_trust(&cli.hub, token, Trust::in_ca(cli.ca))?;
+    let context = Context { client, home, output: Output::new(cli.output) };
     match cli.command {
         Command::Key(command) => key::run(&context, command),
         Command::Root(command) => root::run(&context, command).await,
@@ -97,6 +101,7 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Events(given) => events::run(&context, given).await,
         Command::Webhook(command) => webhook::run(&context, command).await,
+        Command::DevCa(command) => dev_ca::run(&context, command),
         Command::Token(command) => hub::token(&context, command).await,
         Command::Login(given) => hub::login(&context, given).await,
         Command::Backup(given) => hub::backup(&context, given).await,

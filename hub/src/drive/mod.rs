@@ -111,6 +111,12 @@ pub struct Parts {
 }
 
 impl Hub {
+    /// Whether browsers reach it by HTTPS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.config.tls_cert.is_some()
+    }
+
     /// A hub with what its store says is true.
     ///
     /// # Errors

@@ -71,6 +71,7 @@ impl Hub {
         let login = Some((access.username.clone(), access.password));
         let options = Options {
             address: access.url.parse()?,
+            trust: access.trust,
             client_id: access.username,
             subscriptions: vec![HUB_FILTER.to_owned()],
             keep_alive: KEEP_ALIVE,

@@ -267,7 +267,7 @@ pub struct EnrolView {
 /// A broker as a device sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EnrolBroker {
-    /// `mqtt://host:port`.
+    /// `mqtt://host:port`, or `mqtts://host:port`.
     pub url: String,
     /// A password, where the broker wants one instead of the device's own signature.
     pub password: Option<String>,
