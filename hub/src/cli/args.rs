@@ -388,11 +388,11 @@ pub(super) enum DeviceCommand {
     #[command(after_help = "Example:
   bellwether device import batch-7.csv
 
-                            Every other column is a tag. A device makes its key with `bellwether-agent --print-key`.")]
+                            Every other column is a tag. A device makes its key, and prints it, with: bellwether-agent key")]
     Import {
         /// The CSV
         #[arg(value_name = "FILE")]
-        file: std::path::PathBuf,
+        file: PathBuf,
     },
     /// Ask a device to report now
     Report {

@@ -123,11 +123,7 @@ struct Token {
 /// only the secret from the hub.
 async fn token(context: &Context, request: &DeviceTokenRequest) -> Result<Exit, Failure> {
     let fleet = trusted_root(context).await?.fleet();
-    let checkpoint = match context.client.checkpoint().await {
-        Ok(checkpoint) => Some(checkpoint.statement),
-        Err(error) if error.problem().is_some_and(|problem| problem.status == 404) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let checkpoint = context.client.checkpoint().await?.map(|checkpoint| checkpoint.statement);
     let secret = context.client.device_token(request).await?.secret;
     let mut token = format!("bw1.{fleet}.{secret}");
     if let Some(bytes) = checkpoint.and_then(|text| STANDARD.decode(text).ok()) {

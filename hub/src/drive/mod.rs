@@ -15,6 +15,7 @@ mod desired;
 mod disk;
 mod drift;
 mod events;
+mod evict;
 mod fleet;
 mod overview;
 mod people;
