@@ -2,6 +2,7 @@
 //! use it; an error carries the problem's detail and hint.
 
 mod data;
+mod trust;
 mod watch;
 mod webhooks;
 

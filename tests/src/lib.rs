@@ -7,6 +7,7 @@
 //! | [`wait`] | until something is so, and no longer |
 //! | [`hub`], [`agent`], [`mosquitto`] | how each is started and what it says first |
 //! | [`cli`] | `bellwether` and what it answered |
+//! | [`keepers`] | an ssh-agent and a token of its own for a test |
 //! | [`fleet`] | a hub with a root, registered versions, devices |
 //! | [`raw`] | a device without an agent, an HTTP request without a library |
 //! | [`files`] | where binaries and data lie |
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod files;
 pub mod fleet;
 pub mod hub;
+pub mod keepers;
 pub mod mosquitto;
 pub mod process;
 pub mod raw;

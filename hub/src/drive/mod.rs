@@ -296,6 +296,7 @@ impl Hub {
             fleet: self.rules().trusted().ok().map(|root| root.fleet().to_string()),
             director_key: keys::public(&self.0.keys.director).to_string(),
             registry_key: keys::public(&self.0.keys.registry).to_string(),
+            time_key: keys::public(&self.0.keys.time).to_string(),
             time_ms: self.now_ms(),
             broker: BrokerView {
                 kind: self.broker().map_or("none", Broker::kind).to_owned(),

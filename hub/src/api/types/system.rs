@@ -56,6 +56,8 @@ pub struct HubView {
     pub director_key: String,
     /// Its registry key, to be listed in the root.
     pub registry_key: String,
+    /// Its time key, to be listed in the root.
+    pub time_key: String,
     /// Its clock.
     pub time_ms: u64,
     /// Its broker.
@@ -266,4 +268,21 @@ impl DeviceState {
             Self::Idle => "idle",
         }
     }
+}
+
+/// A public key that asks to be taken into the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyRequestView {
+    /// Id of the key.
+    pub id: String,
+    /// The public half.
+    pub public: String,
+    /// Whose it is, by the word of whoever posted it.
+    pub person: String,
+    /// What keeps the private half, by the same word.
+    pub class: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// When it was posted.
+    pub at_ms: u64,
 }
