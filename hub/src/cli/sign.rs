@@ -15,7 +15,7 @@ use super::ceremony::{Approve, Grant};
 use super::evidence::compare::with_running;
 use super::evidence::{Evidence, stage};
 use super::failure::{Exit, Failure};
-use super::handover::{Document, Kind, hand_over, words};
+use super::handover::{Document, Kind, hand_over};
 use super::key::signers;
 use super::model::{show, verified_package};
 use super::release::{Chain, Held, body_of, chain, may_sign, refused, signed_by};
@@ -44,9 +44,6 @@ pub(super) async fn approve(context: &Context, given: Approve) -> Result<Exit, F
         return evidence.demand().map(|()| Exit::Ok);
     };
     evidence.demand()?;
-    for line in words::release(&release).iter().skip(4) {
-        eprintln!("  {line}");
-    }
     confirm(&format!("Approve {model} as {}?", signer.name()), yes)?;
     let body = held.signed()?.body.to_vec();
     let statement = signed_by::<Release>(root.fleet(), &body, std::slice::from_ref(&signer))?;

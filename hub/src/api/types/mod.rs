@@ -36,8 +36,7 @@ pub use rollout::{
     RolloutState, RolloutView, StageState, StageView, TimelineView,
 };
 pub use system::{
-    BrokerView, DeviceState, DeviceTotals, FleetView, HubView, KeyRequestView, KeyView, KeysView, NeedView,
-    OverviewView, Role,
+    BrokerView, DeviceState, DeviceTotals, FleetView, HubView, KeyView, KeysView, NeedView, OverviewView, Role,
     RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest, TokenView,
 };
 pub use webhook::{

@@ -269,20 +269,3 @@ impl DeviceState {
         }
     }
 }
-
-/// A public key that asks to be taken into the root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct KeyRequestView {
-    /// Id of the key.
-    pub id: String,
-    /// The public half.
-    pub public: String,
-    /// Whose it is, by the word of whoever posted it.
-    pub person: String,
-    /// What keeps the private half, by the same word.
-    pub class: String,
-    /// What its owner calls it.
-    pub name: String,
-    /// When it was posted.
-    pub at_ms: u64,
-}

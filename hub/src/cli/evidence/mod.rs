@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::handover::Standing;
+use super::handover::words::conditions;
 use super::release::refused;
 use compare::Compared;
 
@@ -39,6 +40,8 @@ pub(super) struct Evidence {
     pub(super) golden: bool,
     /// The version below which there is no way back; 0 for none.
     pub(super) floor: u32,
+    /// What the release demands and forbids beyond its package, in words.
+    pub(super) conditions: Vec<String>,
     /// What decides who goes first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) salt: Option<Salt>,
@@ -113,6 +116,7 @@ impl Evidence {
             files: files.collect(),
             golden: golden.is_some(),
             floor: release.map_or(0, |release| release.security_floor),
+            conditions: release.map(conditions).unwrap_or_default(),
             salt: release.map(|release| Salt { value: hex::encode(release.salt), from: SALT_FROM }),
             against: None,
             signatures: None,
@@ -149,9 +153,7 @@ impl Evidence {
         if let Some(salt) = &self.salt {
             lines.push(format!("      who goes first {} ({})", salt.value, salt.from));
         }
-        if self.floor > 0 {
-            lines.push(format!("  !!  no way back below version {} once a device has committed it", self.floor));
-        }
+        lines.extend(self.conditions.iter().map(|line| format!("  !!  {line}")));
         lines.extend(self.against.iter().flat_map(Compared::lines));
         if let Some(standing) = &self.signatures {
             lines.extend(standing.needs.iter().map(|need| format!("      {}", need.line())));
@@ -245,9 +247,9 @@ mod tests {
         found.demand().unwrap();
         assert!(found.golden && found.checks.len() >= 8);
         let said = found.lines().join("\n");
-        assert!(said.contains("by the publisher's command line") && !said.contains("no way back"), "{said}");
+        assert!(said.contains("by the publisher's command line") && !said.contains("NO WAY BACK"), "{said}");
         let floor = Evidence::of(&package, Some(&Release { security_floor: 3, ..release })).unwrap();
-        assert!(floor.lines().join("\n").contains("no way back below version 3"));
+        assert!(floor.lines().join("\n").contains("NO WAY BACK below version 3"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn first(document: &Document, root: &Root) -> Vec<String> {
 }
 
 /// A release.
-pub(in crate::cli) fn release(release: &Release) -> Vec<String> {
+fn release(release: &Release) -> Vec<String> {
     let [major, minor, patch] = release.requires.agent;
     let needs = release.requires;
     let mut lines = vec![
@@ -47,6 +47,13 @@ pub(in crate::cli) fn release(release: &Release) -> Vec<String> {
         format!("needs agent {major}.{minor}.{patch}, operator set {}, {} KiB", needs.operators, needs.memory_kib),
         format!("who goes first is drawn with {}, by the publisher's command line", hex::encode(release.salt)),
     ];
+    lines.extend(conditions(release));
+    lines
+}
+
+/// What a release demands and forbids beyond its package.
+pub(in crate::cli) fn conditions(release: &Release) -> Vec<String> {
+    let mut lines = Vec::new();
     if release.security_floor > 0 {
         lines.push(format!("NO WAY BACK below version {} once a device has committed it", release.security_floor));
     }
@@ -62,7 +69,7 @@ pub(in crate::cli) fn release(release: &Release) -> Vec<String> {
 }
 
 /// A validity in days, for people.
-pub(in crate::cli) fn validity(valid: Validity) -> String {
+fn validity(valid: Validity) -> String {
     format!("may be newly installed from epoch {} to {}, which are days since 1970", valid.from, valid.until)
 }
 
