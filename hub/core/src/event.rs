@@ -3,9 +3,9 @@
 use std::fmt;
 
 use bellwether_protocol::error::Reject;
-use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
+use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Version};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{FleetId, Phase};
+use bellwether_protocol::trust::{FleetId, Otherwise, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::drift::Group;
@@ -29,6 +29,9 @@ pub struct Event {
 #[expect(missing_docs, reason = "the sentence made of each variant says it")]
 pub enum What {
     RootSet { fleet: FleetId },
+    RootRotated { version: u32, persons: String },
+    Recalled { name: ModelName, versions: Vec<Version>, person: String, otherwise: Otherwise },
+    CheckpointTaken { number: u64, person: String },
     VersionRegistered { model: ModelRef, deployable: bool, golden: bool },
     RegistrationRefused { name: ModelName, why: String },
     VersionDeleted { model: ModelRef },
@@ -67,6 +70,9 @@ impl What {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::RootSet { .. } => "root_set",
+            Self::RootRotated { .. } => "root_rotated",
+            Self::Recalled { .. } => "recalled",
+            Self::CheckpointTaken { .. } => "checkpoint_taken",
             Self::VersionRegistered { .. } => "version_registered",
             Self::RegistrationRefused { .. } => "registration_refused",
             Self::VersionDeleted { .. } => "version_deleted",
@@ -124,6 +130,9 @@ impl What {
             | Self::DriftAlertRaised { model, .. }
             | Self::DriftAlertCleared { model, .. } => Some(model),
             Self::RootSet { .. }
+            | Self::RootRotated { .. }
+            | Self::Recalled { .. }
+            | Self::CheckpointTaken { .. }
             | Self::RegistrationRefused { .. }
             | Self::TokenMade { .. }
             | Self::TokenRevoked { .. }
@@ -181,6 +190,13 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RootSet { fleet } => write!(f, "root of fleet {fleet} set"),
+            Self::RootRotated { version, persons } => write!(f, "root version {version} set, signed by {persons}"),
+            Self::Recalled { name, versions, person, otherwise } => {
+                let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+                let versions = if versions.is_empty() { "?".to_owned() } else { versions.join(", ") };
+                write!(f, "{name}:{versions} recalled by {person}; without another lawful one: {}", otherwise.name())
+            }
+            Self::CheckpointTaken { number, person } => write!(f, "checkpoint {number} taken, signed by {person}"),
             Self::VersionRegistered { model, deployable: false, .. } => {
                 write!(f, "{model} registered, not deployable")
             }

@@ -10,6 +10,7 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{KeyId, Order, OutboxId, Phase, PublicKey, Report, Running};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Learnt;
 use crate::error::Denied;
 use crate::event::What;
 use crate::rules::{Change, Changes, Rules};
@@ -68,6 +69,9 @@ pub struct Device {
     /// Rows of it that were stored so far.
     #[serde(default)]
     pub collected: u64,
+    /// What it said it knows of roots, recalls and checkpoints.
+    #[serde(default)]
+    pub learnt: Option<Learnt>,
 }
 
 /// Events or rows that a device caused since an instant.
@@ -289,6 +293,7 @@ impl Rules {
                 events: Caused::default(),
                 rows: Caused::default(),
                 collected: 0,
+                learnt: None,
             },
         };
         changes.event(What::DeviceEnrolled { device: id.clone() });

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Order, TrustedRoot};
+use bellwether_protocol::trust::{Counters, Order, TrustedRoot};
 
+use crate::chain::{CheckpointRecord, RecallRecord, RootStep};
 use crate::collect::{Row, Troubles};
 use crate::drift::{Baseline, Key, Monitor, Policy, Window};
 use crate::event::{Event, What};
@@ -19,6 +20,10 @@ use crate::trust::{RootRecord, open_root};
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub(crate) root: Option<TrustedRoot>,
+    pub(crate) chain: Vec<RootStep>,
+    pub(crate) recalls: Vec<RecallRecord>,
+    pub(crate) checkpoint: Option<CheckpointRecord>,
+    pub(crate) counters: Counters,
     pub(crate) models: BTreeMap<ModelName, Model>,
     pub(crate) versions: BTreeMap<ModelRef, VersionRecord>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
@@ -36,6 +41,9 @@ pub struct Rules {
 #[expect(missing_docs, reason = "each carries the record that is stored")]
 pub enum Change {
     Root(RootRecord),
+    RootStep(RootStep),
+    Recall(RecallRecord),
+    Checkpoint(CheckpointRecord),
     Model(Model),
     Version(Box<VersionRecord>),
     VersionGone(ModelRef),
@@ -106,6 +114,9 @@ impl Rules {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Root(record) => self.root = open_root(&record.statement).ok(),
+            Change::RootStep(record) => self.apply_root_step(record),
+            Change::Recall(record) => self.apply_recall(record),
+            Change::Checkpoint(record) => self.apply_checkpoint(record),
             Change::Model(model) => {
                 self.models.insert(model.name.clone(), model);
             }

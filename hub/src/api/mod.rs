@@ -9,6 +9,7 @@ pub mod input;
 pub mod types;
 
 mod approvals;
+mod chain;
 mod data;
 mod devices;
 mod drift;
@@ -60,6 +61,11 @@ surface! {
     GET    "/root" => system::root,
     PUT    "/root" => system::put_root,
     GET    "/root/keys" => system::root_keys,
+    POST   "/root/versions" => chain::add_root,
+    GET    "/recalls" => chain::recalls,
+    POST   "/recalls" => chain::add_recall,
+    GET    "/checkpoints/latest" => chain::checkpoint,
+    POST   "/checkpoints" => chain::add_checkpoint,
 
     POST   "/packages" => models::put_package,
     GET    "/packages/{digest}" => models::package,

@@ -14,7 +14,7 @@ use bellwether_protocol::limit::{FRAME_BYTES_MAX, MODELS_MAX, STATEMENT_BYTES_MA
 use bellwether_protocol::message::{Desired, Down, Evidence};
 use bellwether_protocol::topic::{DownTopic, Topic};
 use bellwether_protocol::trust::{
-    Ack, Assignment, Command, Mode, Order, OutboxId, Request, Signed, Statement, Wanted, seal,
+    Ack, Assignment, Command, Granted, Mode, Order, OutboxId, Request, Signed, Statement, Wanted, seal,
 };
 use bytes::Bytes;
 
@@ -83,18 +83,20 @@ fn assignment(device: &Device, issued: &Issued) -> Result<Assignment, Denied> {
 /// The frames of a signed release and, where one reaches the device, of a grant.
 type Proof = (Vec<u8>, Option<Vec<u8>>);
 
-/// For each model the signed release and, where one reaches the device, a grant.
+/// For each model the signed release that is wanted and, where one reaches the device, a grant. What
+/// no longer holds goes down all the same: the device says so, and its other models do not suffer.
 fn proofs(rules: &Rules, device: &Device, issued: &Issued) -> Result<Vec<Proof>, Denied> {
     let root = rules.trusted()?;
     let mut proofs = Vec::new();
     for want in &issued.models {
         let record = rules.version(&want.model)?;
-        let approved = rules.approved(record)?;
-        let release = record.release.as_ref().ok_or_else(|| Denied::NoRelease(want.model.clone()))?;
-        let grant = rules
-            .grants(record, &approved)
-            .find(|(granted, _)| root.reaches(&approved, granted, device.key_id()))
-            .map(|(_, stored)| stored.statement.clone());
+        let release = record.releases().find(|release| release.digest() == want.release);
+        let release = release.ok_or_else(|| Denied::NoRelease(want.model.clone()))?;
+        let grant = root.approve(&release.signed()).ok().and_then(|approved| {
+            let reaches = |granted: &Granted| root.reaches(&approved, granted, device.key_id());
+            let found = rules.grants(record, &approved).find(|(granted, _)| reaches(granted));
+            found.map(|(_, stored)| stored.statement.clone())
+        });
         proofs.push((release.statement(), grant));
     }
     Ok(proofs)

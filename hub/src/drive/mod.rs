@@ -7,6 +7,7 @@
 //! A role is checked in the first line of every method that needs one, so that no door is wider
 //! than another.
 
+mod chain;
 mod collected;
 mod denied;
 mod desired;

@@ -61,6 +61,9 @@ pub fn decode<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T
 pub fn write(change: &Change) -> Result<Write, StoreError> {
     Ok(match change {
         Change::Root(root) => Write::put("root".to_owned(), encode(root)?),
+        Change::RootStep(step) => Write::put(format!("root-step/{:010}", step.version), encode(step)?),
+        Change::Recall(recall) => Write::put(format!("recall/{:020}", recall.number), encode(recall)?),
+        Change::Checkpoint(checkpoint) => Write::put("checkpoint".to_owned(), encode(checkpoint)?),
         Change::Model(model) => Write::put(format!("model/{}", model.name), encode(model)?),
         Change::Version(record) => Write::put(version_key(&record.model), encode(record)?),
         Change::VersionGone(model) => Write::remove(version_key(model)),
@@ -106,6 +109,12 @@ pub fn load(store: &dyn Store) -> Result<Rules, StoreError> {
     let mut rules = Rules::default();
     if let Some(root) = store.get("root")? {
         rules.apply(Change::Root(decode(&root.key, &root.value)?));
+    }
+    // In this order: each is checked against what came before it.
+    load_each(store, &mut rules, "root-step/", Change::RootStep)?;
+    load_each(store, &mut rules, "recall/", Change::Recall)?;
+    if let Some(checkpoint) = store.get("checkpoint")? {
+        rules.apply(Change::Checkpoint(decode(&checkpoint.key, &checkpoint.value)?));
     }
     load_each(store, &mut rules, "model/", Change::Model)?;
     load_each(store, &mut rules, "version/", |record| Change::Version(Box::new(record)))?;

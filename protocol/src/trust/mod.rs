@@ -8,14 +8,18 @@
 //!   |                  |
 //!   |   Release  <-----+-- one publisher, k approvers (distinct persons)
 //!   |   StageGrant <---+-- the grant threshold: whom a stage may reach
+//!   |   Recall, Checkpoint <-- an approver; a witness for checkpoints
 //!   |   Assignment, Command, Ack <-- the hub's director key, online
+//!   |   Epoch <-- the hub's time key, answering a device's nonce
 //!   |   Attestation <-- the hub's registry key; never stands in for a person
-//!  Report, Batch, Connect, Enrol <-- the device's own key
+//!  Report, Known, Batch, Connect, Enrol <-- the device's own key
 //! ```
 
+mod counters;
 mod device;
 mod key;
 mod online;
+mod recall;
 mod record;
 mod release;
 mod root;
@@ -24,9 +28,11 @@ mod verify;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use device::{Batch, Connect, Enrol, ModelReport, OutboxId, Phase, Report, Running};
+pub use counters::{Counters, Tick};
+pub use device::{Batch, Connect, Enrol, Known, ModelReport, Nonce, OutboxId, Phase, Report, Running};
 pub use key::{FleetId, KeyId, PublicKey, Signature, SignatureBytes};
-pub use online::{Ack, Assignment, Attestation, Command, Mode, Order, Request, Wanted};
+pub use online::{Ack, Assignment, Attestation, Command, Epoch, Mode, Order, Request, Wanted};
+pub use recall::{Checkpoint, Floor, Otherwise, Recall, Recalled};
 pub use record::{Event, Exit, Failure, Log, LogWhy, Profile, Reason, Record, RecordBody, Sample, Scores};
 pub use release::{Cohort, PackageRef, Release, Requires, StageGrant, Validity, bucket};
 pub use root::{KeyClass, KeyEntry, KeyStatus, RoleSet, Root, RootFault, Thresholds};
@@ -38,7 +44,7 @@ use crate::frame;
 use crate::limit::{SIGNATURES_MAX, STATEMENT_BYTES_MAX};
 
 /// The type of a statement; part of what is signed, so that no statement passes for another.
-/// Append only. Recall (4), Checkpoint (5) and Epoch (9) are reserved.
+/// Append only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "each names the statement of the same name")]
@@ -46,14 +52,18 @@ pub enum StatementType {
     Root = 1,
     Release = 2,
     StageGrant = 3,
+    Recall = 4,
+    Checkpoint = 5,
     Assignment = 6,
     Command = 7,
     Ack = 8,
+    Epoch = 9,
     Report = 10,
     Batch = 11,
     Connect = 12,
     Enrol = 13,
     Attestation = 14,
+    Known = 15,
 }
 
 /// A value that can be signed.

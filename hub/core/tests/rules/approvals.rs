@@ -176,3 +176,15 @@ fn a_rollout_takes_approvals() {
     let refused = world.start(&model, &[buckets(1000)]);
     assert_eq!(refused, Err(Denied::NotApproved { model, given: 1, needed: 2 }));
 }
+
+#[test]
+fn a_root_with_the_time_key_of_another_hub_is_refused() {
+    let set = |time: Option<u8>| {
+        let statement = crate::world::root_with_time_key(time);
+        let world = World::default();
+        world.rules.set_root(&statement, &crate::world::hub_public(), "Bo", world.now).map(drop)
+    };
+    assert_eq!(set(None), Ok(()), "roots from before there was one");
+    assert_eq!(set(Some(crate::world::TIME)), Ok(()));
+    assert_eq!(set(Some(STRANGER)), Err(Denied::NotThisHub("time")));
+}

@@ -36,8 +36,9 @@ pub use rollout::{
     RolloutState, RolloutView, StageState, StageView, TimelineView,
 };
 pub use system::{
-    BrokerView, DeviceState, DeviceTotals, FleetView, HubView, KeyView, KeysView, NeedView, OverviewView, Role,
-    RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest, TokenView,
+    BrokerView, CheckpointView, DeviceState, DeviceTotals, FleetView, FloorView, HubView, KeyView, KeysView, NeedView,
+    OverviewView, RecallView, Role, RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest,
+    TokenView,
 };
 pub use webhook::{
     DeadLetterView, RedeliverRequest, RedeliverView, WebhookCreated, WebhookRequest, WebhookState, WebhookTestView,
