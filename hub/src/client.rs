@@ -3,6 +3,7 @@
 
 mod audit;
 mod data;
+mod trust;
 mod watch;
 mod webhooks;
 

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod broker_rules;
+mod ceremony;
 mod crashes;
 mod drift;
 mod first_fleet;

@@ -6,9 +6,10 @@
 //!   tokens.json  0600   hub address -> API token
 //!   fleets.json         hub address -> fleet id, pinned
 //!   heads.json          hub address -> the last audit heads seen, NUMBER:HEAD with spaces between
+//!   roots.json          fleet id -> highest version of its root that was seen
 //!   keys/               $BELLWETHER_KEYS or here
 //!     bob.key    0600   the private half: 64 hexadecimal digits
-//!     bob.pub           the public half, with the person
+//!     bob.pub           the public half, with the person and what keeps the private half
 //! ```
 
 use std::collections::BTreeMap;
@@ -109,6 +110,27 @@ impl Home {
         self.keep("heads.json", hub, Some(&text.join(" "))).map(drop)
     }
 
+    /// Whether this fleet is pinned for any hub.
+    pub(super) fn pins(&self, fleet: FleetId) -> Result<bool, Failure> {
+        let all = by_hub(&self.config.join("fleets.json"))?;
+        Ok(all.values().any(|pinned| *pinned == fleet.to_string()))
+    }
+
+    /// The highest version of a fleet's root that was seen here; 0 if none was.
+    pub(super) fn root_seen(&self, fleet: FleetId) -> Result<u32, Failure> {
+        let path = self.config.join("roots.json");
+        let Some(text) = by_hub(&path)?.remove(&fleet.to_string()) else { return Ok(0) };
+        text.parse().map_err(|bad| Failure::error(format!("{}: {bad}", path.display())))
+    }
+
+    /// Keeps the highest version of a fleet's root.
+    pub(super) fn keep_root_seen(&self, fleet: FleetId, version: u32) -> Result<(), Failure> {
+        if version > self.root_seen(fleet)? {
+            self.keep("roots.json", &fleet.to_string(), Some(&version.to_string()))?;
+        }
+        Ok(())
+    }
+
     fn keep(&self, file: &str, hub: &str, value: Option<&str>) -> Result<PathBuf, Failure> {
         let path = self.config.join(file);
         let mut all = by_hub(&path)?;
@@ -141,8 +163,13 @@ fn by_hub(path: &Path) -> Result<ByHub, Failure> {
 
 /// Reads a small text file.
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
+    read_up_to(path, FILE_BYTES_MAX)
+}
+
+/// Reads a text file of at most so many bytes.
+pub(super) fn read_up_to(path: &Path, bytes_max: u64) -> Result<String, Failure> {
     let facts = fs::metadata(path).map_err(|fault| Failure::file(path, &fault))?;
-    if facts.len() > FILE_BYTES_MAX {
+    if facts.len() > bytes_max {
         return Err(Failure::error(format!("{}: {} bytes, which is no file of ours", path.display(), facts.len())));
     }
     fs::read_to_string(path).map_err(|fault| Failure::file(path, &fault))
@@ -204,6 +231,11 @@ mod tests {
         assert_eq!(home.pinned("http://a:1").unwrap(), None);
         home.pin("http://a:1", FleetId([7; 16])).unwrap();
         assert_eq!(home.pinned("http://a:1").unwrap(), Some(FleetId([7; 16])));
+        assert!(home.pins(FleetId([7; 16])).unwrap() && !home.pins(FleetId([8; 16])).unwrap());
+        home.keep_root_seen(FleetId([7; 16]), 3).unwrap();
+        home.keep_root_seen(FleetId([7; 16]), 2).unwrap();
+        assert_eq!(home.root_seen(FleetId([7; 16])).unwrap(), 3, "it never goes back");
+        assert_eq!(home.root_seen(FleetId([8; 16])).unwrap(), 0);
         fs::write(folder.path().join("fleets.json"), "{").unwrap();
         assert!(home.pinned("http://a:1").is_err());
     }

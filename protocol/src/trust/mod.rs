@@ -118,11 +118,43 @@ pub fn sign<'b, T: Statement + Deserialize<'b>>(
     Ok(signature)
 }
 
-fn signature(kind: StatementType, fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
+/// The bytes that a signer outside this process signs, such as a token or an agent of keys, for a
+/// body of type `T`.
+///
+/// # Errors
+///
+/// As [`sign`].
+pub fn signing_bytes<'b, T: Statement + Deserialize<'b>>(
+    fleet: FleetId,
+    body: &'b [u8],
+) -> Result<Vec<u8, MESSAGE_BYTES_MAX>, Reject> {
+    let message = message(T::TYPE, fleet, body)?;
+    frame::decode::<T>(body)?;
+    Ok(message)
+}
+
+/// What a key in this process gives over [`signing_bytes`].
+#[must_use]
+pub fn signature_bytes(message: &[u8], key: &crate::SigningKey) -> [u8; 64] {
     use ed25519_dalek::Signer as _;
 
+    key.sign(message).to_bytes()
+}
+
+/// The signature that such a signer gave over [`signing_bytes`], checked strictly: a device that
+/// signs something else, or with another key, is found out here.
+///
+/// # Errors
+///
+/// [`Reject::BadSignature`].
+pub fn signature_made(message: &[u8], key: &PublicKey, bytes: [u8; 64]) -> Result<Signature, Reject> {
+    let bytes = SignatureBytes::new(bytes);
+    if key.verifies(message, &bytes) { Ok(Signature { key: key.id(), bytes }) } else { Err(Reject::BadSignature) }
+}
+
+fn signature(kind: StatementType, fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
     let message = message(kind, fleet, body)?;
-    let bytes = SignatureBytes::new(key.sign(&message).to_bytes());
+    let bytes = SignatureBytes::new(signature_bytes(&message, key));
     Ok(Signature { key: PublicKey(key.verifying_key().to_bytes()).id(), bytes })
 }
 
@@ -144,7 +176,8 @@ pub fn seal<'b, T: Statement>(
 }
 
 const PREFIX: [u8; 5] = *b"BWL1\0";
-const MESSAGE_BYTES_MAX: usize = PREFIX.len() + 1 + 16 + STATEMENT_BYTES_MAX;
+/// Most bytes that one signature covers.
+pub const MESSAGE_BYTES_MAX: usize = PREFIX.len() + 1 + 16 + STATEMENT_BYTES_MAX;
 
 /// What is signed.
 fn message(kind: StatementType, fleet: FleetId, body: &[u8]) -> Result<Vec<u8, MESSAGE_BYTES_MAX>, Reject> {
