@@ -14,7 +14,7 @@
 //! Rooms: [`config`] one struct from one file; [`run`] puts the parts together; [`clock`] the only
 //! reader of time; [`keys`] the hub's own keys; [`store`] records; [`blob`] packages; [`broker`]
 //! where devices connect; [`drive`] carries out what the rules decide, and is what everything else
-//! calls; [`exec`] bounded children; [`backup`] the whole state in a file; `outlet` tells others by
+//! calls; [`exec`] bounded children; [`words`] digests to be read aloud; [`backup`] the whole state in a file; `outlet` tells others by
 //! webhook; [`api`], [`dashboard`], [`cli`], [`client`] the faces.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
@@ -36,3 +36,4 @@ pub mod keys;
 mod outlet;
 pub mod run;
 pub mod store;
+pub mod words;

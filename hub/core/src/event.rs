@@ -5,7 +5,7 @@ use std::fmt;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{FleetId, Phase};
+use bellwether_protocol::trust::{FleetId, KeyId, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::drift::Group;
@@ -29,11 +29,14 @@ pub struct Event {
 #[expect(missing_docs, reason = "the sentence made of each variant says it")]
 pub enum What {
     RootSet { fleet: FleetId },
+    KeyRequested { key: KeyId, person: String, name: String },
+    KeyRequestWithdrawn { key: KeyId, person: String },
     VersionRegistered { model: ModelRef, deployable: bool, golden: bool },
     RegistrationRefused { name: ModelName, why: String },
     VersionDeleted { model: ModelRef },
     ReleasePublished { model: ModelRef, person: String },
     ApprovalGiven { model: ModelRef, person: String, given: usize, needed: usize },
+    ReleaseRejected { model: ModelRef, person: String, why: String },
     GrantGiven { model: ModelRef, cohort: String },
     TokenMade { name: String },
     TokenRevoked { name: String },
@@ -67,11 +70,14 @@ impl What {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::RootSet { .. } => "root_set",
+            Self::KeyRequested { .. } => "key_requested",
+            Self::KeyRequestWithdrawn { .. } => "key_request_withdrawn",
             Self::VersionRegistered { .. } => "version_registered",
             Self::RegistrationRefused { .. } => "registration_refused",
             Self::VersionDeleted { .. } => "version_deleted",
             Self::ReleasePublished { .. } => "release_published",
             Self::ApprovalGiven { .. } => "approval_given",
+            Self::ReleaseRejected { .. } => "release_rejected",
             Self::GrantGiven { .. } => "grant_given",
             Self::TokenMade { .. } => "token_made",
             Self::TokenRevoked { .. } => "token_revoked",
@@ -108,6 +114,7 @@ impl What {
             | Self::VersionDeleted { model }
             | Self::ReleasePublished { model, .. }
             | Self::ApprovalGiven { model, .. }
+            | Self::ReleaseRejected { model, .. }
             | Self::GrantGiven { model, .. }
             | Self::Install { model, .. }
             | Self::RolloutStarted { model, .. }
@@ -124,6 +131,8 @@ impl What {
             | Self::DriftAlertRaised { model, .. }
             | Self::DriftAlertCleared { model, .. } => Some(model),
             Self::RootSet { .. }
+            | Self::KeyRequested { .. }
+            | Self::KeyRequestWithdrawn { .. }
             | Self::RegistrationRefused { .. }
             | Self::TokenMade { .. }
             | Self::TokenRevoked { .. }
@@ -181,6 +190,12 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RootSet { fleet } => write!(f, "root of fleet {fleet} set"),
+            Self::KeyRequested { key, person, name } => {
+                write!(f, "{person} asks for key {name} ({key}) to be listed in the root")
+            }
+            Self::KeyRequestWithdrawn { key, person } => {
+                write!(f, "the request to list key {key} of {person} was withdrawn")
+            }
             Self::VersionRegistered { model, deployable: false, .. } => {
                 write!(f, "{model} registered, not deployable")
             }
@@ -196,6 +211,7 @@ impl fmt::Display for What {
             Self::ApprovalGiven { model, person, given, needed } => {
                 write!(f, "{model} approved by {person}: {given} given, {needed} needed")
             }
+            Self::ReleaseRejected { model, person, why } => write!(f, "{model} rejected by {person}: {why}"),
             Self::GrantGiven { model, cohort } => write!(f, "{model} granted to {cohort}"),
             Self::TokenMade { name } => write!(f, "token {name} made"),
             Self::TokenRevoked { name } => write!(f, "token {name} revoked"),

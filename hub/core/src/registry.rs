@@ -15,7 +15,7 @@ use crate::drift::Baseline;
 use crate::error::Denied;
 use crate::event::What;
 use crate::rules::{Change, Changes, Rules};
-use crate::trust::{GrantRecord, ReleaseRecord};
+use crate::trust::{GrantRecord, Rejection, ReleaseRecord};
 
 /// A model: a name and the last number given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,9 @@ pub struct VersionRecord {
     pub attestation: Vec<u8>,
     /// What the publisher signed, with every signature so far.
     pub release: Option<ReleaseRecord>,
+    /// Who rejected that, and why, if somebody did.
+    #[serde(default)]
+    pub rejection: Option<Rejection>,
     /// Grants for it.
     pub grants: Vec<GrantRecord>,
 }
@@ -173,6 +176,7 @@ impl Rules {
             registered_by: who.to_owned(),
             attestation,
             release: None,
+            rejection: None,
             grants: Vec::new(),
         };
         let mut changes = self.changes(who, now);

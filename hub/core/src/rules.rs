@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Order, TrustedRoot};
+use bellwether_protocol::trust::{KeyId, Order, TrustedRoot};
 
 use crate::collect::{Row, Troubles};
 use crate::drift::{Baseline, Key, Monitor, Policy, Window};
 use crate::event::{Event, What};
 use crate::fleet::{Device, Issued};
+use crate::keyring::KeyRequest;
 use crate::registry::{Model, VersionRecord};
 use crate::rollout::Rollout;
 use crate::trust::{RootRecord, open_root};
@@ -19,6 +20,7 @@ use crate::trust::{RootRecord, open_root};
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub(crate) root: Option<TrustedRoot>,
+    pub(crate) key_requests: BTreeMap<KeyId, KeyRequest>,
     pub(crate) models: BTreeMap<ModelName, Model>,
     pub(crate) versions: BTreeMap<ModelRef, VersionRecord>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
@@ -36,6 +38,8 @@ pub struct Rules {
 #[expect(missing_docs, reason = "each carries the record that is stored")]
 pub enum Change {
     Root(RootRecord),
+    KeyRequest(Box<KeyRequest>),
+    KeyRequestGone(KeyId),
     Model(Model),
     Version(Box<VersionRecord>),
     VersionGone(ModelRef),
@@ -106,6 +110,12 @@ impl Rules {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Root(record) => self.root = open_root(&record.statement).ok(),
+            Change::KeyRequest(request) => {
+                self.key_requests.insert(request.id(), *request);
+            }
+            Change::KeyRequestGone(id) => {
+                self.key_requests.remove(&id);
+            }
             Change::Model(model) => {
                 self.models.insert(model.name.clone(), model);
             }

@@ -61,6 +61,8 @@ pub fn decode<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T
 pub fn write(change: &Change) -> Result<Write, StoreError> {
     Ok(match change {
         Change::Root(root) => Write::put("root".to_owned(), encode(root)?),
+        Change::KeyRequest(request) => Write::put(format!("key-request/{}", request.id()), encode(request)?),
+        Change::KeyRequestGone(id) => Write::remove(format!("key-request/{id}")),
         Change::Model(model) => Write::put(format!("model/{}", model.name), encode(model)?),
         Change::Version(record) => Write::put(version_key(&record.model), encode(record)?),
         Change::VersionGone(model) => Write::remove(version_key(model)),
@@ -107,6 +109,7 @@ pub fn load(store: &dyn Store) -> Result<Rules, StoreError> {
     if let Some(root) = store.get("root")? {
         rules.apply(Change::Root(decode(&root.key, &root.value)?));
     }
+    load_each(store, &mut rules, "key-request/", |request| Change::KeyRequest(Box::new(request)))?;
     load_each(store, &mut rules, "model/", Change::Model)?;
     load_each(store, &mut rules, "version/", |record| Change::Version(Box::new(record)))?;
     load_each(store, &mut rules, "device/", |device| Change::Device(Box::new(device)))?;

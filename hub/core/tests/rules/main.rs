@@ -4,6 +4,7 @@
 
 mod approvals;
 mod intake;
+mod keyring;
 mod outboxes;
 mod random;
 mod registry;
