@@ -1,7 +1,7 @@
 //! The operator's command line: arguments in, API calls and signatures between, data on stdout.
 //!
 //! Rooms: [`args`] what may be typed; [`failure`] exit codes and what is said on stderr; [`output`]
-//! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`],
+//! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`], [`reject`],
 //! [`rollout`], [`device`], [`data`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks. Private keys never leave this
 //! process; the hub only ever sees signatures.
 
@@ -18,6 +18,7 @@ mod hub;
 mod key;
 mod model;
 mod output;
+mod reject;
 mod release;
 mod rollout;
 mod root;
@@ -88,6 +89,7 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Root(command) => root::run(&context, command).await,
         Command::Model(command) => Box::pin(model::run(&context, command)).await,
         Command::Approve(given) => Box::pin(sign::approve(&context, given)).await,
+        Command::Reject(given) => reject::run(&context, given).await,
         Command::Grant(given) => sign::grant(&context, given).await,
         Command::Rollout(command) => rollout::run(&context, command).await,
         Command::Device(command) => device::run(&context, command).await,

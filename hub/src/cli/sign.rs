@@ -32,6 +32,8 @@ pub(super) async fn approve(context: &Context, given: Approve) -> Result<Exit, F
         return Err(Failure::new(Exit::Conflict, format!("the release of {model} does not describe its package"))
             .next("do not sign it; ask the publisher to register it again"));
     }
+    let digest = held.signed()?.digest();
+    eprintln!("digest    {digest}\nin words  {}", crate::words::words(&digest));
     say(&model, &release, examined.golden.as_ref().map(ToString::to_string));
     let body = held.signed()?.body.to_vec();
     let statement = signed_by::<Release>(root.fleet(), &body, &[signing])?;

@@ -12,6 +12,7 @@ mod event;
 mod model;
 mod rollout;
 mod system;
+mod trust;
 mod webhook;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,7 @@ pub use system::{
     BrokerView, DeviceState, DeviceTotals, FleetView, HubView, KeyView, KeysView, NeedView, OverviewView, Role,
     RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest, TokenView,
 };
+pub use trust::{ApprovalDetail, ApprovalPolicyView, KeyRequestRequest, KeyRequestView, RejectRequest, RejectionView};
 pub use webhook::{
     DeadLetterView, RedeliverRequest, RedeliverView, WebhookCreated, WebhookRequest, WebhookState, WebhookTestView,
     WebhookView,
