@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and says where"
 )]
 
+mod access;
 mod bad_input;
 mod broker_rules;
 mod crashes;
@@ -16,6 +17,7 @@ mod previous;
 mod recovery;
 mod refusals;
 mod registry;
+mod secrets;
 mod triton;
 mod watched;
 mod webhooks;

@@ -38,6 +38,8 @@ pub struct Options {
     pub config: String,
     /// The crash point at which it ends at its first start.
     pub crash: Option<&'static str>,
+    /// What it logs, as `BELLWETHER_LOG` says it; its default if absent.
+    pub log: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             listen: "127.0.0.1:0".to_owned(),
             config: String::new(),
             crash: None,
+            log: None,
         }
     }
 }
@@ -193,6 +196,9 @@ fn serve(home: &Path, data: &Path, options: &Options) -> Process {
         .current_dir(home)
         .env("NO_COLOR", "1")
         .env_remove("BELLWETHER_LOG");
+    if let Some(log) = options.log {
+        command.env("BELLWETHER_LOG", log);
+    }
     if let Some(point) = options.crash {
         command.env("BELLWETHER_CRASH_AT", point);
     }
