@@ -39,6 +39,42 @@ async fn the_first_login_is_good_exactly_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_cannot_use_a_browsers_session() {
+    let hub = Hub::start();
+    let entered = login(&hub, &hub.token).send().await.unwrap();
+    let cookie = entered.headers()["set-cookie"].to_str().unwrap().to_owned();
+    for word in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+        assert!(cookie.contains(word), "{cookie}");
+    }
+    let session = cookie.split(';').next().unwrap().to_owned();
+    let body = json!({ "name": "x", "role": "viewer" }).to_string();
+    let write = |path: &str, headers: &[(&'static str, &str)]| {
+        let request = http().post(format!("{}{path}", hub.url)).header("Cookie", &session).body(body.clone());
+        let request = request.header("Content-Type", "application/json");
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send()
+    };
+    assert_eq!(write("/api/v1/tokens", &[("Origin", &hub.url)]).await.unwrap().status(), 201, "its own page may");
+    let foreign = [
+        [("Origin", "http://evil.example")],
+        [("Origin", "null")],
+        [("Sec-Fetch-Site", "cross-site")],
+        [("Sec-Fetch-Site", "same-site")],
+    ];
+    for headers in foreign {
+        for path in ["/api/v1/tokens", "/api/v1/keys/requests", "/logout"] {
+            assert_eq!(write(path, &headers).await.unwrap().status(), 403, "{path} {headers:?}");
+        }
+        let socket = http().get(format!("{}/live?page=/", hub.url)).header("Cookie", &session);
+        let [(name, value)] = headers;
+        assert_eq!(socket.header(name, value).send().await.unwrap().status(), 403, "the socket {headers:?}");
+    }
+    // The session ends with the token that opened it.
+    let own = hub.client().tokens().await.unwrap().items.into_iter().find(|token| token.name == "first admin");
+    hub.client().delete_token(&own.unwrap().id).await.unwrap();
+    assert_eq!(write("/api/v1/tokens", &[("Origin", &hub.url)]).await.unwrap().status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_guesses_waits_and_the_rest_works_on() {
     let hub = Hub::start();
     let http = http();

@@ -20,7 +20,7 @@ pub(super) fn page(detail: &ApprovalDetail, caller: &Caller) -> Page {
     let body = html! {
         p.crumb { a href="/approvals" { "Approvals" } " / " a href=(format!("/models/{}/{}", version.name, version.version)) { (name) } }
         header.head {
-            div { h1 { "Approve " (name) "?" } (parts.live("approval-line", "sub", headline(detail))) }
+            div { h1 { "Approval of " (name) } (parts.live("approval-line", "sub", headline(detail))) }
             (parts.live("reject-form", "actions", reject(version, caller)))
         }
         div.columns {
@@ -45,7 +45,7 @@ pub(super) fn page(detail: &ApprovalDetail, caller: &Caller) -> Page {
             }
         }
     };
-    Page { title: format!("Approve {name}"), section: Section::Approvals, body, parts }
+    Page { title: format!("Approval of {name}"), section: Section::Approvals, body, parts }
 }
 
 fn headline(detail: &ApprovalDetail) -> Markup {
@@ -84,7 +84,7 @@ fn slots(detail: &ApprovalDetail) -> Markup {
                 li.slot { (tag(Tone::Off, "open")) div { b { "one more person" } p.soft { (still(detail)) } } }
             }
         }
-        @if policy.offline && !policy.offline_given && version.state != VersionState::Approved {
+        @if policy.offline && !policy.offline_given && version.state == VersionState::AwaitingApproval {
             p.warn-text { "! Still missing: a signature with a key outside browsers." }
         }
     }
@@ -173,7 +173,7 @@ fn signed_bytes(detail: &ApprovalDetail) -> Markup {
             summary { "The exact bytes, " (bytes.len() / 2) " of them" }
             pre.mono id="signed-hex" { (bytes) }
         }
-        p { a.btn href=(format!("/approvals/{}/{}/bytes", version.name, version.version)) download { "Download the bytes" } }
+        div.below { a.btn href=(format!("/approvals/{}/{}/bytes", version.name, version.version)) download { "Download the bytes" } }
     }
 }
 

@@ -166,6 +166,9 @@ impl Hub {
             return Problem::too_many_attempts();
         }
         people.attempts.wrong(door, from, now);
+        if !people.attempts.may_try(door, from, now) {
+            tracing::warn!(?door, ?from, "too many wrong secrets: whoever tries again waits");
+        }
         problem
     }
 
