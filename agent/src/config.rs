@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bellwether_link::tls::{self, Identity, Trust};
 use bellwether_protocol::id::DeviceId;
 use serde::Deserialize;
 
@@ -20,6 +21,13 @@ pub struct Config {
     pub name: Option<String>,
     /// Address of the hub's HTTP service.
     pub hub: String,
+    /// Authorities to trust at an `https` hub and an `mqtts` broker (PEM); those of this machine if
+    /// absent.
+    pub ca: Option<PathBuf>,
+    /// Certificate to show to a broker that wants one (PEM).
+    pub client_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub client_key: Option<PathBuf>,
     /// Enrolment token; needed once.
     pub token: Option<String>,
     /// Directory for everything the agent keeps.
@@ -63,6 +71,9 @@ impl Default for Config {
         Self {
             name: None,
             hub: "http://127.0.0.1:8080".into(),
+            ca: None,
+            client_cert: None,
+            client_key: None,
             token: None,
             data: "bellwether-agent".into(),
             listen: None,
@@ -105,9 +116,12 @@ pub enum FileError {
     UnknownKey { got: String, nearest: String },
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 20] = [
     "name",
     "hub",
+    "ca",
+    "client_cert",
+    "client_key",
     "token",
     "data",
     "listen",
@@ -174,9 +188,18 @@ impl Config {
     ///
     /// [`ConfigError::Value`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.hub.starts_with("http://") {
-            let expected = "http://HOST:PORT (https comes with a later version)";
+        if !["http://", "https://"].iter().any(|scheme| self.hub.starts_with(scheme)) {
+            let expected = "http://HOST:PORT or https://HOST:PORT";
             return Err(ConfigError::Value { key: "hub", got: format!("`{}`", self.hub), expected });
+        }
+        for (key, path) in [("ca", &self.ca), ("client_cert", &self.client_cert)] {
+            if let Some(Err(why)) = path.as_deref().map(tls::certificates) {
+                return Err(ConfigError::Value { key, got: why.to_string(), expected: "certificates (PEM)" });
+            }
+        }
+        if self.client_cert.is_some() != self.client_key.is_some() {
+            let key = if self.client_cert.is_some() { "client_key" } else { "client_cert" };
+            return Err(ConfigError::Value { key, got: "missing".into(), expected: "the other half of the pair" });
         }
         let day = 86_400_000;
         for (key, got, least, most, expected) in [
@@ -191,6 +214,13 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whom the device trusts, and as whom it appears.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        let pair = self.client_cert.clone().zip(self.client_key.clone());
+        Trust { ca: self.ca.clone(), identity: pair.map(|(cert, key)| Identity { cert, key }) }
     }
 
     /// Memory a model may take: as told, else half of the machine's.
@@ -237,6 +267,12 @@ mod tests {
         assert_eq!(config.check().unwrap_err().to_string(), "`heartbeat_ms` is 0: expected 500 to 86400000");
         config = Config { hub: "hub:8080".into(), ..Config::default() };
         assert!(config.check().is_err());
+        config = Config { ca: Some("missing/ca.pem".into()), ..Config::default() };
+        assert!(config.check().unwrap_err().to_string().contains("`ca` is missing/ca.pem: No such file"));
+        config = Config { client_key: Some("a".into()), ..Config::default() };
+        assert!(config.check().unwrap_err().to_string().contains("`client_cert` is missing"));
+        config = Config { hub: "https://hub:8443".into(), ..Config::default() };
+        config.check().unwrap();
         config = Config { name: Some("a b".into()), ..Config::default() };
         assert!(config.device().unwrap_err().to_string().contains("--name"));
     }

@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 const EXAMPLES: &str = "Examples:
   bellwether-agent --hub http://127.0.0.1:8080 --token bw1.… --name gw-1 --tag site=lyon
+  bellwether-agent --hub https://hub.example:8443 --ca ca.pem --token bw1.… --name gw-1
   bellwether-agent                        (enrolled before: everything is in its directory)
   bellwether-agent run --config /etc/bellwether-agent.toml
 
@@ -35,6 +36,13 @@ enum Command {
     /// Run the agent (also without this word).
     #[command(after_help = EXAMPLES)]
     Run(Run),
+    /// Print this device's public key, making the key if there is none: what `bellwether device
+    /// import` takes.
+    Key {
+        /// Directory for everything the agent keeps [default: ./bellwether-agent].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -45,6 +53,15 @@ struct Run {
     /// Address of the hub [default: http://127.0.0.1:8080].
     #[arg(long, value_name = "URL", env = "BELLWETHER_HUB")]
     hub: Option<String>,
+    /// Authorities to trust at an https hub and an mqtts broker (PEM) [default: this machine's].
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_CA")]
+    ca: Option<PathBuf>,
+    /// Certificate for a broker that wants one (PEM).
+    #[arg(long, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE")]
+    client_key: Option<PathBuf>,
     /// Enrolment token; needed once.
     #[arg(long, env = "BELLWETHER_ENROL_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -77,6 +94,9 @@ impl Run {
         };
         config.hub = self.hub.unwrap_or(config.hub);
         config.data = self.data.unwrap_or(config.data);
+        config.ca = self.ca.or(config.ca);
+        config.client_cert = self.client_cert.or(config.client_cert);
+        config.client_key = self.client_key.or(config.client_key);
         config.token = self.token.or(config.token);
         config.name = self.name.or(config.name);
         config.listen = self.listen.or(config.listen);
@@ -98,9 +118,20 @@ fn main() -> ExitCode {
     tracing_subscriber::registry().with(shown).with(journal::layer()).init();
     let run = match cli.command {
         Some(Command::Run(run)) => run,
+        Some(Command::Key { data }) => return exit(print_key(data)),
         None => cli.run,
     };
-    match start(run) {
+    exit(start(run))
+}
+
+fn print_key(data: Option<PathBuf>) -> Result<(), AgentError> {
+    let key = bellwether_agent::device_key(&data.unwrap_or_else(|| Config::default().data))?;
+    let _ = writeln!(std::io::stdout(), "{key}");
+    Ok(())
+}
+
+fn exit(done: Result<(), AgentError>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             let _ = writeln!(std::io::stderr(), "bellwether-agent: {why}");

@@ -329,6 +329,7 @@ fn pixels() -> Vec<f32> {
 async fn score_over_http(agent: &Running) -> Value {
     let url = format!("http://{}/v2/models/digits/infer", agent.listen().unwrap());
     let body = json!({ "inputs": [{ "name": "image", "shape": [1, 64], "datatype": "FP32", "data": pixels() }] });
+    bellwether_link::tls::install();
     reqwest::Client::new().post(url).json(&body).send().await.unwrap().json().await.unwrap()
 }
 

@@ -2,12 +2,15 @@
 //! use it; an error carries the problem's detail and hint.
 
 mod approvals;
+mod audit;
 mod data;
+mod trust;
 mod watch;
 mod webhooks;
 
 use std::time::Duration;
 
+use bellwether_link::tls::Trust;
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, header};
 use serde::Serialize;
@@ -16,9 +19,9 @@ use serde::de::DeserializeOwned;
 use crate::api::error::Problem;
 use crate::api::types::{
     ActionRequest, DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, EventQuery,
-    EventView, FleetView, GrantView, HubView, KeysView, ModelDetail, ModelQuery, ModelView, OverviewView, PackageView,
-    Page, RegisterRequest, RolloutAction, RolloutRequest, RolloutView, RootView, StatementRequest, StatementView,
-    TagsRequest, TokenCreated, TokenRequest, TokenView, VersionView,
+    EventView, FleetView, GrantView, HubView, ImportRequest, ImportView, KeysView, ModelDetail, ModelQuery, ModelView,
+    OverviewView, PackageView, Page, RegisterRequest, RolloutAction, RolloutRequest, RolloutView, RootView,
+    StatementRequest, StatementView, TagsRequest, TokenCreated, TokenRequest, TokenView, VersionView,
 };
 
 /// How long the hub may take to accept a connection: it is near, or it is not there.
@@ -48,6 +51,9 @@ pub enum ClientError {
         /// What was wrong with it.
         cause: String,
     },
+    /// There is no TLS with it that we could trust.
+    #[error("{0}")]
+    Untrusted(String),
 }
 
 impl ClientError {
@@ -59,6 +65,9 @@ impl ClientError {
             Self::Unreachable { .. } => {
                 Some("start it with `bellwether-hub serve`, or name another with --hub URL".to_owned())
             }
+            Self::Untrusted(_) => {
+                Some("name the authority of the hub's certificate with --ca FILE or BELLWETHER_CA".to_owned())
+            }
             Self::Foreign { .. } => Some("check --hub; `bellwether doctor` looks at both versions".to_owned()),
         }
     }
@@ -68,7 +77,7 @@ impl ClientError {
     pub fn problem(&self) -> Option<&Problem> {
         match self {
             Self::Refused(problem) => Some(problem),
-            Self::Unreachable { .. } | Self::Foreign { .. } => None,
+            Self::Unreachable { .. } | Self::Foreign { .. } | Self::Untrusted(_) => None,
         }
     }
 }
@@ -79,6 +88,7 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    trust: Trust,
 }
 
 impl std::fmt::Debug for Client {
@@ -94,21 +104,39 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Foreign`] if `base` is no `http` address.
+    /// As [`Client::with_trust`].
     pub fn new(base: &str, token: Option<String>) -> Answer<Self> {
+        Self::with_trust(base, token, Trust::default())
+    }
+
+    /// A client of the hub at `base` that trusts whom it is told to, where that is an `https` address.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Foreign`] if `base` is neither an `http` nor an `https` address,
+    /// [`ClientError::Untrusted`] if the files of `trust` cannot be used.
+    pub fn with_trust(base: &str, token: Option<String>, trust: Trust) -> Answer<Self> {
         let base = base.trim_end_matches('/').to_owned();
         let foreign = |cause: String| ClientError::Foreign { url: base.clone(), cause };
         let url = reqwest::Url::parse(&base).map_err(|fault| foreign(format!("not an address: {fault}")))?;
-        if url.scheme() != "http" {
-            return Err(foreign(format!("this client speaks http, not {}", url.scheme())));
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(foreign(format!("this client speaks http and https, not {}", url.scheme())));
         }
+        let tls = trust.config_for(url.as_str()).map_err(|why| ClientError::Untrusted(why.to_string()))?;
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
             .timeout(Duration::from_secs(ANSWER_SECONDS_MAX))
             .no_proxy()
+            .tls_backend_preconfigured(tls)
             .build()
             .map_err(|fault| foreign(fault.to_string()))?;
-        Ok(Self { http, base, token })
+        Ok(Self { http, base, token, trust })
+    }
+
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(&self, token: Option<String>) -> Self {
+        Self { token, ..self.clone() }
     }
 
     /// The hub's address.
@@ -131,8 +159,14 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Answer<Response> {
-        let unreachable =
-            |fault: reqwest::Error| ClientError::Unreachable { url: self.base.clone(), cause: root_of(&fault) };
+        let unreachable = |fault: reqwest::Error| match bellwether_link::tls::reason(
+            &fault,
+            &self.trust,
+            &format!("the hub at {}", self.base),
+        ) {
+            Some(why) => ClientError::Untrusted(why),
+            None => ClientError::Unreachable { url: self.base.clone(), cause: root_of(&fault) },
+        };
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() {
             return Ok(response);
@@ -311,6 +345,11 @@ impl Client {
         self.post(&["devices", "tokens"], request).await
     }
 
+    /// `POST /devices/import`.
+    pub async fn import_devices(&self, request: &ImportRequest) -> Answer<ImportView> {
+        self.post(&["devices", "import"], request).await
+    }
+
     /// `POST /enrol`.
     pub async fn enrol(&self, request: &EnrolRequest) -> Answer<EnrolView> {
         self.post(&["enrol"], request).await
@@ -389,6 +428,9 @@ mod tests {
         assert!(error.to_string().contains("http://127.0.0.1:9"), "{error}");
         assert!(error.hint().unwrap().contains("bellwether-hub serve"));
         assert!(Client::new("ftp://x", None).is_err());
+        let missing = Trust::in_ca(Some("missing/ca.pem".into()));
+        let error = Client::with_trust("https://127.0.0.1:9", None, missing).unwrap_err();
+        assert!(error.to_string().contains("missing/ca.pem") && error.hint().unwrap().contains("--ca"), "{error}");
         assert!(Client::new("nonsense", None).is_err());
     }
 }

@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bellwether_hub_core::drift::Policy;
+use bellwether_link::tls::{Identity, Trust};
 use bellwether_protocol::time::Millis;
 use serde::Deserialize;
+
+use crate::tls::Refused;
 
 /// How the hub runs.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -15,8 +18,25 @@ pub struct Config {
     pub data: PathBuf,
     /// Where it serves HTTP; a free port if the default one is taken.
     pub listen: Option<SocketAddr>,
-    /// `embedded://ADDRESS:PORT`, or `mqtt://USER:PASSWORD@HOST:PORT` of a broker of its own.
+    /// `embedded://ADDRESS:PORT`, or `mqtt://USER:PASSWORD@HOST:PORT` (`mqtts://` with TLS) of a
+    /// broker of its own.
     pub broker: Option<String>,
+    /// The name by which devices and browsers reach this hub; the address listened on if absent.
+    pub host: Option<String>,
+    /// Certificate that the hub shows (PEM), for HTTPS and for MQTT at the embedded broker.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of which devices must show a certificate at the embedded broker (PEM).
+    pub tls_client_ca: Option<PathBuf>,
+    /// Authorities to trust at a broker of its own (PEM); those of this machine if absent.
+    pub broker_ca: Option<PathBuf>,
+    /// Certificate to show to a broker that wants one (PEM).
+    pub broker_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub broker_key: Option<PathBuf>,
+    /// Whether plain text may leave this machine: something else protects the way.
+    pub insecure_listen: bool,
     /// Events kept; older ones are deleted.
     pub events_max: u64,
     /// Below this much free disk no new work is taken, in MiB.
@@ -49,10 +69,18 @@ pub struct Config {
     pub collect_bytes_max: u64,
 }
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 26] = [
     "data",
     "listen",
     "broker",
+    "host",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "broker_ca",
+    "broker_cert",
+    "broker_key",
+    "insecure_listen",
     "events_max",
     "disk_free_mib",
     "check_seconds",
@@ -81,6 +109,14 @@ impl Default for Config {
             data: PathBuf::from("bellwether-data"),
             listen: None,
             broker: None,
+            host: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            broker_ca: None,
+            broker_cert: None,
+            broker_key: None,
+            insecure_listen: false,
             events_max: 100_000,
             disk_free_mib: 256,
             check_seconds: 60,
@@ -134,6 +170,21 @@ impl Config {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
         Self::parse(&text)
+    }
+
+    /// Whom the hub trusts at a broker of its own, and as whom it appears there.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Half`].
+    pub fn broker_trust(&self) -> Result<Trust, Refused> {
+        let identity = match (&self.broker_cert, &self.broker_key) {
+            (Some(cert), Some(key)) => Some(Identity { cert: cert.clone(), key: key.clone() }),
+            (None, None) => None,
+            (Some(_), None) => return Err(Refused::Half { has: "broker_cert", lacks: "broker_key" }),
+            (None, Some(_)) => return Err(Refused::Half { has: "broker_key", lacks: "broker_cert" }),
+        };
+        Ok(Trust { ca: self.broker_ca.clone(), identity })
     }
 
     /// How drift is judged.

@@ -13,7 +13,8 @@
 //!
 //! Rooms: [`config`] one struct from one file; [`run`] puts the parts together; [`clock`] the only
 //! reader of time; [`keys`] the hub's own keys; [`store`] records; [`blob`] packages; [`broker`]
-//! where devices connect; [`drive`] carries out what the rules decide, and is what everything else
+//! where devices connect; [`tls`] what the hub shows
+//! to those who connect; [`drive`] carries out what the rules decide, and is what everything else
 //! calls; [`exec`] bounded children; [`words`] digests to be read aloud; [`backup`] the whole state in a file; `outlet` tells others by
 //! webhook; [`api`], [`dashboard`], [`cli`], [`client`] the faces.
 
@@ -36,4 +37,5 @@ pub mod keys;
 mod outlet;
 pub mod run;
 pub mod store;
+pub mod tls;
 pub mod words;

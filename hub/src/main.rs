@@ -23,6 +23,8 @@ use tracing_subscriber::EnvFilter;
     version,
     after_help = "Examples:\n  bellwether-hub serve\n  bellwether-hub serve --data /var/lib/bellwether --listen 127.0.0.1:8080\n  \
                   bellwether-hub serve --broker mqtt://hub:PASSWORD@127.0.0.1:1883\n  \
+                  bellwether-hub serve --listen 0.0.0.0:8443 --broker embedded://0.0.0.0:8883 --host hub.example \\\n      \
+                  --tls-cert hub.example.pem --tls-key hub.example.key\n  \
                   bellwether-hub restore fleet.backup --data new-data\n\nExit codes: 0 ended in good order, 1 error, 2 usage."
 )]
 struct Cli {
@@ -40,6 +42,49 @@ struct Common {
     data: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Tls {
+    /// The name by which devices and browsers reach this hub; certificates are checked against it.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Certificate (PEM) that makes HTTP into HTTPS and the embedded broker's MQTT into MQTTS.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Authorities (PEM) of which devices must show a certificate at the embedded broker.
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+    /// Authorities (PEM) to trust at a broker of its own, instead of this machine's.
+    #[arg(long, value_name = "FILE")]
+    broker_ca: Option<PathBuf>,
+    /// Certificate (PEM) for a broker that wants one.
+    #[arg(long, value_name = "FILE")]
+    broker_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE")]
+    broker_key: Option<PathBuf>,
+    /// Serve plain text beyond this machine: only where something else protects the way.
+    #[arg(long)]
+    insecure_listen: bool,
+}
+
+impl Tls {
+    /// What is said here comes before what the file says.
+    fn over(self, config: &mut Config) {
+        let choose = |flag: Option<PathBuf>, setting: &mut Option<PathBuf>| *setting = flag.or(setting.take());
+        config.host = self.host.or(config.host.take());
+        choose(self.tls_cert, &mut config.tls_cert);
+        choose(self.tls_key, &mut config.tls_key);
+        choose(self.tls_client_ca, &mut config.tls_client_ca);
+        choose(self.broker_ca, &mut config.broker_ca);
+        choose(self.broker_cert, &mut config.broker_cert);
+        choose(self.broker_key, &mut config.broker_key);
+        config.insecure_listen |= self.insecure_listen;
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve until Ctrl-C. At its first start it prints a login and a token, once.
@@ -49,9 +94,11 @@ enum Command {
         /// Where to serve HTTP [default: 127.0.0.1:8080, or a free port].
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
-        /// `embedded://ADDRESS:PORT` or `mqtt://USER:PASSWORD@HOST:PORT` [default: embedded on 127.0.0.1:1883, or a free port].
+        /// `embedded://ADDRESS:PORT` or `mqtt[s]://USER:PASSWORD@HOST:PORT` [default: embedded on 127.0.0.1:1883, or a free port].
         #[arg(long, value_name = "URL")]
         broker: Option<String>,
+        #[command(flatten)]
+        tls: Tls,
     },
     /// Make an API token while the hub is stopped: the way back in when every token was lost.
     Token {
@@ -123,10 +170,11 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "a command's answer goes to standard output")]
 fn carry_out(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve { common, listen, broker } => {
+        Command::Serve { common, listen, broker, tls } => {
             let mut config = common.config()?;
             config.listen = listen.or(config.listen);
             config.broker = broker.or(config.broker);
+            tls.over(&mut config);
             tokio::runtime::Runtime::new()?.block_on(serve(config))
         }
         Command::Token { common, name } => {

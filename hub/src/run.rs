@@ -4,24 +4,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::Router;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::backup::directories;
 use crate::blob::Blobs;
-use crate::broker::{Broker, BrokerError, Embedded, External};
+use crate::broker::{Broker, BrokerError, Embedded, External, Place};
 use crate::collect;
 use crate::config::{BROKER_DEFAULT, Config, LISTEN_DEFAULT};
 use crate::drive::{FirstLogin, Hub, Parts};
 use crate::keys::HubKeys;
 use crate::store::SledStore;
+use crate::tls::{Shown, TlsListener, may_serve, url};
 
 /// A hub that serves.
 #[derive(Debug)]
 pub struct Running {
     hub: Hub,
-    address: SocketAddr,
+    url: String,
     first: Option<FirstLogin>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -75,13 +78,18 @@ fn private(directory: &std::path::Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// If its data cannot be opened or a port that was asked for is taken.
+/// If its data cannot be opened, a port that was asked for is taken, or plain text would leave this
+/// machine without anyone having asked for it.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let (listen, broker) = (config.listen, config.broker.clone());
-    let hub = open(config)?;
-    hub.attach(open_broker(&hub, broker.as_deref()).await?);
-    let listener = bind(listen, LISTEN_DEFAULT).await?;
-    let address = listener.local_addr()?;
+    let shown = Shown::of(&config)?;
+    if let Some(listen) = config.listen {
+        may_serve("HTTP", listen, &config)?;
+    }
+    let hub = open(config.clone())?;
+    hub.attach(open_broker(&hub, &config, shown.as_ref()).await?);
+    let listener = bind(config.listen, LISTEN_DEFAULT).await?;
+    let scheme = if shown.is_some() { "https" } else { "http" };
+    let url = url(scheme, config.host.as_deref(), listener.local_addr()?);
     let first = hub.first_login()?;
     let (stop, stopped) = watch::channel(false);
     let broker = hub.broker().context("the broker was attached above")?;
@@ -90,38 +98,49 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let outlet = tokio::spawn(crate::outlet::run(hub.clone(), stopped.clone()));
     let collect = tokio::spawn(hub.clone().collect(stopped.clone()));
     let router = crate::api::router(hub.clone());
-    let serve = tokio::spawn(async move {
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let mut stopped = stopped;
-        let until = async move {
-            let _stopped = stopped.wait_for(|stop| *stop).await;
-        };
-        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).await {
-            tracing::error!(%error, "HTTP ended");
-        }
-    });
-    Ok(Running { hub, address, first, stop, tasks: vec![pump, outlet, collect, serve] })
+    let serve = tokio::spawn(serve(listener, shown, router, stopped));
+    Ok(Running { hub, url, first, stop, tasks: vec![pump, outlet, collect, serve] })
 }
 
-async fn open_broker(hub: &Hub, address: Option<&str>) -> anyhow::Result<Box<dyn Broker>> {
+async fn serve(listener: TcpListener, shown: Option<Shown>, router: Router, mut stopped: watch::Receiver<bool>) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let until = async move {
+        let _stopped = stopped.wait_for(|stop| *stop).await;
+    };
+    let ended = match shown {
+        None => axum::serve(listener, service).with_graceful_shutdown(until).await,
+        Some(shown) => match TlsListener::new(listener, shown.http) {
+            // The tap only makes axum tell the caller's address to the handlers.
+            Ok(listener) => axum::serve(listener.tap_io(|_| {}), service).with_graceful_shutdown(until).await,
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = ended {
+        tracing::error!(%error, "HTTP ended");
+    }
+}
+
+async fn open_broker(hub: &Hub, config: &Config, shown: Option<&Shown>) -> anyhow::Result<Box<dyn Broker>> {
     let gatekeeper = Arc::new(hub.clone());
-    let Some(address) = address else {
+    let at = |address| Place { address, host: config.host.clone(), tls: shown.map(|shown| shown.mqtt.clone()) };
+    let Some(address) = config.broker.as_deref() else {
         // Without an address the default port is only a wish.
         let wish: SocketAddr = BROKER_DEFAULT.parse()?;
         let free = SocketAddr::new(wish.ip(), 0);
-        return match Embedded::start(wish, gatekeeper.clone()).await {
+        return match Embedded::start(at(wish), gatekeeper.clone()).await {
             Ok(broker) => Ok(Box::new(broker)),
             Err(error) => {
                 tracing::info!(%error, "taking a free port");
-                Ok(Box::new(Embedded::start(free, gatekeeper).await?))
+                Ok(Box::new(Embedded::start(at(free), gatekeeper).await?))
             }
         };
     };
     if let Some(place) = address.strip_prefix("embedded://") {
         let place: SocketAddr = place.parse().map_err(|_| BrokerError::BadAddress(address.to_owned()))?;
-        return Ok(Box::new(Embedded::start(place, gatekeeper).await?));
+        may_serve("MQTT", place, config)?;
+        return Ok(Box::new(Embedded::start(at(place), gatekeeper).await?));
     }
-    Ok(Box::new(External::new(address, hub.broker_secret())?))
+    Ok(Box::new(External::new(address, hub.broker_secret(), config.broker_trust()?)?))
 }
 
 async fn bind(asked: Option<SocketAddr>, default: &str) -> anyhow::Result<TcpListener> {
@@ -145,7 +164,7 @@ impl Running {
     /// Its web address.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// The first login, at a hub's first start only.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_agent::{Agent, Config};
 use bellwether_hub::broker::{Broker as _, Embedded, Gatekeeper};
+use bellwether_link::tls::Trust;
 use bellwether_link::{Arrival, Greeting, Link, Options, Qos};
 use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::topic::{HUB_FILTER, Topic, UpTopic};
@@ -54,6 +55,7 @@ async fn broker_alone() -> f64 {
     let open = |name: String, login: Option<(String, String)>, subscriptions| {
         Link::open(Options {
             address: broker.url().parse().expect("the broker's address"),
+            trust: Trust::default(),
             client_id: name,
             subscriptions,
             keep_alive: Duration::from_secs(30),

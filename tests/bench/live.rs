@@ -68,7 +68,7 @@ pub(crate) async fn measure() {
 }
 
 async fn login(hub: &Hub) -> String {
-    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client = bellwether_tests::http::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = client.get(format!("{}/login?code={}", hub.url, hub.code)).send().await.expect("the hub answers");
     let cookie =
         answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok()).expect("a login sets a cookie");

@@ -95,7 +95,7 @@ async fn pairs(agent: &Agent, batch: usize, form: Form) -> (Duration, Duration) 
     let pixels: Vec<f32> = (0..batch * 64).map(|index| (index % 17) as f32 / 16.0).collect();
     let tensor = Tensor::new("image".parse().unwrap(), vec![batch, 64], Data::Fp32(pixels.clone())).unwrap();
     let (body, header) = body(&pixels, batch, form);
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client = bellwether_tests::http::client();
     let url = format!("{}/v2/models/digits/infer", agent.url);
     let (mut alone, mut served) = (Vec::new(), Vec::new());
     for round in 0..WARM + PAIRS {

@@ -154,7 +154,7 @@ impl Browser {
     /// One call of the browser's own protocol.
     async fn devtools(&self, command: &str, parameters: Value) -> Value {
         let url = format!("http://127.0.0.1:{}/session/{}/goog/cdp/execute", self.port, self.session);
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = bellwether_tests::http::client();
         let body = json!({ "cmd": command, "params": parameters });
         http.post(url).json(&body).send().await.unwrap().json().await.unwrap()
     }

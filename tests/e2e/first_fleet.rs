@@ -126,7 +126,7 @@ impl Caller {
         let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (until, count) = (Arc::clone(&stop), Arc::clone(&failed));
         let task = tokio::spawn(async move {
-            let http = reqwest::Client::builder().no_proxy().build().unwrap();
+            let http = bellwether_tests::http::client();
             let (mut calls, mut versions) = (0, Vec::new());
             while !until.load(Ordering::Relaxed) {
                 calls += 1;

@@ -10,6 +10,7 @@
 mod access;
 mod bad_input;
 mod broker_rules;
+mod ceremony;
 mod crashes;
 mod drift;
 mod first_fleet;
@@ -18,6 +19,7 @@ mod recovery;
 mod refusals;
 mod registry;
 mod secrets;
+mod tls;
 mod triton;
 mod watched;
 mod webhooks;

@@ -69,7 +69,7 @@ impl Agent {
         }
         let mut process = Process::start(name, &mut command);
         let url = scores_at(&mut process, name);
-        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        let http = crate::http::client();
         Self { home, process, config, name: name.to_owned(), url, http }
     }
 
@@ -81,7 +81,7 @@ impl Agent {
         let words = ["--hub", hub, "--token", token, "--name", name, "--listen", "127.0.0.1:0"];
         let mut process = Process::start(name, &mut command(home.path(), &words, CONFIG));
         let url = scores_at(&mut process, name);
-        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        let http = crate::http::client();
         Self { home, process, config: CONFIG.to_owned(), name: name.to_owned(), url, http }
     }
 
@@ -164,7 +164,7 @@ fn command(home: &Path, words: &[&str], text: &str) -> Command {
     let mut command = Command::new(binary("bellwether-agent"));
     command.args(words).arg("--data").arg(home.join("agent")).arg("--config").arg(config);
     command.env("NO_COLOR", "1").env_remove("RUST_LOG");
-    command.env_remove("BELLWETHER_TOKEN").env_remove("BELLWETHER_HUB");
+    command.env_remove("BELLWETHER_TOKEN").env_remove("BELLWETHER_HUB").env_remove("BELLWETHER_CA");
     command
 }
 

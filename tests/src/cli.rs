@@ -1,6 +1,6 @@
 //! The operator's command line as a process, and what it answered.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +15,8 @@ pub struct Cli {
     hub: String,
     token: Option<String>,
     config: PathBuf,
+    ca: Option<PathBuf>,
+    environment: Vec<(String, OsString)>,
 }
 
 /// What a command answered.
@@ -35,7 +37,27 @@ impl Cli {
     #[must_use]
     pub fn new(hub: &str, token: Option<&str>, config: &Path) -> Self {
         let token = token.map(str::to_owned);
-        Self { hub: hub.to_owned(), token, config: config.to_owned() }
+        Self { hub: hub.to_owned(), token, config: config.to_owned(), ca: None, environment: Vec::new() }
+    }
+
+    /// The same with a variable in its environment.
+    #[must_use]
+    pub fn with(&self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut other = self.clone();
+        other.environment.push((name.to_owned(), value.as_ref().to_owned()));
+        other
+    }
+
+    /// The same where no hub can be reached.
+    #[must_use]
+    pub fn offline(&self) -> Self {
+        Self { hub: "http://127.0.0.1:9".to_owned(), token: None, ..self.clone() }
+    }
+
+    /// The same with the authority that it trusts, or with the machine's.
+    #[must_use]
+    pub fn with_ca(&self, ca: Option<&Path>) -> Self {
+        Self { ca: ca.map(Path::to_owned), ..self.clone() }
     }
 
     /// The same with another token, or without one.
@@ -99,11 +121,18 @@ impl Cli {
             .env("BELLWETHER_CONFIG", &self.config)
             .env_remove("BELLWETHER_TOKEN")
             .env_remove("BELLWETHER_KEYS")
+            .env_remove("BELLWETHER_CA")
+            .env_remove("BELLWETHER_PIN")
+            .env_remove("SSH_AUTH_SOCK")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if let Some(token) = &self.token {
             command.env("BELLWETHER_TOKEN", token);
+        }
+        if let Some(ca) = &self.ca {
+            command.env("BELLWETHER_CA", ca);
         }
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let mut child = command.spawn().expect("the command line starts");

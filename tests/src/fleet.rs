@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::agent::{Agent, Settings};
 use crate::cli::{Cli, Ran};
+use crate::dev_ca::trusting;
 use crate::files::data;
 use crate::hub::{Hub, Options, folder};
 use crate::wait::{wait_for, wait_for_within};
@@ -59,7 +60,7 @@ impl Fleet {
     #[must_use]
     pub fn without_root(hub: Hub) -> Self {
         let config = folder();
-        let cli = Cli::new(&hub.url, Some(&hub.token), config.path());
+        let cli = Cli::new(&hub.url, Some(&hub.token), config.path()).with_ca(hub.ca());
         Self { hub, cli, config }
     }
 
@@ -115,13 +116,16 @@ impl Fleet {
     /// Enrols and runs a device.
     #[must_use]
     pub fn agent(&self, name: &str) -> Agent {
-        Agent::start(&self.hub.url, &self.device_token(1), name)
+        self.agent_as(name, &Settings::default())
     }
 
     /// Enrols and runs a device with settings of its own.
     #[must_use]
     pub fn agent_as(&self, name: &str, settings: &Settings<'_>) -> Agent {
-        Agent::start_as(&self.hub.url, &self.device_token(1), name, settings)
+        let trust = self.hub.ca().map(trusting).unwrap_or_default();
+        let config = format!("{trust}{}", settings.config);
+        let settings = Settings { config: &config, ..settings.clone() };
+        Agent::start_as(&self.hub.url, &self.device_token(1), name, &settings)
     }
 
     /// Registers `tests/data/{file}.onnx` with its vectors and more arguments, published by Ada and

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bellwether_hub::client::Client;
+use bellwether_link::tls::Trust;
 use tempfile::TempDir;
 
 use crate::files::binary;
@@ -36,6 +37,8 @@ pub struct Options {
     pub listen: String,
     /// The configuration file's text.
     pub config: String,
+    /// The authority that its callers trust, where it serves TLS.
+    pub ca: Option<PathBuf>,
     /// The crash point at which it ends at its first start.
     pub crash: Option<&'static str>,
     /// What it logs, as `BELLWETHER_LOG` says it; its default if absent.
@@ -48,6 +51,7 @@ impl Default for Options {
             broker: "embedded://127.0.0.1:0".to_owned(),
             listen: "127.0.0.1:0".to_owned(),
             config: String::new(),
+            ca: None,
             crash: None,
             log: None,
         }
@@ -102,13 +106,20 @@ impl Hub {
     /// A client with another token, or none.
     #[must_use]
     pub fn client_as(&self, token: Option<&str>) -> Client {
-        Client::new(&self.url, token.map(str::to_owned)).expect("the hub's address is one")
+        let trust = Trust::in_ca(self.options.ca.clone());
+        Client::with_trust(&self.url, token.map(str::to_owned), trust).expect("the hub's address is one")
     }
 
     /// Host and port of its web address.
     #[must_use]
     pub fn address(&self) -> &str {
-        self.url.trim_start_matches("http://")
+        self.url.split_once("://").map_or(&self.url, |(_, address)| address)
+    }
+
+    /// The authority that its callers trust, where it serves TLS.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Path> {
+        self.options.ca.as_deref()
     }
 
     /// Its data directory.
@@ -163,7 +174,7 @@ impl Hub {
         data.clone_into(&mut self.data);
         let embedded = self.options.broker.starts_with("embedded://");
         if embedded {
-            self.options.broker = self.broker.replace("mqtt://", "embedded://");
+            self.options.broker = self.broker.replace("mqtts://", "embedded://").replace("mqtt://", "embedded://");
         }
         self.address().to_owned().clone_into(&mut self.options.listen);
         if let Some(config) = config {
@@ -184,6 +195,8 @@ impl Hub {
 }
 
 fn serve(home: &Path, data: &Path, options: &Options) -> Process {
+    // For whoever makes an HTTP client by hand afterwards.
+    bellwether_link::tls::install();
     let config = home.join("hub.toml");
     std::fs::write(&config, &options.config).expect("a temporary folder takes a file");
     let mut command = Command::new(binary("bellwether-hub"));

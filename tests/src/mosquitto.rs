@@ -1,11 +1,12 @@
 //! A mosquitto of our own, configured exactly as `docs/brokers.md` says.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::dev_ca::DevCa;
 use crate::files::{repository, tool};
 use crate::hub::{Hub, Options, folder};
 use crate::process::Process;
@@ -20,19 +21,54 @@ pub struct Mosquitto {
     home: TempDir,
     process: Process,
     port: u16,
+    /// What the hub must be told to get in, beyond the address.
+    hub: String,
+    tls: Option<PathBuf>,
 }
 
 impl Mosquitto {
     /// Starts it with the hub as its only user.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(None, false)
+    }
+
+    /// The same by TLS, with a certificate of this authority.
+    #[must_use]
+    pub fn start_tls(ca: &DevCa) -> Self {
+        Self::start_with(Some(ca), false)
+    }
+
+    /// The same where clients are who their certificates say.
+    #[must_use]
+    pub fn start_mutual(ca: &DevCa) -> Self {
+        Self::start_with(Some(ca), true)
+    }
+
+    fn start_with(ca: Option<&DevCa>, is_mutual: bool) -> Self {
         let home = folder();
         let port = free_port();
         let path = |name: &str| home.path().join(name);
         std::fs::write(path("bellwether.acl"), block("bellwether.acl")).expect("written");
-        let config = block("mosquitto.conf")
+        let mut config = block("mosquitto.conf");
+        let mut hub = String::new();
+        if let Some(ca) = ca {
+            let issued = ca.server("broker", &[]);
+            std::fs::copy(issued.cert, path("broker.pem")).expect("copied");
+            std::fs::copy(issued.key, path("broker.key")).expect("copied");
+            std::fs::copy(ca.file(), path("ca.pem")).expect("copied");
+            config = config.replace("listener 1883 127.0.0.1\n", &block("mosquitto-tls.conf"));
+            hub = format!("broker_ca = {:?}\n", ca.file());
+        }
+        if let Some(ca) = ca.filter(|_| is_mutual) {
+            config.push_str(&block("mosquitto-mutual.conf"));
+            let own = ca.client(HUB_USER);
+            writeln!(hub, "broker_cert = {:?}\nbroker_key = {:?}", own.cert, own.key).expect("text takes text");
+        }
+        let config = config
             .replace("/etc/mosquitto", &home.path().to_string_lossy())
-            .replace("listener 1883 127.0.0.1", &format!("listener {port} 127.0.0.1"));
+            .replace("listener 1883 127.0.0.1", &format!("listener {port} 127.0.0.1"))
+            .replace("listener 8883\n", &format!("listener {port} 127.0.0.1\n"));
         // Started by root it would become another user, who may not read this folder.
         std::fs::write(path("mosquitto.conf"), format!("{config}\nuser root\n")).expect("written");
         write_passwords(home.path(), &format!("{HUB_USER}:{HUB_PASSWORD}\n"));
@@ -45,14 +81,15 @@ impl Mosquitto {
             assert!(std::time::Instant::now() < until, "mosquitto does not listen\n{process}");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        Self { home, process, port }
+        Self { home, process, port, hub, tls: ca.map(DevCa::file) }
     }
 
-    /// How a hub is told to use it.
+    /// How a hub is told to use it. Where it speaks TLS, devices trust its authority.
     #[must_use]
     pub fn options(&self) -> Options {
-        let broker = format!("mqtt://{HUB_USER}:{HUB_PASSWORD}@127.0.0.1:{}", self.port);
-        Options { broker, ..Options::default() }
+        let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
+        let broker = format!("{scheme}://{HUB_USER}:{HUB_PASSWORD}@127.0.0.1:{}", self.port);
+        Options { broker, config: self.hub.clone(), ca: self.tls.clone(), ..Options::default() }
     }
 
     /// Lets devices of this hub in, as `docs/brokers.md` tells an operator to.

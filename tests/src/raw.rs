@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether_hub::api::types::EnrolRequest;
+use bellwether_hub::api::types::{EnrolBroker, EnrolRequest};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
@@ -17,6 +17,7 @@ use bellwether_protocol::trust::{Connect, Enrol, FleetId, PublicKey, Signed, Sta
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::dev_ca::Issued;
 use crate::files::tool;
 use crate::fleet::Fleet;
 use crate::process::Process;
@@ -31,6 +32,8 @@ pub struct RawDevice {
     key: SigningKey,
     broker: String,
     password: Option<String>,
+    /// Arguments of mosquitto's clients that make it TLS.
+    tls: Vec<String>,
     connects: std::sync::atomic::AtomicU64,
 }
 
@@ -44,14 +47,19 @@ impl RawDevice {
         let (request, key) = enrolment(id, name, &secret);
         let view = fleet.api().enrol(&request).await.expect("the hub enrols it");
         let connects = std::sync::atomic::AtomicU64::new(0);
-        Self {
-            id: DeviceId::parse(name).expect("a device id"),
-            fleet: id,
-            key,
-            broker: view.broker.url,
-            password: view.broker.password,
-            connects,
-        }
+        let EnrolBroker { url: broker, password } = view.broker;
+        let tls = match fleet.hub.ca() {
+            Some(ca) if broker.starts_with("mqtts://") => vec!["--cafile".to_owned(), ca.display().to_string()],
+            Some(_) | None => Vec::new(),
+        };
+        Self { id: DeviceId::parse(name).expect("a device id"), fleet: id, key, broker, password, tls, connects }
+    }
+
+    /// Shows a certificate at every connection from now on.
+    pub fn show(&mut self, certificate: &Issued) {
+        let path = |path: &std::path::Path| path.display().to_string();
+        let more = ["--cert".to_owned(), path(&certificate.cert), "--key".to_owned(), path(&certificate.key)];
+        self.tls.extend(more);
     }
 
     /// A password for one connection.
@@ -101,12 +109,19 @@ impl RawDevice {
         command.output().expect("mosquitto_pub starts").status.success()
     }
 
-    /// Listens to filters; each message is a line `TOPIC PAYLOAD-IN-HEX`, written at the end.
+    /// Listens to filters; each message is a line `TOPIC PAYLOAD-IN-HEX`, written as it comes.
     #[must_use]
     pub fn subscribe(&self, filters: &[&str], seconds: u32, more: &[&str]) -> Process {
+        self.subscribe_as(self.id.as_str(), filters, seconds, more)
+    }
+
+    /// As [`RawDevice::subscribe`], under another client id.
+    #[must_use]
+    pub fn subscribe_as(&self, client: &str, filters: &[&str], seconds: u32, more: &[&str]) -> Process {
         let (id, password) = (self.id.as_str(), self.password());
-        let mut command = Command::new(tool("mosquitto_sub", "mosquitto-clients"));
-        command.args(self.login(id, id, &password)).args(["-q", "1", "-F", "%t %x", "-W", &seconds.to_string()]);
+        let mut command = Command::new(tool("stdbuf", "coreutils"));
+        command.arg("-oL").arg(tool("mosquitto_sub", "mosquitto-clients"));
+        command.args(self.login(client, id, &password)).args(["-q", "1", "-F", "%t %x", "-W", &seconds.to_string()]);
         for filter in filters {
             command.args(["-t", filter]);
         }
@@ -116,7 +131,7 @@ impl RawDevice {
     fn login(&self, client: &str, user: &str, password: &str) -> Vec<String> {
         let port = self.broker.rsplit(':').next().expect("a broker has a port");
         let words = ["-V", "5", "-h", "127.0.0.1", "-p", port, "-i", client, "-u", user, "-P", password];
-        words.map(str::to_owned).to_vec()
+        words.map(str::to_owned).into_iter().chain(self.tls.iter().cloned()).collect()
     }
 }
 

@@ -9,8 +9,8 @@ use super::auth::{Caller, Peer};
 use super::error::Problem;
 use super::input::{Asked, At, Body};
 use super::types::{
-    DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, Page, TagsRequest,
-    TroublesView,
+    DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, ImportRequest, ImportView,
+    Page, TagsRequest, TroublesView,
 };
 use crate::drive::Hub;
 
@@ -93,6 +93,17 @@ pub(super) async fn token(
     Body(request): Body<DeviceTokenRequest>,
 ) -> Result<(StatusCode, Json<DeviceTokenView>), Problem> {
     hub.device_token(&caller, request).map(|token| (StatusCode::CREATED, Json(token)))
+}
+
+/// Registers devices by keys that were made elsewhere; all or none (admin).
+#[utoipa::path(post, path = "/api/v1/devices/import", tag = "devices", request_body = ImportRequest,
+    responses((status = 200, description = "How many are new", body = ImportView), Problem))]
+pub(super) async fn import(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Body(request): Body<ImportRequest>,
+) -> Result<Json<ImportView>, Problem> {
+    hub.import_devices(&caller, request).map(Json)
 }
 
 /// Enrols a device; the token is the permission.

@@ -11,6 +11,8 @@ pub mod scope;
 pub mod types;
 
 mod approvals;
+mod audit;
+mod chain;
 mod data;
 mod devices;
 mod drift;
@@ -69,6 +71,11 @@ surface! {
 
     GET    "/approvals" => approvals::waiting,
     GET    "/approvals/{name}/{version}" => approvals::detail,
+    POST   "/root/versions" => chain::add_root,
+    GET    "/recalls" => chain::recalls,
+    POST   "/recalls" => chain::add_recall,
+    GET    "/checkpoints/latest" => chain::checkpoint,
+    POST   "/checkpoints" => chain::add_checkpoint,
 
     POST   "/packages" => models::put_package,
     GET    "/packages/{digest}" => models::package,
@@ -91,6 +98,7 @@ surface! {
 
     GET    "/devices" => devices::list,
     POST   "/devices/tokens" => devices::token,
+    POST   "/devices/import" => devices::import,
     GET    "/devices/{id}" => devices::show,
     DELETE "/devices/{id}" => devices::delete,
     PUT    "/devices/{id}/tags" => devices::set_tags,
@@ -107,6 +115,10 @@ surface! {
     GET    "/data/export" => data::export,
 
     GET    "/events" => events::list,
+
+    GET    "/audit" => audit::lines,
+    GET    "/audit/head" => audit::head,
+    GET    "/audit/devices/{id}" => audit::device,
 
     GET    "/webhooks" => webhooks::list,
     POST   "/webhooks" => webhooks::create,

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_link::tls::Trust;
 use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::limit::FRAME_BYTES_MAX;
 use bellwether_protocol::topic::{HUB_FILTER, Topic, device_filter};
@@ -15,11 +16,15 @@ use mqtt5::broker::config::{BrokerConfig, StorageBackend, StorageConfig};
 use mqtt5::broker::server::BrokerShutdownHandle;
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::door::{self, Brought};
 use super::{Access, Broker, BrokerError};
 use crate::keys;
+use crate::tls::{TlsListener, url};
 
 /// The hub's user name; no device id can begin with a dollar sign.
 const HUB_USER: &str = "$hub";
@@ -38,12 +43,31 @@ pub trait Gatekeeper: Send + Sync {
     fn admits(&self, device: &DeviceId, password: &[u8]) -> bool;
 }
 
+/// Where the broker is reached, and how.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Exactly this address is listened on; port 0 is any free one.
+    pub address: SocketAddr,
+    /// The name that devices are told, if it is another than the address.
+    pub host: Option<String>,
+    /// What is shown to devices; without it they speak plain text.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, host: None, tls: None }
+    }
+}
+
 /// The running broker.
 pub struct Embedded {
     url: String,
+    /// Where the hub itself connects: behind the door, if there is one.
+    near: String,
     password: String,
     shutdown: BrokerShutdownHandle,
-    task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -53,26 +77,47 @@ impl std::fmt::Debug for Embedded {
 }
 
 impl Embedded {
-    /// Starts the broker on exactly this address.
+    /// Starts the broker there.
     ///
     /// # Errors
     ///
     /// [`BrokerError::Embedded`], also when the port is taken.
-    pub async fn start(address: SocketAddr, gatekeeper: Arc<dyn Gatekeeper>) -> Result<Self, BrokerError> {
+    pub async fn start(place: impl Into<Place>, gatekeeper: Arc<dyn Gatekeeper>) -> Result<Self, BrokerError> {
+        let Place { address, host, tls } = place.into();
         let failed = |error: String| BrokerError::Embedded { address: address.to_string(), error };
+        let door = match tls {
+            None => None,
+            Some(config) => {
+                let listener = TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))?;
+                let listener = TlsListener::new(listener, config).map_err(|error| failed(error.to_string()))?;
+                Some((listener, Brought::default()))
+            }
+        };
+        let inside = if door.is_some() { SocketAddr::from(([127, 0, 0, 1], 0)) } else { address };
         let password = hex::encode(keys::random::<32>());
-        let broker = MqttBroker::with_config(config(address)).await.map_err(|error| failed(error.to_string()))?;
-        let mut broker = broker.with_auth_provider(Arc::new(Rules { gatekeeper, password: password.clone() }));
-        let bound = broker.local_addr().unwrap_or(address);
+        let rules = Rules {
+            gatekeeper,
+            password: password.clone(),
+            brought: door.as_ref().map(|(_, brought)| brought.clone()),
+        };
+        let broker = MqttBroker::with_config(config(inside)).await.map_err(|error| failed(error.to_string()))?;
+        let mut broker = broker.with_auth_provider(Arc::new(rules));
+        let bound = broker.local_addr().unwrap_or(inside);
         let shutdown = broker.shutdown_handle();
         let mut ready = broker.ready_receiver();
-        let task = tokio::spawn(async move {
+        let mut tasks = vec![tokio::spawn(async move {
             if let Err(error) = broker.run().await {
                 tracing::error!(%error, "embedded broker ended");
             }
-        });
+        })];
         ready.wait_for(|ready| *ready).await.map_err(|_| failed("it ended at once".to_owned()))?;
-        Ok(Self { url: format!("mqtt://{bound}"), password, shutdown, task: Mutex::new(Some(task)) })
+        let near = format!("mqtt://{bound}");
+        let mut shown = url("mqtt", host.as_deref(), bound);
+        if let Some((listener, brought)) = door {
+            shown = url("mqtts", host.as_deref(), listener.address());
+            tasks.insert(0, tokio::spawn(door::run(listener, bound, brought)));
+        }
+        Ok(Self { url: shown, near, password, shutdown, tasks: Mutex::new(tasks) })
     }
 }
 
@@ -86,7 +131,16 @@ impl Broker for Embedded {
     }
 
     fn hub_access(&self) -> Access {
-        Access { url: self.url.clone(), username: HUB_USER.to_owned(), password: self.password.clone() }
+        Access {
+            url: self.near.clone(),
+            username: HUB_USER.to_owned(),
+            password: self.password.clone(),
+            trust: Trust::default(),
+        }
+    }
+
+    fn device_access(&self, device: &DeviceId) -> Access {
+        Access { username: device.to_string(), ..self.hub_access() }
     }
 
     fn device_password(&self, _device: &DeviceId) -> Option<String> {
@@ -96,9 +150,12 @@ impl Broker for Embedded {
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             self.shutdown.shutdown();
-            if let Some(task) = self.task.lock().await.take() {
-                let _ended = tokio::time::timeout(Duration::from_secs(5), task).await;
+            // The broker is the last of them: it ends by itself, a door does not.
+            let mut tasks = std::mem::take(&mut *self.tasks.lock().await);
+            if let Some(broker) = tasks.pop() {
+                let _ended = tokio::time::timeout(Duration::from_secs(5), broker).await;
             }
+            tasks.iter().for_each(JoinHandle::abort);
         })
     }
 }
@@ -133,10 +190,12 @@ fn config(address: SocketAddr) -> BrokerConfig {
 struct Rules {
     gatekeeper: Arc<dyn Gatekeeper>,
     password: String,
+    /// Where there is a door, devices come through it only.
+    brought: Option<Brought>,
 }
 
 impl Rules {
-    fn admits(&self, connect: &ConnectPacket) -> bool {
+    fn admits(&self, connect: &ConnectPacket, from: SocketAddr) -> bool {
         let (Some(user), Some(password)) = (&connect.username, &connect.password) else {
             return false;
         };
@@ -146,6 +205,13 @@ impl Rules {
         if user == HUB_USER {
             return constant_time_eq(password, self.password.as_bytes());
         }
+        if constant_time_eq(password, self.password.as_bytes()) {
+            // The hub itself, in the place of a device whose session it ends.
+            return DeviceId::parse(user).is_ok();
+        }
+        if self.brought.as_ref().is_some_and(|brought| !brought.holds(from)) {
+            return false;
+        }
         DeviceId::parse(user).is_ok_and(|device| self.gatekeeper.admits(&device, password))
     }
 }
@@ -154,10 +220,10 @@ impl AuthProvider for Rules {
     fn authenticate<'a>(
         &'a self,
         connect: &'a ConnectPacket,
-        _from: SocketAddr,
+        from: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = mqtt5::error::Result<AuthResult>> + Send + 'a>> {
         let user = connect.username.clone().unwrap_or_default();
-        let result = if self.admits(connect) {
+        let result = if self.admits(connect, from) {
             AuthResult::success_with_user(user)
         } else {
             AuthResult::fail(ReasonCode::NotAuthorized)

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use bellwether_link::tls::Trust;
 use bellwether_protocol::digest::Hasher;
 use bellwether_protocol::id::DeviceId;
 
@@ -17,22 +18,29 @@ pub struct External {
 }
 
 impl External {
-    /// Reads `mqtt://USER:PASSWORD@HOST:PORT`.
+    /// Reads `mqtt://USER:PASSWORD@HOST:PORT`, or the same with `mqtts`.
     ///
     /// # Errors
     ///
     /// [`BrokerError::BadAddress`].
-    pub fn new(address: &str, secret: [u8; 32]) -> Result<Self, BrokerError> {
+    pub fn new(address: &str, secret: [u8; 32], trust: Trust) -> Result<Self, BrokerError> {
         let bad = || BrokerError::BadAddress(without_password(address));
-        let rest = address.strip_prefix("mqtt://").ok_or_else(bad)?;
+        let (scheme, rest) = address.split_once("://").ok_or_else(bad)?;
+        if !matches!(scheme, "mqtt" | "mqtts") {
+            return Err(bad());
+        }
         let (login, place) = rest.rsplit_once('@').ok_or_else(bad)?;
         let (username, password) = login.split_once(':').ok_or_else(bad)?;
         let port = place.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         if username.is_empty() || port.is_none() {
             return Err(bad());
         }
-        let access =
-            Access { url: format!("mqtt://{place}"), username: username.to_owned(), password: password.to_owned() };
+        let access = Access {
+            url: format!("{scheme}://{place}"),
+            username: username.to_owned(),
+            password: password.to_owned(),
+            trust,
+        };
         Ok(Self { access, secret })
     }
 }
@@ -68,6 +76,11 @@ impl Broker for External {
         self.access.clone()
     }
 
+    fn device_access(&self, device: &DeviceId) -> Access {
+        let password = device_password(&self.secret, device);
+        Access { username: device.to_string(), password, ..self.access.clone() }
+    }
+
     fn device_password(&self, device: &DeviceId) -> Option<String> {
         Some(device_password(&self.secret, device))
     }
@@ -83,13 +96,15 @@ mod tests {
 
     #[test]
     fn an_address_needs_everything_and_errors_never_show_the_password() {
-        let good = External::new("mqtt://hub:s3:cret@127.0.0.1:1883", [1; 32]).unwrap();
+        let good = External::new("mqtt://hub:s3:cret@127.0.0.1:1883", [1; 32], Trust::default()).unwrap();
         assert_eq!(good.url(), "mqtt://127.0.0.1:1883");
         assert_eq!(good.hub_access().password, "s3:cret");
+        let secure = External::new("mqtts://hub:x@broker.example:8883", [1; 32], Trust::default()).unwrap();
+        assert_eq!(secure.url(), "mqtts://broker.example:8883");
         for bad in
             ["127.0.0.1:1883", "mqtt://127.0.0.1:1883", "mqtt://u:secret@host", "http://u:secret@h:1", "mqtt://:p@h:1"]
         {
-            let error = External::new(bad, [1; 32]).unwrap_err().to_string();
+            let error = External::new(bad, [1; 32], Trust::default()).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }

@@ -1,26 +1,30 @@
 //! Where the fleet connects: a broker inside the hub, or one of its own behind an address. Nothing
 //! outside this room knows which.
 
+mod door;
 mod embedded;
 mod external;
 
 use std::future::Future;
 use std::pin::Pin;
 
+use bellwether_link::tls::Trust;
 use bellwether_protocol::id::DeviceId;
 
-pub use embedded::{Embedded, Gatekeeper};
+pub use embedded::{Embedded, Gatekeeper, Place};
 pub use external::{External, device_password};
 
 /// How a client opens a session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Access {
-    /// `mqtt://HOST:PORT`.
+    /// `mqtt://HOST:PORT` or `mqtts://HOST:PORT`.
     pub url: String,
     /// Its user name, which is its client id as well.
     pub username: String,
     /// Its password.
     pub password: String,
+    /// Whom to trust where it is `mqtts`, and as whom to appear.
+    pub trust: Trust,
 }
 
 impl std::fmt::Debug for Access {
@@ -40,6 +44,9 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// How the hub itself opens its session.
     fn hub_access(&self) -> Access;
 
+    /// How the hub opens a session in a device's place, to end the one there is.
+    fn device_access(&self, device: &DeviceId) -> Access;
+
     /// The password that the hub hands a device at enrolment; `None` where the broker checks the
     /// device's own signature.
     fn device_password(&self, device: &DeviceId) -> Option<String>;
@@ -52,7 +59,9 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The address is not one.
-    #[error("{0} is no broker address: embedded://ADDRESS:PORT or mqtt://USER:PASSWORD@HOST:PORT")]
+    #[error(
+        "{0} is no broker address: embedded://ADDRESS:PORT, mqtt://USER:PASSWORD@HOST:PORT or mqtts://USER:PASSWORD@HOST:PORT"
+    )]
     BadAddress(String),
     /// The embedded broker cannot run.
     #[error("the embedded broker cannot listen on {address}: {error}")]

@@ -53,6 +53,7 @@ pub(super) async fn run(context: &Context, given: Events) -> Result<Exit, Failur
 fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::Foreign { .. } => true,
+        ClientError::Untrusted(_) => false,
         ClientError::Refused(problem) => problem.status >= 500,
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn login(context: &Context, given: Login) -> Result<Exit, Failu
     if token.is_empty() {
         return Err(Failure::new(Exit::Usage, "no token was given").next("bellwether login < FILE"));
     }
-    Client::new(hub, Some(token.to_owned()))?.overview().await?;
+    context.client.with_token(Some(token.to_owned())).overview().await?;
     let path = context.home.keep_token(hub, Some(token))?;
     eprintln!("kept for {hub} in {}", path.display());
     Ok(Exit::Ok)

@@ -72,7 +72,7 @@ pub(super) fn requests(requests: &[KeyRequestView], caller: &Caller) -> Markup {
         return empty(
             "No key asks to be listed",
             "A key that is made in a browser, or posted by the command line, waits here until the root lists it.",
-            &["bellwether key enroll --request ID"],
+            &["bellwether key enroll --request ID --role approve"],
         );
     }
     html! {
@@ -98,6 +98,6 @@ pub(super) fn requests(requests: &[KeyRequestView], caller: &Caller) -> Markup {
             }
         }
         p.soft.below { "Make sure that a key is its person's, over another way than this page, then list it:" }
-        @for request in requests { (shell(&format!("bellwether key enroll --request {}", request.id))) }
+        @for request in requests { (shell(&format!("bellwether key enroll --request {} --role approve", request.id))) }
     }
 }

@@ -17,6 +17,7 @@ pub(super) fn hub() -> HubView {
         fleet: Some("9c1f5e0b7a3d4c28b1e6f0a95d7c3e42".to_owned()),
         director_key: "d1".repeat(32),
         registry_key: "e2".repeat(32),
+        time_key: "f3".repeat(32),
         time_ms: NOW,
         broker: BrokerView { kind: "embedded".to_owned(), url: "mqtt://127.0.0.1:1883".to_owned() },
         accepting_work: true,

@@ -29,7 +29,7 @@ pub(super) struct Arrival {
 pub(super) async fn arrive(State(hub): State<Hub>, peer: Peer, Asked(arrival): Asked<Arrival>) -> Response {
     let next = arrival.next.as_deref().unwrap_or("/");
     match arrival.code.as_deref().map(|code| hub.guarded(Door::Login, peer, || hub.login_code(code))) {
-        Some(Ok(session)) => enter(&session, next),
+        Some(Ok(session)) => enter(&hub, &session, next),
         Some(Err(problem)) => form(Some(&problem), next),
         None => form(None, next),
     }
@@ -54,7 +54,7 @@ pub(super) async fn paste(
     let log_in = || hub.guarded(Door::Login, peer, || hub.login_token(pasted.token.trim()));
     let session = same_site(&Method::POST, &headers).and_then(|()| log_in());
     match session {
-        Ok(session) => enter(&session, next),
+        Ok(session) => enter(&hub, &session, next),
         Err(problem) => form(Some(&problem), next),
     }
 }
@@ -68,13 +68,13 @@ pub(super) async fn leave(State(hub): State<Hub>, headers: HeaderMap) -> Respons
         hub.logout(session);
     }
     let mut response = Redirect::to("/login").into_response();
-    set_cookie(&mut response, &format!("{SESSION_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"));
+    set_cookie(&hub, &mut response, &format!("{SESSION_COOKIE}=; Path=/; Max-Age=0"));
     response
 }
 
 /// Goes on to the page asked for. A page in between rather than a redirect: after a link from
 /// elsewhere the browser would not send a strict cookie along with the redirect.
-fn enter(session: &SessionToken, next: &str) -> Response {
+fn enter(hub: &Hub, session: &SessionToken, next: &str) -> Response {
     let next = super::overview::local(next);
     let refresh = format!("0; url={next}");
     let body = html! {
@@ -84,12 +84,14 @@ fn enter(session: &SessionToken, next: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(&refresh) {
         response.headers_mut().insert(header::REFRESH, value);
     }
-    set_cookie(&mut response, &format!("{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", session.0));
+    set_cookie(hub, &mut response, &format!("{SESSION_COOKIE}={}; Path=/", session.0));
     response
 }
 
-fn set_cookie(response: &mut Response, cookie: &str) {
-    if let Ok(value) = HeaderValue::from_str(cookie) {
+/// Sets a cookie that no script reads, no other site sends, and that leaves only by HTTPS if we came so.
+fn set_cookie(hub: &Hub, response: &mut Response, cookie: &str) {
+    let secure = if hub.is_https() { "; Secure" } else { "" };
+    if let Ok(value) = HeaderValue::from_str(&format!("{cookie}; HttpOnly; SameSite=Strict{secure}")) {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }
 }

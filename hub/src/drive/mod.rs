@@ -8,12 +8,15 @@
 //! than another.
 
 mod approvals;
+mod audit;
+mod chain;
 mod collected;
 mod denied;
 mod desired;
 mod disk;
 mod drift;
 mod events;
+mod evict;
 mod fleet;
 mod overview;
 mod people;
@@ -110,6 +113,12 @@ pub struct Parts {
 }
 
 impl Hub {
+    /// Whether browsers reach it by HTTPS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.config.tls_cert.is_some()
+    }
+
     /// A hub with what its store says is true.
     ///
     /// # Errors
@@ -297,6 +306,7 @@ impl Hub {
             fleet: self.rules().trusted().ok().map(|root| root.fleet().to_string()),
             director_key: keys::public(&self.0.keys.director).to_string(),
             registry_key: keys::public(&self.0.keys.registry).to_string(),
+            time_key: keys::public(&self.0.keys.time).to_string(),
             time_ms: self.now_ms(),
             broker: BrokerView {
                 kind: self.broker().map_or("none", Broker::kind).to_owned(),

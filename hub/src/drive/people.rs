@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use bellwether_hub_core::event::What;
 use bellwether_protocol::digest::Digest;
+use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::time::Millis;
 use serde::{Deserialize, Serialize};
 
+use super::denied::device_id;
 use super::{Hub, Refusal};
 use crate::api::attempts::{Attempts, Door};
 use crate::api::auth::{Caller, Peer, SessionToken};
@@ -71,6 +73,12 @@ pub(super) struct Enrolment {
     pub(super) uses: u32,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) ends: Millis,
+    /// The one name that may use it.
+    #[serde(default)]
+    pub(super) device: Option<DeviceId>,
+    /// Whether that name may be taken from the device that has it.
+    #[serde(default)]
+    pub(super) replaces: bool,
 }
 
 /// The first way in, shown once.
@@ -356,19 +364,28 @@ impl Hub {
         caller.need(Role::Operator)?;
         self.room()?;
         super::fleet::check_tags(&request.tags)?;
-        let fleet = self.rules().trusted()?.fleet();
+        self.rules().trusted()?;
+        let device = request.device.as_deref().map(device_id).transpose()?;
+        if request.replace {
+            let Some(device) = &device else {
+                return Err(Problem::bad_request("no_device_named", "a token that replaces a device names it")
+                    .hint("bellwether device replace ID"));
+            };
+            caller.need(Role::Admin)?;
+            self.rules().device(device)?;
+        }
         let secret = hex::encode(random::<16>());
-        let uses = request.uses.unwrap_or(1).clamp(1, 100_000);
+        let uses = if device.is_some() { 1 } else { request.uses.unwrap_or(1).clamp(1, 100_000) };
         let seconds = request.valid_seconds.unwrap_or(ENROLMENT_SECONDS).clamp(1, ENROLMENT_SECONDS_MAX);
         let ends = clock::now().saturating_add(Millis::from_secs(seconds));
-        let enrolment = Enrolment { uses, tags: request.tags, ends };
+        let enrolment = Enrolment { uses, tags: request.tags, ends, device, replaces: request.replace };
         let put = || -> Result<(), StoreError> {
             self.0.store.commit(&[Write::put(enrolment_key(&secret), record::encode(&enrolment)?)])?;
             self.0.store.flush()
         };
         put().map_err(Refusal::from)?;
         self.note(caller, What::EnrolmentTokenMade { uses })?;
-        Ok(DeviceTokenView { token: format!("bw1.{fleet}.{secret}") })
+        Ok(DeviceTokenView { secret })
     }
 
     /// Records an event that changes nothing else.

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use rumqttc::Transport;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, LastWill, Packet, SubAck, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::options::{Greeting, Options};
+use crate::options::{Address, Greeting, Options};
+use crate::pipe::Pipe;
+use crate::tls::Trust;
 use crate::{Arrival, IN_FLIGHT_MAX, PACKET_BYTES_MAX, REQUESTS_MAX};
 
 /// First wait after a failure; doubled up to [`WAIT_MS_MAX`].
@@ -20,26 +23,34 @@ const GOOD_SESSION: Duration = Duration::from_secs(10);
 /// How long an orderly end may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Every connection alike.
+struct Plan {
+    address: Address,
+    trust: Trust,
+    client_id: String,
+    subscriptions: Vec<String>,
+    keep_alive: Duration,
+}
+
 /// Keeps a connection up until `stopped` says true or its sender is gone.
 pub(crate) async fn run(
-    mut options: Options,
+    options: Options,
     arrived: mpsc::Sender<Arrival>,
     client_is: watch::Sender<Option<AsyncClient>>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let Options { address, trust, client_id, subscriptions, keep_alive, mut greet } = options;
+    let plan = Plan { address, trust, client_id, subscriptions, keep_alive };
     let mut failures = 0u32;
     loop {
         let began = Instant::now();
-        let end = match (options.greet)() {
-            Ok(greeting) => {
-                let (mqtt, filters) = (mqtt_options(&options, greeting), options.subscriptions.as_slice());
-                session(mqtt, filters, &arrived, &client_is, &mut stopped).await
-            }
+        let end = match greet() {
+            Ok(greeting) => session(&plan, greeting, &arrived, &client_is, &mut stopped).await,
             Err(why) => End::Failed(why),
         };
         client_is.send_replace(None);
         let End::Failed(why) = end else { return };
-        tracing::debug!(client = options.client_id, why, "link down");
+        tracing::debug!(client = plan.client_id, why, "link down");
         if began.elapsed() > GOOD_SESSION {
             failures = 0;
         }
@@ -65,19 +76,50 @@ enum End {
     Failed(String),
 }
 
+/// One connection, from its first packet to its last.
 async fn session(
-    mqtt: MqttOptions,
-    subscriptions: &[String],
+    plan: &Plan,
+    greeting: Greeting,
     arrived: &mpsc::Sender<Arrival>,
     client_is: &watch::Sender<Option<AsyncClient>>,
     stopped: &mut watch::Receiver<bool>,
 ) -> End {
-    let (client, mut events) = AsyncClient::new(mqtt, REQUESTS_MAX);
+    let pipe = if plan.address.tls {
+        let opened = tokio::select! {
+            opened = Pipe::open(&plan.address, &plan.trust) => opened,
+            () = told_to_stop(stopped) => return End::Stopped,
+        };
+        match opened {
+            Ok(pipe) => Some(pipe),
+            Err(why) => return End::Failed(why),
+        }
+    } else {
+        None
+    };
+    let (client, mut events) = AsyncClient::new(mqtt_options(plan, greeting, pipe.as_ref()), REQUESTS_MAX);
+    let end = converse(&client, &mut events, &plan.subscriptions, (arrived, client_is), stopped).await;
+    // With the loop goes its socket, by which the pipe knows that it may end.
+    drop(events);
+    let Some(pipe) = pipe else { return end };
+    let broke = pipe.end(GOODBYE).await;
+    match end {
+        End::Failed(why) => End::Failed(broke.unwrap_or(why)),
+        End::Stopped => End::Stopped,
+    }
+}
+
+async fn converse(
+    client: &AsyncClient,
+    events: &mut EventLoop,
+    subscriptions: &[String],
+    (arrived, client_is): (&mpsc::Sender<Arrival>, &watch::Sender<Option<AsyncClient>>),
+    stopped: &mut watch::Receiver<bool>,
+) -> End {
     loop {
         let event = tokio::select! {
             event = events.poll() => event,
             () = told_to_stop(stopped) => {
-                goodbye(&client, &mut events).await;
+                goodbye(client, events).await;
                 return End::Stopped;
             }
         };
@@ -85,7 +127,7 @@ async fn session(
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
                 let filters = subscriptions.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce));
                 if subscriptions.is_empty() {
-                    if let Err(why) = up(arrived, client_is, &client) {
+                    if let Err(why) = up(arrived, client_is, client) {
                         return End::Failed(why);
                     }
                 } else if client.try_subscribe_many(filters).is_err() {
@@ -97,7 +139,7 @@ async fn session(
                     return End::Failed(format!("the broker refuses the subscription: {code:?}"));
                 }
                 None => {
-                    if let Err(why) = up(arrived, client_is, &client) {
+                    if let Err(why) = up(arrived, client_is, client) {
                         return End::Failed(why);
                     }
                 }
@@ -160,11 +202,15 @@ fn tell(arrived: &mpsc::Sender<Arrival>, arrival: Arrival) {
     }
 }
 
-fn mqtt_options(options: &Options, greeting: Greeting) -> MqttOptions {
+fn mqtt_options(plan: &Plan, greeting: Greeting, pipe: Option<&Pipe>) -> MqttOptions {
     const KEEP_ALIVE_MIN: Duration = Duration::from_secs(5);
-    let mut mqtt = MqttOptions::new(options.client_id.clone(), options.address.host.clone(), options.address.port);
+    let (host, port) = pipe.map_or((plan.address.host.as_str(), plan.address.port), |pipe| (pipe.path(), 0));
+    let mut mqtt = MqttOptions::new(plan.client_id.clone(), host, port);
+    if pipe.is_some() {
+        mqtt.set_transport(Transport::Unix);
+    }
     mqtt.set_clean_start(true);
-    mqtt.set_keep_alive(options.keep_alive.max(KEEP_ALIVE_MIN));
+    mqtt.set_keep_alive(plan.keep_alive.max(KEEP_ALIVE_MIN));
     mqtt.set_max_packet_size(u32::try_from(PACKET_BYTES_MAX).ok());
     mqtt.set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX);
     if let Some((user, password)) = greeting.login {

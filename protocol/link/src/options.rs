@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::tls::Trust;
+
 /// Where the broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -11,6 +13,8 @@ pub struct Address {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Whether it speaks TLS there.
+    pub tls: bool,
 }
 
 /// A text that is no address of a broker.
@@ -27,18 +31,17 @@ impl FromStr for Address {
     type Err = BadAddress;
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         const PORT: u16 = 1883;
+        const PORT_TLS: u16 = 8883;
         let bad = |rule| BadAddress { got: text.to_owned(), rule };
-        let rest = match text.split_once("://") {
-            Some(("mqtt" | "tcp", rest)) => rest,
-            Some(("mqtts" | "ssl", _)) => {
-                return Err(bad("TLS to the broker is not built in yet: use mqtt:// on a trusted network"));
-            }
-            Some(_) => return Err(bad("it must begin with mqtt://")),
-            None => text,
+        let (tls, rest) = match text.split_once("://") {
+            Some(("mqtt" | "tcp", rest)) => (false, rest),
+            Some(("mqtts" | "ssl", rest)) => (true, rest),
+            Some(_) => return Err(bad("it must begin with mqtt:// or mqtts://")),
+            None => (false, text),
         };
         let rest = rest.trim_end_matches('/');
         if rest.contains(['/', '@', '?']) {
-            return Err(bad("expected mqtt://HOST:PORT and nothing else"));
+            return Err(bad("expected mqtt://HOST:PORT or mqtts://HOST:PORT and nothing else"));
         }
         let after_bracket = rest.rfind(']').map_or(0, |at| at);
         let (host, port) = match rest.rfind(':').filter(|colon| *colon >= after_bracket) {
@@ -47,18 +50,18 @@ impl FromStr for Address {
                 let port = port.trim_start_matches(':').parse().map_err(|_| bad("the port must be 1 to 65535"))?;
                 (host, port)
             }
-            None => (rest, PORT),
+            None => (rest, if tls { PORT_TLS } else { PORT }),
         };
         if host.is_empty() || port == 0 {
-            return Err(bad("expected mqtt://HOST:PORT"));
+            return Err(bad("expected mqtt://HOST:PORT or mqtts://HOST:PORT"));
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.to_owned(), port, tls })
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mqtt://{}:{}", self.host, self.port)
+        write!(f, "mqtt{}://{}:{}", if self.tls { "s" } else { "" }, self.host, self.port)
     }
 }
 
@@ -91,6 +94,9 @@ impl fmt::Debug for Greeting {
 pub struct Options {
     /// The broker.
     pub address: Address,
+    /// Whom to trust, and as whom to appear, where the broker speaks TLS. Its files are read anew for
+    /// every connection, so that renewed ones need no restart.
+    pub trust: Trust,
     /// The MQTT client id.
     pub client_id: String,
     /// Filters to subscribe to at every connection, QoS 1.
@@ -123,7 +129,9 @@ mod tests {
         assert_eq!(read("127.0.0.1:1884").unwrap(), "mqtt://127.0.0.1:1884");
         assert_eq!(read("mqtt://[::1]:7").unwrap(), "mqtt://[::1]:7");
         assert_eq!(read("mqtt://[::1]").unwrap(), "mqtt://[::1]:1883");
-        for bad in ["mqtts://x", "http://x", "mqtt://", "mqtt://x:0", "mqtt://x:y", "mqtt://a@b:1", "mqtt://x:1/y"] {
+        assert_eq!(read("mqtts://hub.local").unwrap(), "mqtts://hub.local:8883");
+        assert_eq!(read("mqtts://[::1]:7").unwrap(), "mqtts://[::1]:7");
+        for bad in ["mqtts://", "http://x", "mqtt://", "mqtt://x:0", "mqtt://x:y", "mqtt://a@b:1", "mqtt://x:1/y"] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -201,3 +201,15 @@ fn what_is_approved_is_not_rejected_any_more() {
     let refused = world.rules.reject(&model, "too late", "Cy", world.now);
     assert!(matches!(refused, Err(Denied::NotNow { action: "reject", .. })), "{refused:?}");
 }
+
+#[test]
+fn a_root_with_the_time_key_of_another_hub_is_refused() {
+    let set = |time: Option<u8>| {
+        let statement = crate::world::root_with_time_key(time);
+        let world = World::default();
+        world.rules.set_root(&statement, &crate::world::hub_public(), "Bo", world.now).map(drop)
+    };
+    assert_eq!(set(None), Ok(()), "roots from before there was one");
+    assert_eq!(set(Some(crate::world::TIME)), Ok(()));
+    assert_eq!(set(Some(STRANGER)), Err(Denied::NotThisHub("time")));
+}

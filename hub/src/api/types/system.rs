@@ -57,6 +57,8 @@ pub struct HubView {
     pub director_key: String,
     /// Its registry key, to be listed in the root.
     pub registry_key: String,
+    /// Its time key, to be listed in the root.
+    pub time_key: String,
     /// Its clock.
     pub time_ms: u64,
     /// Its broker.
@@ -81,8 +83,61 @@ pub struct BrokerView {
 pub struct RootView {
     /// The fleet.
     pub fleet: String,
-    /// `Signed<Root>`.
+    /// `Signed<Root>`, version 1: the one that the fleet id pins.
     pub statement: String,
+    /// The version in force.
+    #[serde(default)]
+    pub version: u32,
+    /// `Signed<Root>` of every version after the first, in order.
+    #[serde(default)]
+    pub later: Vec<String>,
+}
+
+/// A recall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecallView {
+    /// The model.
+    pub model: String,
+    /// The versions it names, as far as this hub knows them.
+    pub versions: Vec<u32>,
+    /// Digests of the releases it names.
+    pub releases: Vec<String>,
+    /// What devices do that have no other lawful version: `keep` or `stop`.
+    pub otherwise: String,
+    /// Who signed it.
+    pub persons: Vec<String>,
+    /// Whether it counts: not once its key was revoked.
+    pub in_force: bool,
+    /// When it arrived.
+    pub at_ms: u64,
+    /// `Signed<Recall>`.
+    pub statement: String,
+}
+
+/// The latest checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointView {
+    /// Its number.
+    pub number: u64,
+    /// How many recalls are in it.
+    pub recalls: usize,
+    /// The floors in it.
+    pub floors: Vec<FloorView>,
+    /// Who signed it.
+    pub persons: Vec<String>,
+    /// When it arrived.
+    pub at_ms: u64,
+    /// `Signed<Checkpoint>`.
+    pub statement: String,
+}
+
+/// The least version of a model that may be installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FloorView {
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u32,
 }
 
 /// The fleet that a new root made.

@@ -77,7 +77,7 @@ export async function listing(key) {
 export async function refusal(key, role, model) {
   const listed = await listing(key);
   const whose = `The key of ${key.person} in this browser`;
-  if (!listed) return `${whose} is not listed in the root yet: bellwether key enroll --request ${key.id}`;
+  if (!listed) return `${whose} is not listed in the root yet: bellwether key enroll --request ${key.id} --role ${role}`;
   if (listed.status !== "active") return `${whose} is ${listed.status}: the root lets it sign no more.`;
   if (!listed.roles.includes(role)) return `${whose} may not ${role}; the root gives it: ${listed.roles.join(", ") || "nothing"}.`;
   if (!model.startsWith(listed.prefix)) return `${whose} is for models that begin with ${listed.prefix}.`;

@@ -21,7 +21,7 @@ async function look() {
   if (listed) say("");
   $("browser-key-next").hidden = !asks;
   $("browser-key-again").hidden = Boolean(listed) || asks;
-  $("browser-key-command").textContent = `bellwether key enroll --request ${key.id}`;
+  $("browser-key-command").textContent = `bellwether key enroll --request ${key.id} --role approve`;
 }
 
 const request = ({ public: half, person, name }) => ask("/keys/requests", { public: half, person, class: "browser", name });
