@@ -1,6 +1,7 @@
 //! The API's client: one method per route. The command line, the simulator's demo and the tests
 //! use it; an error carries the problem's detail and hint.
 
+mod approvals;
 mod audit;
 mod data;
 mod trust;

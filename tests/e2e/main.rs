@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and says where"
 )]
 
+mod access;
 mod bad_input;
 mod broker_rules;
 mod ceremony;
@@ -17,6 +18,7 @@ mod previous;
 mod recovery;
 mod refusals;
 mod registry;
+mod secrets;
 mod tls;
 mod triton;
 mod watched;

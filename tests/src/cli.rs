@@ -66,6 +66,12 @@ impl Cli {
         Self { token: token.map(str::to_owned), ..self.clone() }
     }
 
+    /// The token it uses, if any.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Runs `bellwether` with these words.
     #[must_use]
     pub fn run<W: AsRef<OsStr>>(&self, words: &[W]) -> Ran {

@@ -95,6 +95,7 @@ impl Rules {
         let version = next.root().version;
         let mut changes = self.changes(who, now);
         changes.event(What::RootRotated { version, persons: signers(&next, statement) });
+        self.answer_key_requests(next.root(), &mut changes);
         changes.push(Change::RootStep(RootStep { version, statement: statement.to_vec(), at: now }));
         Ok(changes)
     }

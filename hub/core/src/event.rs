@@ -33,6 +33,8 @@ pub struct Event {
 #[expect(missing_docs, reason = "the sentence made of each variant says it")]
 pub enum What {
     RootSet { fleet: FleetId },
+    KeyRequested { key: KeyId, person: String, name: String },
+    KeyRequestWithdrawn { key: KeyId, person: String },
     RootRotated { version: u32, persons: String },
     Recalled { name: ModelName, versions: Vec<Version>, person: String, otherwise: Otherwise },
     CheckpointTaken { number: u64, person: String },
@@ -41,6 +43,7 @@ pub enum What {
     VersionDeleted { model: ModelRef },
     ReleasePublished { model: ModelRef, person: String },
     ApprovalGiven { model: ModelRef, person: String, given: usize, needed: usize },
+    ReleaseRejected { model: ModelRef, person: String, why: String },
     GrantGiven { model: ModelRef, cohort: String },
     TokenMade { name: String },
     TokenRevoked { name: String },
@@ -76,6 +79,8 @@ impl What {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::RootSet { .. } => "root_set",
+            Self::KeyRequested { .. } => "key_requested",
+            Self::KeyRequestWithdrawn { .. } => "key_request_withdrawn",
             Self::RootRotated { .. } => "root_rotated",
             Self::Recalled { .. } => "recalled",
             Self::CheckpointTaken { .. } => "checkpoint_taken",
@@ -84,6 +89,7 @@ impl What {
             Self::VersionDeleted { .. } => "version_deleted",
             Self::ReleasePublished { .. } => "release_published",
             Self::ApprovalGiven { .. } => "approval_given",
+            Self::ReleaseRejected { .. } => "release_rejected",
             Self::GrantGiven { .. } => "grant_given",
             Self::TokenMade { .. } => "token_made",
             Self::TokenRevoked { .. } => "token_revoked",
@@ -122,6 +128,7 @@ impl What {
             | Self::VersionDeleted { model }
             | Self::ReleasePublished { model, .. }
             | Self::ApprovalGiven { model, .. }
+            | Self::ReleaseRejected { model, .. }
             | Self::GrantGiven { model, .. }
             | Self::Install { model, .. }
             | Self::RolloutStarted { model, .. }
@@ -138,6 +145,8 @@ impl What {
             | Self::DriftAlertRaised { model, .. }
             | Self::DriftAlertCleared { model, .. } => Some(model),
             Self::RootSet { .. }
+            | Self::KeyRequested { .. }
+            | Self::KeyRequestWithdrawn { .. }
             | Self::RootRotated { .. }
             | Self::Recalled { .. }
             | Self::CheckpointTaken { .. }
@@ -201,6 +210,12 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RootSet { fleet } => write!(f, "root of fleet {fleet} set"),
+            Self::KeyRequested { key, person, name } => {
+                write!(f, "{person} asks for key {name} ({key}) to be listed in the root")
+            }
+            Self::KeyRequestWithdrawn { key, person } => {
+                write!(f, "the request to list key {key} of {person} was withdrawn")
+            }
             Self::RootRotated { version, persons } => write!(f, "root version {version} set, signed by {persons}"),
             Self::Recalled { name, versions, person, otherwise } => {
                 let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
@@ -223,6 +238,7 @@ impl fmt::Display for What {
             Self::ApprovalGiven { model, person, given, needed } => {
                 write!(f, "{model} approved by {person}: {given} given, {needed} needed")
             }
+            Self::ReleaseRejected { model, person, why } => write!(f, "{model} rejected by {person}: {why}"),
             Self::GrantGiven { model, cohort } => write!(f, "{model} granted to {cohort}"),
             Self::TokenMade { name } => write!(f, "token {name} made"),
             Self::TokenRevoked { name } => write!(f, "token {name} revoked"),

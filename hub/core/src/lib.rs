@@ -14,7 +14,7 @@
 //!
 //! Map: [`registry`] models and versions; [`trust`] who signed what; [`chain`] later roots, recalls and
 //! checkpoints; [`fleet`] devices, desired and
-//! reported; [`rollout`] stages and gates; [`intake`] what devices send in batches: rows,
+//! reported; [`keyring`] keys that ask to be listed; [`rollout`] stages and gates; [`intake`] what devices send in batches: rows,
 //! failures and logs in [`collect`], profiles in [`drift`]; [`event`] what happened, chained in [`audit`]; [`error`] who refused and why.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
@@ -27,6 +27,7 @@ pub mod error;
 pub mod event;
 pub mod fleet;
 pub mod intake;
+pub mod keyring;
 pub mod registry;
 pub mod rollout;
 mod rules;

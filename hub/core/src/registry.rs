@@ -16,7 +16,7 @@ use crate::error::Denied;
 use crate::event::What;
 use crate::fleet::Device;
 use crate::rules::{Change, Changes, Rules};
-use crate::trust::{GrantRecord, ReleaseRecord};
+use crate::trust::{GrantRecord, Rejection, ReleaseRecord};
 
 /// Versions that a hub may have given since its backup was made.
 pub const FORGOTTEN_MAX: u32 = 1000;
@@ -131,6 +131,9 @@ pub struct VersionRecord {
     pub attestation: Vec<u8>,
     /// What the publisher signed, with every signature so far.
     pub release: Option<ReleaseRecord>,
+    /// Who rejected that, and why, if somebody did.
+    #[serde(default)]
+    pub rejection: Option<Rejection>,
     /// Grants for it.
     pub grants: Vec<GrantRecord>,
     /// Releases of it that were signed before: recalled since, or renewed. Devices may run them.
@@ -205,6 +208,7 @@ impl Rules {
             registered_by: who.to_owned(),
             attestation,
             release: None,
+            rejection: None,
             grants: Vec::new(),
             earlier: Vec::new(),
         };

@@ -6,7 +6,7 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Counters, Order, TrustedRoot};
+use bellwether_protocol::trust::{Counters, KeyId, Order, TrustedRoot};
 
 use crate::audit::linked;
 use crate::chain::{CheckpointRecord, RecallRecord, RootStep};
@@ -14,6 +14,7 @@ use crate::collect::{Row, Troubles};
 use crate::drift::{Baseline, Key, Monitor, Policy, Window};
 use crate::event::{Event, What};
 use crate::fleet::{Device, Issued};
+use crate::keyring::KeyRequest;
 use crate::registry::{Model, VersionRecord};
 use crate::rollout::Rollout;
 use crate::trust::{RootRecord, open_root};
@@ -22,6 +23,7 @@ use crate::trust::{RootRecord, open_root};
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub(crate) root: Option<TrustedRoot>,
+    pub(crate) key_requests: BTreeMap<KeyId, KeyRequest>,
     pub(crate) chain: Vec<RootStep>,
     pub(crate) recalls: Vec<RecallRecord>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
@@ -44,6 +46,8 @@ pub struct Rules {
 #[expect(missing_docs, reason = "each carries the record that is stored")]
 pub enum Change {
     Root(RootRecord),
+    KeyRequest(Box<KeyRequest>),
+    KeyRequestGone(KeyId),
     RootStep(RootStep),
     Recall(RecallRecord),
     Checkpoint(CheckpointRecord),
@@ -119,6 +123,12 @@ impl Rules {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Root(record) => self.root = open_root(&record.statement).ok(),
+            Change::KeyRequest(request) => {
+                self.key_requests.insert(request.id(), *request);
+            }
+            Change::KeyRequestGone(id) => {
+                self.key_requests.remove(&id);
+            }
             Change::RootStep(record) => self.apply_root_step(record),
             Change::Recall(record) => self.apply_recall(record),
             Change::Checkpoint(record) => self.apply_checkpoint(record),

@@ -65,6 +65,18 @@ pub struct GivenSignature {
     pub at: Millis,
 }
 
+/// A release that an approver will not sign, and says why. It is the hub's word, not a signature:
+/// it takes the version out of the queue, and its publisher registers a better one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Who.
+    pub person: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: Millis,
+}
+
 /// A grant as it was received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRecord {
@@ -129,6 +141,7 @@ impl Rules {
         lists_hub(&trusted, hub)?;
         let mut changes = self.changes(who, now);
         changes.event(What::RootSet { fleet: trusted.fleet() });
+        self.answer_key_requests(trusted.root(), &mut changes);
         changes.push(Change::Root(RootRecord { fleet: trusted.fleet(), statement: statement.to_vec() }));
         Ok(changes)
     }
@@ -197,6 +210,9 @@ impl Rules {
         if signed.body != release.body {
             return Err(Denied::OtherRelease(model.clone()));
         }
+        if let Some(Rejection { person, why, .. }) = record.rejection.clone() {
+            return Err(Denied::Rejected { model: model.clone(), person, why });
+        }
         let mut release = release.clone();
         let mut changes = self.changes(who, now);
         let mut record = record.clone();
@@ -223,6 +239,32 @@ impl Rules {
         if !changes.is_empty() {
             changes.push(Change::Version(Box::new(record)));
         }
+        Ok(changes)
+    }
+
+    /// Takes an approver's refusal: the version takes no more signatures here.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoRelease`], [`Denied::Rejected`] if somebody was faster, [`Denied::NotNow`] once
+    /// it is approved.
+    pub fn reject(&self, model: &ModelRef, why: &str, who: &str, now: Millis) -> Result<Changes, Denied> {
+        let record = self.version(model)?;
+        if record.release.is_none() {
+            return Err(Denied::NoRelease(model.clone()));
+        }
+        if let Some(Rejection { person, why, .. }) = record.rejection.clone() {
+            return Err(Denied::Rejected { model: model.clone(), person, why });
+        }
+        if self.approved(record).is_ok() {
+            let why = "it is approved already; abort its rollout instead".to_owned();
+            return Err(Denied::NotNow { action: "reject", why });
+        }
+        let mut changes = self.changes(who, now);
+        let (person, why) = (who.to_owned(), why.to_owned());
+        changes.event(What::ReleaseRejected { model: model.clone(), person: person.clone(), why: why.clone() });
+        let rejection = Some(Rejection { person, why, at: now });
+        changes.push(Change::Version(Box::new(VersionRecord { rejection, ..record.clone() })));
         Ok(changes)
     }
 

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::auth::Caller;
+use super::attempts::Door;
+use super::auth::{Caller, Peer};
 use super::error::Problem;
 use super::input::{Asked, At, Body};
 use super::types::{
@@ -110,7 +111,8 @@ pub(super) async fn import(
     responses((status = 201, description = "Where it connects", body = EnrolView), Problem))]
 pub(super) async fn enrol(
     State(hub): State<Hub>,
+    peer: Peer,
     Body(request): Body<EnrolRequest>,
 ) -> Result<(StatusCode, Json<EnrolView>), Problem> {
-    hub.enrol(request).map(|view| (StatusCode::CREATED, Json(view)))
+    hub.guarded(Door::Enrol, peer, || hub.enrol(request)).map(|view| (StatusCode::CREATED, Json(view)))
 }

@@ -3,9 +3,11 @@
 //! Every handler is one call of the facade, which checks the caller's role, so that page and API
 //! share one door. What comes in is read in [`input`], what is refused leaves as [`error::Problem`].
 
+pub mod attempts;
 pub mod auth;
 pub mod error;
 pub mod input;
+pub mod scope;
 pub mod types;
 
 mod approvals;
@@ -16,6 +18,7 @@ mod devices;
 mod drift;
 mod events;
 mod guard;
+mod keys;
 mod models;
 mod rollouts;
 mod system;
@@ -62,6 +65,12 @@ surface! {
     GET    "/root" => system::root,
     PUT    "/root" => system::put_root,
     GET    "/root/keys" => system::root_keys,
+    GET    "/keys/requests" => keys::requests,
+    POST   "/keys/requests" => keys::request,
+    DELETE "/keys/requests/{id}" => keys::withdraw,
+
+    GET    "/approvals" => approvals::waiting,
+    GET    "/approvals/{name}/{version}" => approvals::detail,
     POST   "/root/versions" => chain::add_root,
     GET    "/recalls" => chain::recalls,
     POST   "/recalls" => chain::add_recall,
@@ -78,6 +87,7 @@ surface! {
     GET    "/models/{name}/versions/{version}/release" => approvals::release,
     POST   "/models/{name}/versions/{version}/release" => approvals::post_release,
     POST   "/models/{name}/versions/{version}/signatures" => approvals::add_signature,
+    POST   "/models/{name}/versions/{version}/rejection" => approvals::reject,
     GET    "/models/{name}/versions/{version}/grants" => approvals::grants,
     POST   "/models/{name}/versions/{version}/grants" => approvals::post_grant,
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use clap::{Args, Parser, Subcommand};
 
+use crate::api::scope::Scope;
 use crate::api::types::{CohortView, FailureAction, Role};
 
 use super::audit::AuditCommand;
@@ -62,6 +63,9 @@ pub(super) enum Command {
     /// Check a version's package and sign its release
     #[command(after_help = "Example:\n  bellwether approve digits:1 --key bob")]
     Approve(Approve),
+    /// Refuse to approve a version, and say why
+    #[command(after_help = "Example:\n  bellwether reject digits:2 --reason \"trained on the test set\"")]
+    Reject(super::reject::Reject),
     /// Sign whom a stage may reach
     #[command(after_help = "Example:\n  bellwether grant digits:2 --device gw-1 --percent 25 --percent 100 --key bob")]
     Grant(Grant),
@@ -459,16 +463,26 @@ pub(super) enum WebhookCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Make an API token; it is shown once
-    #[command(after_help = "Example:\n  bellwether token new ci --role publisher --valid-days 90")]
+    #[command(
+        after_help = "Example:\n  bellwether token new ci --role publisher --scope models:write --scope model=digits\n  \
+                            bellwether token new door --role operator --scope devices:enrol --valid-days 7"
+    )]
     New {
         /// Who or what will use it
         name: String,
         /// viewer, operator, publisher, approver or admin
         #[arg(long, value_parser = role)]
         role: Role,
-        /// For how long; for ever if absent
-        #[arg(long)]
+        /// For how many days; 90 if absent
+        #[arg(long, value_name = "DAYS", conflicts_with = "forever")]
         valid_days: Option<u32>,
+        /// Without an end
+        #[arg(long)]
+        forever: bool,
+        /// Limit it besides: read, model=PREFIX, models:write, approvals:write, rollouts:write, devices:write,
+        /// devices:enrol, webhooks:write or keys:write
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
     },
     /// The tokens, without their secrets
     List,

@@ -2,7 +2,7 @@
 //!
 //! Rooms: [`args`] and [`ceremony`] what may be typed; [`ask`] the last question; [`failure`] exit
 //! codes and what is said on stderr; [`output`] what goes to stdout; [`home`] the files it keeps;
-//! [`key`], [`root`], [`model`], [`sign`], [`recall`], [`rollout`], [`device`], [`data`], [`audit`],
+//! [`key`], [`root`], [`model`], [`sign`], [`reject`], [`recall`], [`rollout`], [`device`], [`data`], [`audit`],
 //! [`events`], [`webhook`], [`hub`] the nouns; [`signer`] whatever keeps a private key; [`evidence`] and
 //! [`verify`] what can be known before a signature; [`handover`] statements as files; [`doctor`] the
 //! checks; [`dev_ca`] certificates to try TLS with. Private keys never leave this process, or never
@@ -28,6 +28,7 @@ mod key;
 mod model;
 mod output;
 mod recall;
+mod reject;
 mod release;
 mod rollout;
 mod root;
@@ -102,6 +103,7 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
         Command::Root(command) => Box::pin(root::run(&context, command)).await,
         Command::Model(command) => Box::pin(model::run(&context, command)).await,
         Command::Approve(given) => Box::pin(sign::approve(&context, given)).await,
+        Command::Reject(given) => reject::run(&context, given).await,
         Command::Grant(given) => Box::pin(sign::grant(&context, given)).await,
         Command::Recall(given) => Box::pin(recall::recall(&context, given)).await,
         Command::Checkpoint(given) => Box::pin(recall::checkpoint(&context, given)).await,

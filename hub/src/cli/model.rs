@@ -347,6 +347,7 @@ pub(super) fn show(context: &Context, version: &VersionView) -> Result<Exit, Fai
         ("state", version.state.label().to_owned()),
         ("golden check", golden),
         ("approvals", approvals(version)),
+        ("rejected", version.rejection.as_ref().map(|no| format!("by {}: {}", no.person, no.why)).unwrap_or_default()),
         ("not deployable", version.advice.clone().unwrap_or_default()),
         ("description", version.description.clone()),
         ("tags", joined(&version.tags)),

@@ -38,6 +38,8 @@ pub(super) async fn approve(context: &Context, given: Approve) -> Result<Exit, F
     for line in evidence.lines() {
         eprintln!("{line}");
     }
+    let digest = held.signed()?.digest();
+    eprintln!("digest    {digest}\nin words  {}", crate::words::words(&digest));
     let (Some(signer), false) = (signer, dry_run) else {
         let fields = [("version", model.to_string()), ("package", evidence.package.clone())];
         context.output.one(&evidence, &fields, &model.to_string())?;

@@ -7,6 +7,7 @@
 //! A role is checked in the first line of every method that needs one, so that no door is wider
 //! than another.
 
+mod approvals;
 mod audit;
 mod chain;
 mod collected;
@@ -55,7 +56,7 @@ use crate::store::{Store, StoreError, Write, record};
 
 pub use collected::Export;
 pub(crate) use events::view as event_view;
-pub use people::FirstLogin;
+pub use people::{FirstLogin, TOKEN_DAYS};
 
 /// Checks of packages that run at once: each takes a core and up to its memory limit.
 const CHECKS_AT_ONCE: usize = 2;

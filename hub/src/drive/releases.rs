@@ -79,6 +79,7 @@ impl Hub {
                 approve: thresholds.approve.into(),
                 grant: thresholds.grant.into(),
             },
+            offline_approval: root.offline_approval,
             keys: keys.collect(),
         })
     }
@@ -208,7 +209,7 @@ fn roles(set: RoleSet) -> Vec<String> {
     all.into_iter().filter(|(_, role)| set.contains(*role)).map(|(name, _)| name.to_owned()).collect()
 }
 
-const fn class(class: KeyClass) -> &'static str {
+pub(super) const fn class(class: KeyClass) -> &'static str {
     match class {
         KeyClass::File => "file",
         KeyClass::SshAgent => "ssh-agent",

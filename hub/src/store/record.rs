@@ -71,6 +71,8 @@ pub fn text<'b>(key: &str, bytes: &'b [u8]) -> Result<&'b str, StoreError> {
 pub fn write(change: &Change) -> Result<Write, StoreError> {
     Ok(match change {
         Change::Root(root) => Write::put("root".to_owned(), encode(root)?),
+        Change::KeyRequest(request) => Write::put(format!("key-request/{}", request.id()), encode(request)?),
+        Change::KeyRequestGone(id) => Write::remove(format!("key-request/{id}")),
         Change::RootStep(step) => Write::put(format!("root-step/{:010}", step.version), encode(step)?),
         Change::Recall(recall) => Write::put(format!("recall/{:020}", recall.number), encode(recall)?),
         Change::Checkpoint(checkpoint) => Write::put("checkpoint".to_owned(), encode(checkpoint)?),
@@ -120,6 +122,7 @@ pub fn load(store: &dyn Store) -> Result<Rules, StoreError> {
     if let Some(root) = store.get("root")? {
         rules.apply(Change::Root(decode(&root.key, &root.value)?));
     }
+    load_each(store, &mut rules, "key-request/", |request| Change::KeyRequest(Box::new(request)))?;
     // In this order: each is checked against what came before it.
     load_each(store, &mut rules, "root-step/", Change::RootStep)?;
     load_each(store, &mut rules, "recall/", Change::Recall)?;

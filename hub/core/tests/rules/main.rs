@@ -5,6 +5,7 @@
 mod approvals;
 mod chain;
 mod intake;
+mod keyring;
 mod outboxes;
 mod random;
 mod registry;

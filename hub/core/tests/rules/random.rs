@@ -215,6 +215,8 @@ fn a_restart_from_stored_records_gives_the_same(world: &World) {
     for change in &world.log {
         let (key, kept) = match change {
             Change::Root(_) => ("root".to_owned(), true),
+            Change::KeyRequest(request) => (format!("key-request/{}", request.id()), true),
+            Change::KeyRequestGone(id) => (format!("key-request/{id}"), false),
             Change::RootStep(step) => (format!("root-step/{}", step.version), true),
             Change::Recall(recall) => (format!("recall/{}", recall.number), true),
             Change::Checkpoint(_) => ("checkpoint".to_owned(), true),
@@ -254,6 +256,7 @@ fn through_json(change: &Change) -> Change {
     }
     match change {
         Change::Root(root) => Change::Root(again(root)),
+        Change::KeyRequest(request) => Change::KeyRequest(again(request)),
         Change::RootStep(step) => Change::RootStep(again(step)),
         Change::Recall(recall) => Change::Recall(again(recall)),
         Change::Checkpoint(checkpoint) => Change::Checkpoint(again(checkpoint)),
@@ -268,6 +271,7 @@ fn through_json(change: &Change) -> Change {
         Change::Window(window) => Change::Window(again(window)),
         Change::Monitor(monitor) => Change::Monitor(again(monitor)),
         Change::VersionGone(_)
+        | Change::KeyRequestGone(_)
         | Change::DeviceGone(_)
         | Change::TroublesGone(_)
         | Change::BaselineGone(_)

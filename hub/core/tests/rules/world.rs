@@ -63,11 +63,16 @@ impl World {
     /// A hub with its root set.
     pub(crate) fn new() -> Self {
         let mut world = Self { now: Millis(1_000_000), ..Self::default() };
+        world.set_root();
+        world
+    }
+
+    /// Sets the root, signed by Bo and Cy.
+    pub(crate) fn set_root(&mut self) {
         let body = body(&root());
         let statement = signed::<Root>(FleetId::of_root(&body), &body, &[BO, CY]);
-        let set = world.rules.set_root(&statement, &hub_public(), "Bo", world.now);
-        world.take(set);
-        world
+        let set = self.rules.set_root(&statement, &hub_public(), "Bo", self.now);
+        self.take(set);
     }
 
     pub(crate) fn fleet(&self) -> FleetId {

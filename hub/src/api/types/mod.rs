@@ -13,6 +13,7 @@ mod event;
 mod model;
 mod rollout;
 mod system;
+mod trust;
 mod webhook;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,7 @@ pub use system::{
     OverviewView, RecallView, Role, RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest,
     TokenView,
 };
+pub use trust::{ApprovalDetail, ApprovalPolicyView, KeyRequestRequest, KeyRequestView, RejectRequest, RejectionView};
 pub use webhook::{
     DeadLetterView, RedeliverRequest, RedeliverView, WebhookCreated, WebhookRequest, WebhookState, WebhookTestView,
     WebhookView,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::scope::Scope;
 use super::drift::MonitorView;
 use super::rollout::RolloutView;
 
@@ -151,6 +152,9 @@ pub struct FleetView {
 pub struct KeysView {
     /// How many persons must sign what.
     pub thresholds: ThresholdsView,
+    /// Whether a release needs an approval by a key outside browsers.
+    #[serde(default)]
+    pub offline_approval: bool,
     /// The keys.
     pub keys: Vec<KeyView>,
 }
@@ -177,7 +181,7 @@ pub struct KeyView {
     pub person: String,
     /// `root`, `publish`, `approve`, `grant`, `registry`, `director`, `time`, `witness`.
     pub roles: Vec<String>,
-    /// `file`, `ssh_agent`, `pkcs11`, `browser` or `hub`.
+    /// `file`, `ssh-agent`, `pkcs11`, `browser` or `hub`.
     pub class: String,
     /// The models it may decide about begin with this.
     pub prefix: String,
@@ -193,9 +197,17 @@ pub struct TokenRequest {
     pub name: String,
     /// What it allows.
     pub role: Role,
-    /// How long it is valid; for ever if absent.
+    /// How long it is valid; 90 days if absent.
     #[serde(default)]
     pub valid_days: Option<u32>,
+    /// Whether it is valid for ever instead.
+    #[serde(default)]
+    pub forever: bool,
+    /// What it is limited to besides: `read`, `model=PREFIX`, or groups of routes such as
+    /// `models:write` or `devices:enrol`.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub scopes: Vec<Scope>,
 }
 
 /// A new API token; shown once.
@@ -220,6 +232,10 @@ pub struct TokenView {
     pub created_ms: u64,
     /// When it ends.
     pub expires_ms: Option<u64>,
+    /// What it is limited to besides its role.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub scopes: Vec<Scope>,
 }
 
 /// The first page at a glance.
