@@ -127,7 +127,7 @@ async fn row_42_prepared_bytes_swapped_before_anyone_signs() {
     std::fs::write(&path, bytes).unwrap();
     let refused = fleet.cli.run(&["approve", "digits:1", "--key", "bo"]);
     assert_ne!(refused.code, 0, "{refused}");
-    assert!(refused.stderr.contains("digest") || refused.stderr.contains("differ"), "{refused}");
+    assert!(refused.stderr.contains("damaged on disk") && refused.stderr.contains(&package), "{refused}");
     assert!(fleet.api().version("digits", 1).await.unwrap().approvals.given.is_empty());
 }
 

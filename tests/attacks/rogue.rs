@@ -325,7 +325,8 @@ async fn listen(
 
 /// Answers a device's question for parts of a package.
 async fn answer(device: &DeviceId, (transfer, need): (TransferId, Need), package: &[u8], how: Serve, link: &Link) {
-    const UNASKED: u16 = 60;
+    // More wrong parts than an agent bears before it gives a download up.
+    const WRONG: u16 = 60;
     let send = async |part: Part, down: Down<'_>| {
         let mut buffer = vec![0; FRAME_BYTES_MAX];
         let bytes = Bytes::from(frame::encode(&down, &mut buffer).unwrap().to_vec());
@@ -344,9 +345,10 @@ async fn answer(device: &DeviceId, (transfer, need): (TransferId, Need), package
         send(Part::Table, Down::Table(Table { digests: &digests })).await;
     }
     if matches!(how, Serve::Endless) {
-        for n in 0..UNASKED {
+        for n in 0..WRONG {
             let noise: Vec<u8> = (0..CHUNK_BYTES).map(|at| (at as u8).wrapping_mul(31).wrapping_add(n as u8)).collect();
             send(Part::Chunk(n), Down::Chunk(Chunk { bytes: &noise })).await;
+            send(Part::Chunk(0), Down::Chunk(Chunk { bytes: &noise })).await;
         }
         return;
     }
@@ -354,7 +356,10 @@ async fn answer(device: &DeviceId, (transfer, need): (TransferId, Need), package
         let start = usize::from(n) * CHUNK_BYTES;
         let bytes = served.get(start..).unwrap_or_default();
         let bytes = bytes.get(..CHUNK_BYTES).unwrap_or(bytes);
-        send(Part::Chunk(n), Down::Chunk(Chunk { bytes })).await;
+        let times = if matches!(how, Serve::Swapped(_)) { WRONG } else { 1 };
+        for _ in 0..times {
+            send(Part::Chunk(n), Down::Chunk(Chunk { bytes })).await;
+        }
     }
 }
 

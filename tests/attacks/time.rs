@@ -1,7 +1,9 @@
 //! Rows 26 to 29: logical time.
 
+use bellwether_agent_core::Input;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::message::Down;
+use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::DownTopic;
 use bellwether_protocol::trust::{Cohort, Epoch, Release, StageGrant, Validity};
 use bellwether_tests::wait_until;
@@ -32,6 +34,8 @@ async fn row_26_a_frozen_clock_an_old_epoch_for_a_new_nonce() {
     let old = stage.rogue.known().unwrap().nonce;
     stage.rogue.disconnect().await;
     wait_until("the agent asks anew", async || stage.rogue.known().is_some_and(|known| known.nonce != old)).await;
+    let again = Input::Connected { session: 2 };
+    stage.brain.lock().unwrap().handle(Millis(0), again).unwrap();
     let frozen = body(&Epoch { generation: 1, epoch: 100, nonce: old });
     let signed = by::<Epoch>(stage.rogue.fleet, &frozen, &[TIME]);
     stage.tells(Down::Epoch(signed), Err(Reject::NonceMismatch)).await;
