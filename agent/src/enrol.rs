@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bellwether_link::tls::{self, Trust};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
@@ -26,28 +26,50 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long the hub may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// `bw1.<fleet>.<secret>`.
+/// The same of a root and everything that followed it.
+const ROOTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// `bw1.<fleet>.<secret>`; with a checkpoint behind it, or without a secret where the key of the
+/// device was imported.
 pub(crate) struct Token {
     pub(crate) fleet: FleetId,
     secret: String,
+    /// Frame of a signed checkpoint: what a device that was wiped has forgotten.
+    checkpoint: Option<Vec<u8>>,
+}
+
+/// What a device learns at its enrolment, to be checked against the fleet's first root.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Frames of the roots that followed the first.
+    pub(crate) roots: Vec<Vec<u8>>,
+    /// Frame of a checkpoint, from the token.
+    pub(crate) checkpoint: Option<Vec<u8>>,
 }
 
 impl Token {
     pub(crate) fn parse(text: &str) -> Result<Self, AgentError> {
         let rest = text.trim().strip_prefix("bw1.").ok_or(AgentError::BadToken)?;
-        let (fleet, secret) = rest.split_once('.').ok_or(AgentError::BadToken)?;
-        let is_secret =
-            !secret.is_empty() && secret.len() <= 128 && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_secret {
+        let mut parts = rest.split('.');
+        let fleet = parts.next().unwrap_or_default().parse().map_err(|_| AgentError::BadToken)?;
+        let secret = parts.next();
+        let is_secret = |secret: &str| {
+            !secret.is_empty() && secret.len() <= 128 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let read = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| AgentError::BadToken);
+        let checkpoint = parts.next().map(read).transpose()?;
+        if parts.next().is_some() || secret.is_some_and(|secret| !is_secret(secret)) {
             return Err(AgentError::BadToken);
         }
-        Ok(Self { fleet: fleet.parse().map_err(|_| AgentError::BadToken)?, secret: secret.to_owned() })
+        Ok(Self { fleet, secret: secret.unwrap_or_default().to_owned(), checkpoint })
     }
 }
 
 #[derive(Deserialize)]
 struct RootAnswer {
     statement: String,
+    #[serde(default)]
+    later: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -84,22 +106,27 @@ pub(crate) async fn enrol(
     token: &Token,
     device: &DeviceId,
     key: &SigningKey,
-) -> Result<Enrolled, AgentError> {
+) -> Result<(Enrolled, Told), AgentError> {
     let hub = Hub { url: config.hub.trim_end_matches('/'), trust: config.trust() };
     let client = hub.client()?;
-    let answer: RootAnswer = hub.ask(client.get(format!("{}/api/v1/root", hub.url))).await?;
-    let root = STANDARD.decode(answer.statement).map_err(|_| hub.misbehaved("the root is not base64"))?;
+    let answer: RootAnswer = hub.ask(client.get(format!("{}/api/v1/root", hub.url)), ROOTS_BYTES_MAX).await?;
+    let read = |text: &String| STANDARD.decode(text).map_err(|_| hub.misbehaved("a root is not base64"));
+    let root = read(&answer.statement)?;
+    let roots = answer.later.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     open_root(token.fleet, &root).map_err(|why| AgentError::WrongFleet { why })?;
     let statement = statement(token, device, key).map_err(|why| hub.misbehaved(why.text()))?;
     let body = EnrolBody { device, secret: &token.secret, statement, tags: &config.tags };
-    let answer: EnrolAnswer = hub.ask(client.post(format!("{}/api/v1/enrol", hub.url)).json(&body)).await?;
-    Ok(Enrolled {
+    let answer: EnrolAnswer =
+        hub.ask(client.post(format!("{}/api/v1/enrol", hub.url)).json(&body), ANSWER_BYTES_MAX).await?;
+    let told = Told { roots, checkpoint: token.checkpoint.clone() };
+    let enrolled = Enrolled {
         fleet: token.fleet,
         root,
         device: device.to_string(),
         broker: answer.broker.url,
         password: answer.broker.password,
-    })
+    };
+    Ok((enrolled, told))
 }
 
 /// Reads a frame with a signed root, version 1.
@@ -129,13 +156,17 @@ impl Hub<'_> {
         client.map_err(|why| self.misbehaved(&why.to_string()))
     }
 
-    async fn ask<T: for<'de> Deserialize<'de>>(&self, request: RequestBuilder) -> Result<T, AgentError> {
+    async fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        request: RequestBuilder,
+        bytes_max: usize,
+    ) -> Result<T, AgentError> {
         let mut response = request.send().await.map_err(|why| self.unreachable(self.cause(&why)))?;
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|why| self.unreachable(self.cause(&why)))? {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() > ANSWER_BYTES_MAX {
+            if bytes.len() > bytes_max {
                 return Err(self.misbehaved("its answer is too long"));
             }
         }
@@ -182,7 +213,9 @@ mod tests {
     #[test]
     fn tokens_are_read_whole_or_not_at_all() {
         let fleet = "00112233445566778899aabbccddeeff";
-        assert!(Token::parse(&format!("bw1.{fleet}.ab12\n")).is_ok());
+        for good in ["", ".ab12", ".ab12.AQID", "\n"] {
+            assert!(Token::parse(&format!("bw1.{fleet}{good}")).is_ok(), "{good}");
+        }
         for bad in [
             "",
             "bw1",
@@ -191,6 +224,9 @@ mod tests {
             &format!("bw1.{fleet}."),
             "bw1.short.ab",
             &format!("bw1.{fleet}.ab c"),
+            &format!("bw1.{fleet}.ab."),
+            &format!("bw1.{fleet}.ab.A"),
+            &format!("bw1.{fleet}.ab.AQID.more"),
         ] {
             assert!(Token::parse(bad).is_err(), "{bad}");
         }

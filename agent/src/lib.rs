@@ -34,5 +34,5 @@ mod trial;
 
 pub use config::{Config, ConfigError, FileError};
 pub use error::AgentError;
-pub use run::{Agent, Running, Status};
+pub use run::{Agent, Running, Status, device_key};
 pub use trial::run_if_child;

@@ -36,6 +36,13 @@ enum Command {
     /// Run the agent (also without this word).
     #[command(after_help = EXAMPLES)]
     Run(Run),
+    /// Print this device's public key, making the key if there is none: what `bellwether device
+    /// import` takes.
+    Key {
+        /// Directory for everything the agent keeps [default: ./bellwether-agent].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -111,9 +118,20 @@ fn main() -> ExitCode {
     tracing_subscriber::registry().with(shown).with(journal::layer()).init();
     let run = match cli.command {
         Some(Command::Run(run)) => run,
+        Some(Command::Key { data }) => return exit(print_key(data)),
         None => cli.run,
     };
-    match start(run) {
+    exit(start(run))
+}
+
+fn print_key(data: Option<PathBuf>) -> Result<(), AgentError> {
+    let key = bellwether_agent::device_key(&data.unwrap_or_else(|| Config::default().data))?;
+    let _ = writeln!(std::io::stdout(), "{key}");
+    Ok(())
+}
+
+fn exit(done: Result<(), AgentError>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             let _ = writeln!(std::io::stderr(), "bellwether-agent: {why}");

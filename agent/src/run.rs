@@ -9,14 +9,15 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bellwether_agent_core::update::{Install, Step};
-use bellwether_agent_core::{Brain, Config as BrainConfig, Input, State};
+use bellwether_agent_core::{Brain, Config as BrainConfig, Input, Refused, State, Told as Statement};
 use bellwether_link::{Link, Options};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
 use bellwether_protocol::id::{DeviceId, ModelName};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::device_filter;
-use bellwether_protocol::trust::{ModelReport, Order, TrustedRoot};
+use bellwether_protocol::trust::{Checkpoint, ModelReport, Order, PublicKey, Root, Signed, TrustedRoot};
 use bellwether_runtime::Tensor;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -26,7 +27,7 @@ use tracing::{Instrument as _, Span};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LISTEN_DEFAULT};
 use crate::drive::{self, Driver, Greeter};
-use crate::enrol::{self, Token};
+use crate::enrol::{self, Token, Told};
 use crate::error::{AgentError, Failed};
 use crate::identity;
 use crate::journal;
@@ -159,7 +160,7 @@ impl Agent {
         make_data(&config.data)?;
         let key = identity::load_or_make(&config.data)?;
         let store = Store::open(&config.data)?;
-        let (device, enrolled) = enrolled(&config, &store, &key).await?;
+        let (device, enrolled, told) = enrolled(&config, &store, &key).await?;
         span.record("device", tracing::field::display(&device));
         let root = enrol::open_root(enrolled.fleet, &enrolled.root).map_err(|why| AgentError::WrongFleet { why })?;
         let address = enrolled.broker.parse().map_err(|why: bellwether_link::BadAddress| AgentError::Misbehaved {
@@ -168,6 +169,7 @@ impl Agent {
         })?;
         let clock = Clock::start();
         let mut brain = brain(&config, &device, &key, root, store.state()?)?;
+        learn(&mut brain, clock.now(), &told).map_err(|why| AgentError::WrongFleet { why })?;
         let memory_kib = brain.config().memory_kib;
         store.put_state(brain.state())?;
         let slots = Slots::new(&config.data);
@@ -221,6 +223,16 @@ impl Agent {
     }
 }
 
+/// The public key of the device in this directory, made if there is none yet.
+///
+/// # Errors
+///
+/// [`AgentError`] if the directory or the key in it cannot be used.
+pub fn device_key(data: &Path) -> Result<PublicKey, AgentError> {
+    make_data(data)?;
+    identity::load_or_make(data).map(|key| identity::public(&key))
+}
+
 /// Makes the directory of the device's own, which holds its key and the broker's password.
 fn make_data(data: &Path) -> Result<(), AgentError> {
     const OWNER_ONLY: u32 = 0o700;
@@ -237,7 +249,7 @@ fn make_data(data: &Path) -> Result<(), AgentError> {
 }
 
 /// Who the device is: enrolled now with the token, or as it was before.
-async fn enrolled(config: &Config, store: &Store, key: &SigningKey) -> Result<(DeviceId, Enrolled), AgentError> {
+async fn enrolled(config: &Config, store: &Store, key: &SigningKey) -> Result<(DeviceId, Enrolled, Told), AgentError> {
     let known = store.enrolled()?;
     let Some(text) = &config.token else {
         let known = known.ok_or(AgentError::NotEnrolled)?;
@@ -246,7 +258,7 @@ async fn enrolled(config: &Config, store: &Store, key: &SigningKey) -> Result<(D
             return Err(ConfigError::Value { key: "name", got: format!("`{asked}`"), expected }.into());
         }
         let config = Config { name: Some(known.device.clone()), ..Config::default() };
-        return Ok((config.device()?, known));
+        return Ok((config.device()?, known, Told::default()));
     };
     let token = Token::parse(text)?;
     if let Some(other) = known.as_ref().filter(|known| known.fleet != token.fleet) {
@@ -257,16 +269,43 @@ async fn enrolled(config: &Config, store: &Store, key: &SigningKey) -> Result<(D
         _ => config.device()?,
     };
     match (enrol::enrol(config, &token, &device, key).await, known) {
-        (Ok(enrolled), _) => {
+        (Ok((enrolled, told)), _) => {
             store.put_enrolled(&enrolled)?;
             tracing::info!(%device, fleet = %token.fleet, "enrolled");
-            Ok((device, enrolled))
+            Ok((device, enrolled, told))
         }
         (Err(why @ AgentError::Unreachable { .. }), Some(known)) if known.device == device.as_str() => {
             tracing::warn!(%why, "enrolled before: starting with what is known");
-            Ok((device, known))
+            Ok((device, known, Told::default()))
         }
         (Err(why), _) => Err(why),
+    }
+}
+
+/// Takes the roots that followed the first, which the device may know in part, and the checkpoint of
+/// its token: nothing is installed before.
+fn learn(brain: &mut Brain, now: Millis, told: &Told) -> Result<(), Reject> {
+    for bytes in &told.roots {
+        let signed: Signed<'_> = frame::decode(bytes)?;
+        let root: Root = signed.peek()?;
+        if root.version > brain.root().root().version {
+            take(brain, now, Statement::Root(&signed))?;
+        }
+    }
+    if let Some(bytes) = &told.checkpoint {
+        let signed: Signed<'_> = frame::decode(bytes)?;
+        let checkpoint: Checkpoint = signed.peek()?;
+        if checkpoint.number > brain.state().trust.counters().checkpoint_number() {
+            take(brain, now, Statement::Checkpoint(&signed))?;
+        }
+    }
+    Ok(())
+}
+
+fn take(brain: &mut Brain, now: Millis, statement: Statement<'_>) -> Result<(), Reject> {
+    match brain.handle(now, Input::Told(statement)) {
+        Err(Refused::Rejected(reject)) => Err(reject),
+        Err(Refused::OutOfTurn) | Ok(()) => Ok(()),
     }
 }
 

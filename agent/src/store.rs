@@ -4,9 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bellwether_agent_core::State;
+use bellwether_agent_core::update::Model;
+use bellwether_agent_core::{State, Trust};
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
-use bellwether_protocol::trust::FleetId;
+use bellwether_protocol::heapless;
+use bellwether_protocol::limit::MODELS_MAX;
+use bellwether_protocol::trust::{FleetId, Order};
 use serde::{Deserialize, Serialize};
 use sled::{Db, Tree};
 
@@ -20,7 +24,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Most bytes of one record here: the state of eight models takes about eight KiB.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 
-const STATE: &str = "state";
+const STATE: &str = "brain";
+/// Where the state was before it held roots, recalls and checkpoints.
+const STATE_BEFORE_TRUST: &str = "state";
 const ENROLLED: &str = "enrolled";
 const CONNECTS: &str = "connects";
 
@@ -37,6 +43,24 @@ pub(crate) struct Enrolled {
     pub(crate) broker: String,
     /// A password of the broker's, where it cannot check signatures.
     pub(crate) password: Option<String>,
+}
+
+/// The brain's state as it was stored before it held roots, recalls and checkpoints.
+#[derive(Serialize, Deserialize)]
+struct StateBeforeTrust {
+    seen: Order,
+    assignment: Digest,
+    audit: Digest,
+    commanded: Order,
+    reports: u64,
+    models: heapless::Vec<Model, MODELS_MAX>,
+}
+
+impl From<StateBeforeTrust> for State {
+    fn from(before: StateBeforeTrust) -> Self {
+        let StateBeforeTrust { seen, assignment, audit, commanded, reports, models } = before;
+        Self { seen, assignment, audit, commanded, reports, models, trust: Trust::default() }
+    }
 }
 
 /// The store of one device.
@@ -73,7 +97,11 @@ impl Store {
 
     /// The brain's state; the first one if there is none.
     pub(crate) fn state(&self) -> Result<State, AgentError> {
-        Ok(self.read(STATE)?.unwrap_or_default())
+        if let Some(state) = self.read(STATE)? {
+            return Ok(state);
+        }
+        let before: Option<StateBeforeTrust> = self.read(STATE_BEFORE_TRUST)?;
+        Ok(before.map(State::from).unwrap_or_default())
     }
 
     /// Writes the brain's state; it is on disk when this returns.

@@ -1,7 +1,10 @@
 //! The API's client: one method per route. The command line, the simulator's demo and the tests
 //! use it; an error carries the problem's detail and hint.
 
+mod approvals;
+mod audit;
 mod data;
+mod trust;
 mod watch;
 mod webhooks;
 
@@ -16,9 +19,9 @@ use serde::de::DeserializeOwned;
 use crate::api::error::Problem;
 use crate::api::types::{
     ActionRequest, DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, EventQuery,
-    EventView, FleetView, GrantView, HubView, KeysView, ModelDetail, ModelQuery, ModelView, OverviewView, PackageView,
-    Page, RegisterRequest, RolloutAction, RolloutRequest, RolloutView, RootView, StatementRequest, StatementView,
-    TagsRequest, TokenCreated, TokenRequest, TokenView, VersionView,
+    EventView, FleetView, GrantView, HubView, ImportRequest, ImportView, KeysView, ModelDetail, ModelQuery, ModelView,
+    OverviewView, PackageView, Page, RegisterRequest, RolloutAction, RolloutRequest, RolloutView, RootView,
+    StatementRequest, StatementView, TagsRequest, TokenCreated, TokenRequest, TokenView, VersionView,
 };
 
 /// How long the hub may take to accept a connection: it is near, or it is not there.
@@ -340,6 +343,11 @@ impl Client {
     /// `POST /devices/tokens`.
     pub async fn device_token(&self, request: &DeviceTokenRequest) -> Answer<DeviceTokenView> {
         self.post(&["devices", "tokens"], request).await
+    }
+
+    /// `POST /devices/import`.
+    pub async fn import_devices(&self, request: &ImportRequest) -> Answer<ImportView> {
+        self.post(&["devices", "import"], request).await
     }
 
     /// `POST /enrol`.

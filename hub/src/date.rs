@@ -17,7 +17,6 @@ pub(crate) struct Date(u64);
 
 /// An instant in figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub(crate) struct Moment {
     pub(crate) year: u64,
     pub(crate) month: u64,

@@ -13,6 +13,8 @@ pub struct HubKeys {
     pub director: SigningKey,
     /// Attests registered versions.
     pub registry: SigningKey,
+    /// Signs logical time.
+    pub time: SigningKey,
     /// From it come the passwords of devices at a broker that cannot check signatures.
     pub broker_secret: [u8; 32],
 }
@@ -24,7 +26,9 @@ impl std::fmt::Debug for HubKeys {
 }
 
 /// Names of the files, for backup.
-pub const FILES: [&str; 3] = ["director.key", "registry.key", "broker.secret"];
+pub const FILES: [&str; 4] = ["director.key", "registry.key", "broker.secret", TIME];
+/// The youngest of them: a hub or a backup from before it has none, and makes it at its next start.
+pub const TIME: &str = "time.key";
 
 impl HubKeys {
     /// Reads the keys in `directory`, or makes those that are missing.
@@ -33,10 +37,11 @@ impl HubKeys {
     ///
     /// If a file cannot be read or written, or does not hold 64 hexadecimal digits.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        let [director, registry, broker] = FILES;
+        let [director, registry, broker, time] = FILES;
         Ok(Self {
             director: SigningKey::from_bytes(&secret(&directory.join(director))?),
             registry: SigningKey::from_bytes(&secret(&directory.join(registry))?),
+            time: SigningKey::from_bytes(&secret(&directory.join(time))?),
             broker_secret: secret(&directory.join(broker))?,
         })
     }
@@ -108,6 +113,10 @@ mod tests {
             let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+        std::fs::remove_file(directory.path().join(TIME)).unwrap();
+        let older = HubKeys::open(directory.path()).unwrap();
+        assert_eq!(first.director.to_bytes(), older.director.to_bytes());
+        assert_ne!(first.time.to_bytes(), older.time.to_bytes(), "a directory from before the time key gets one");
         std::fs::write(directory.path().join("director.key"), "zz").unwrap();
         assert!(HubKeys::open(directory.path()).is_err());
     }

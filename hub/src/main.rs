@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use bellwether_hub::api::types::Role;
 use bellwether_hub::broker::device_password;
 use bellwether_hub::config::Config;
+use bellwether_hub::drive::TOKEN_DAYS;
 use bellwether_hub::{backup, exec, run};
 use bellwether_protocol::id::DeviceId;
 use clap::{Args, Parser, Subcommand};
@@ -177,7 +178,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             tokio::runtime::Runtime::new()?.block_on(serve(config))
         }
         Command::Token { common, name } => {
-            println!("{}", run::open(common.config()?)?.make_token(&name, Role::Admin, None)?);
+            println!("{}", run::open(common.config()?)?.make_token(&name, Role::Admin, Some(TOKEN_DAYS))?);
             Ok(())
         }
         Command::Backup { common, file } => {
@@ -210,7 +211,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(first) = running.first_login() {
         println!("\nFirst login, shown once and valid for an hour:\n  {}/login?code={}", running.url(), first.code);
         println!(
-            "Admin's API token, shown once:\n  export BELLWETHER_HUB={}\n  export BELLWETHER_TOKEN={}",
+            "Admin's API token, shown once and valid for {TOKEN_DAYS} days:\n  export BELLWETHER_HUB={}\n  export BELLWETHER_TOKEN={}",
             running.url(),
             first.token
         );

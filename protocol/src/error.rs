@@ -46,6 +46,7 @@ rejects! {
     TooFewSignatures = 27, "fewer distinct persons signed than the root requires";
     NoPublisher = 28, "no publisher signed";
     OfflineKeyMissing = 29, "the root requires a signature by a key that is not a browser's";
+    RootSkipped = 30, "not the root that follows the one known here";
     WrongDevice = 40, "addressed to another device";
     StaleSequence = 41, "older than what this device has seen";
     StaleGeneration = 42, "from an earlier director generation";
@@ -57,6 +58,11 @@ rejects! {
     WrongMode = 48, "the mode is not supported by this agent";
     NotInEpoch = 49, "valid only in certain epochs, and the epoch is not known here";
     CheckpointMissing = 50, "needs a checkpoint that this device has not seen";
+    Recalled = 51, "recalled: it must not run any more";
+    RecallsFull = 52, "more recalls than there is room for";
+    StaleCheckpoint = 53, "older than the checkpoint known here";
+    NonceMismatch = 54, "does not answer the question that was asked last";
+    StaleEpoch = 55, "earlier than the epoch known here";
     DigestMismatch = 60, "the bytes do not have the approved digest";
     SizeMismatch = 61, "the size is not the approved one";
     ManifestMismatch = 62, "the package does not match its manifest";

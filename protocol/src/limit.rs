@@ -19,6 +19,13 @@ pub const SIGNATURES_MAX: usize = 8;
 pub const KEYS_MAX: usize = 24;
 /// Models on one device: slots, memory and a report that fits one statement.
 pub const MODELS_MAX: usize = 8;
+/// Releases that one recall names: the versions of one model that share a fault.
+pub const RECALL_RELEASES_MAX: usize = 8;
+/// Recalls in force at once: they fit a checkpoint, which fits one statement. What lies below a
+/// security floor needs none.
+pub const RECALLS_MAX: usize = 32;
+/// Steps of the root chain that are sent at once; a device that lags further asks again.
+pub const ROOT_STEPS_MAX: usize = 16;
 /// Devices named one by one in a grant; larger cohorts use buckets.
 pub const GRANT_DEVICES_MAX: usize = 64;
 /// Files in one package: model, vectors, labels and a few more.

@@ -1,8 +1,8 @@
 //! Topics: the only file that spells one. A [`Topic`] is parsed once; inside, it is the proof.
 //!
 //! ```text
-//! bw/v1/d/{device}/up/{hello|gone|state|batch}     bw/v1/d/{device}/up/need/{transfer}
-//! bw/v1/d/{device}/down/{desired|ack|cmd}          bw/v1/d/{device}/down/x/{transfer}/{part}
+//! bw/v1/d/{device}/up/{hello|gone|state|batch|known}     bw/v1/d/{device}/up/need/{transfer}
+//! bw/v1/d/{device}/down/{desired|ack|cmd|trust}          bw/v1/d/{device}/down/x/{transfer}/{part}
 //! bw/v1/b/hub
 //! ```
 
@@ -30,6 +30,8 @@ pub enum UpTopic {
     State,
     /// Signed batch of outbox records.
     Batch,
+    /// What it knows of the statements that change what counts.
+    Known,
     /// Parts of a transfer that are missing.
     Need(TransferId),
 }
@@ -43,6 +45,8 @@ pub enum DownTopic {
     Ack,
     /// A command.
     Command,
+    /// Statements that change what counts: roots, recalls, checkpoints, epochs.
+    Trust,
     /// One part of a transfer: a chunk by its number, or the table of chunk digests.
     Part(TransferId, Part),
 }
@@ -104,6 +108,7 @@ fn up(rest: &str) -> Option<UpTopic> {
         "gone" => Some(UpTopic::Gone),
         "state" => Some(UpTopic::State),
         "batch" => Some(UpTopic::Batch),
+        "known" => Some(UpTopic::Known),
         _ => rest.strip_prefix("need/")?.parse().ok().map(UpTopic::Need),
     }
 }
@@ -113,6 +118,7 @@ fn down(rest: &str) -> Option<DownTopic> {
         "desired" => Some(DownTopic::Desired),
         "ack" => Some(DownTopic::Ack),
         "cmd" => Some(DownTopic::Command),
+        "trust" => Some(DownTopic::Trust),
         _ => {
             let (transfer, part) = rest.strip_prefix("x/")?.split_once('/')?;
             Some(DownTopic::Part(transfer.parse().ok()?, parse_part(part)?))
@@ -138,6 +144,7 @@ impl fmt::Display for Topic {
                     UpTopic::Gone => f.write_str("gone"),
                     UpTopic::State => f.write_str("state"),
                     UpTopic::Batch => f.write_str("batch"),
+                    UpTopic::Known => f.write_str("known"),
                     UpTopic::Need(transfer) => write!(f, "need/{transfer}"),
                 }
             }
@@ -147,6 +154,7 @@ impl fmt::Display for Topic {
                     DownTopic::Desired => f.write_str("desired"),
                     DownTopic::Ack => f.write_str("ack"),
                     DownTopic::Command => f.write_str("cmd"),
+                    DownTopic::Trust => f.write_str("trust"),
                     DownTopic::Part(transfer, Part::Table) => write!(f, "x/{transfer}/table"),
                     DownTopic::Part(transfer, Part::Chunk(n)) => write!(f, "x/{transfer}/{n}"),
                 }
@@ -173,12 +181,16 @@ mod tests {
         let longest = DeviceId::parse(core::str::from_utf8(&[b'x'; 64]).unwrap()).unwrap();
         let transfer = TransferId(0x0123_4567_89ab_cdef);
         for device in [device, longest] {
-            for up in [UpTopic::Hello, UpTopic::Gone, UpTopic::State, UpTopic::Batch, UpTopic::Need(transfer)] {
+            for up in
+                [UpTopic::Hello, UpTopic::Gone, UpTopic::State, UpTopic::Batch, UpTopic::Known, UpTopic::Need(transfer)]
+            {
                 let topic = Topic::Up(device.clone(), up);
                 assert_eq!(Topic::parse(&topic.text()), Some(topic));
             }
             let parts = [Part::Table, Part::Chunk(0), Part::Chunk(u16::MAX)].map(|p| DownTopic::Part(transfer, p));
-            for down in parts.into_iter().chain([DownTopic::Desired, DownTopic::Ack, DownTopic::Command]) {
+            for down in
+                parts.into_iter().chain([DownTopic::Desired, DownTopic::Ack, DownTopic::Command, DownTopic::Trust])
+            {
                 let topic = Topic::Down(device.clone(), down);
                 assert_eq!(Topic::parse(&topic.text()), Some(topic));
             }

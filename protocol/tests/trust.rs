@@ -11,7 +11,7 @@ use bellwether_protocol::limit::{BUCKETS, SIGNATURES_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::trust::{
     Ack, Assignment, Attestation, Cohort, Command, Connect, Enrol, FleetId, KeyClass, KeyId, KeyStatus, Mode, Order,
     OutboxId, PublicKey, Release, Request, RoleSet, Root, RootFault, SignatureBytes, Signed, StageGrant, TrustedRoot,
-    Wanted, bucket, open_by, sign,
+    Wanted, bucket, open_by, sign, signature_bytes, signature_made, signing_bytes,
 };
 
 use fleet::{
@@ -547,4 +547,18 @@ fn assignment() -> Assignment {
 
 fn connect(counter: u64) -> Connect {
     Connect { device: "cam-1".parse().unwrap(), counter }
+}
+
+#[test]
+fn a_signature_made_outside_this_process_is_the_same_and_another_keys_is_refused() {
+    let fleet = FleetId([5; 16]);
+    let release = body(&release());
+    let message = signing_bytes::<Release>(fleet, &release).unwrap();
+    let made = signature_made(&message, &public(BO), signature_bytes(&message, &key(BO)));
+    assert_eq!(made, sign::<Release>(fleet, &release, &key(BO)));
+    assert_eq!(signature_made(&message, &public(CY), signature_bytes(&message, &key(BO))), Err(Reject::BadSignature));
+    let elsewhere = signing_bytes::<Release>(FleetId([6; 16]), &release).unwrap();
+    let other = signature_made(&message, &public(BO), signature_bytes(&elsewhere, &key(BO)));
+    assert_eq!(other, Err(Reject::BadSignature), "of another fleet");
+    assert_eq!(signing_bytes::<StageGrant>(fleet, &release).map(drop), Err(Reject::TrailingBytes), "not of this type");
 }

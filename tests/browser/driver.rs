@@ -44,21 +44,29 @@ pub(crate) struct Browser {
 impl Browser {
     /// Opens a browser.
     pub(crate) async fn open(hub: &Hub) -> Self {
-        Self::open_with(hub, json!({})).await
+        Self::open_with(&hub.url, &[], json!({})).await
+    }
+
+    /// Opens a browser that knows the hub by another name: as from another machine, without TLS.
+    pub(crate) async fn elsewhere(hub: &Hub, name: &str) -> Self {
+        let url = hub.url.replace("127.0.0.1", name);
+        assert!(url.contains(name), "the hub listens on 127.0.0.1: {}", hub.url);
+        Self::open_with(&url, &[format!("--host-resolver-rules=MAP {name} 127.0.0.1")], json!({})).await
     }
 
     /// Opens a browser in which no page may run a script.
     pub(crate) async fn without_scripts(hub: &Hub) -> Self {
-        Self::open_with(hub, json!({ "profile.managed_default_content_settings.javascript": 2 })).await
+        Self::open_with(&hub.url, &[], json!({ "profile.managed_default_content_settings.javascript": 2 })).await
     }
 
-    async fn open_with(hub: &Hub, preferences: Value) -> Self {
+    async fn open_with(hub: &str, more: &[String], preferences: Value) -> Self {
         let port = free_port();
         let profile = folder();
         let mut command = Command::new(tool("chromedriver", "chromium-driver"));
         let driver = Process::start("chromedriver", command.arg(format!("--port={port}")));
         let mut flags: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         flags.push(format!("--user-data-dir={}", profile.path().display()));
+        flags.extend_from_slice(more);
         let options = json!({ "binary": tool("chromium", "chromium"), "args": flags, "prefs": preferences });
         let wanted = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
         let mut builder = ClientBuilder::new(HttpConnector::new());
@@ -66,7 +74,7 @@ impl Browser {
         let url = format!("http://127.0.0.1:{port}");
         let page = wait_for("chromedriver opens a browser", async || builder.connect(&url).await.ok()).await;
         let session = page.session_id().await.unwrap().unwrap();
-        Self { page, hub: hub.url.clone(), session, port, profile, _driver: driver }
+        Self { page, hub: hub.to_owned(), session, port, profile, _driver: driver }
     }
 
     /// Goes to a page of the hub.

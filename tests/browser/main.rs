@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and says where"
 )]
 
+mod approvals;
 mod driver;
 mod incidents;
 
@@ -17,7 +18,7 @@ use bellwether_tests::{Agent, Fleet, Hub};
 use driver::Browser;
 
 /// Every page that needs nothing to exist.
-const PAGES: [&str; 7] = ["/", "/fleet", "/models", "/rollouts", "/monitors", "/events", "/keys"];
+const PAGES: [&str; 8] = ["/", "/fleet", "/models", "/approvals", "/rollouts", "/monitors", "/events", "/keys"];
 const HOSTILE: &str = "<img src=x onerror=window.hacked=1>";
 /// As the others, without the sign that ends a tag's name.
 const HOSTILE_TAG: &str = "<script>window.hacked(3)</script>";

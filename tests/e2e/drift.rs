@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use bellwether_hub::api::types::{GroupQuery, MonitorQuery, MonitorState};
-use bellwether_tests::agent::{Agent, Settings};
+use bellwether_tests::agent::Settings;
 use bellwether_tests::files::venv_python;
 use bellwether_tests::hub::Options;
 use bellwether_tests::wait::wait_for;

@@ -7,8 +7,10 @@
     reason = "a test fails by panicking, and says where"
 )]
 
+mod access;
 mod bad_input;
 mod broker_rules;
+mod ceremony;
 mod crashes;
 mod drift;
 mod first_fleet;
@@ -16,6 +18,7 @@ mod previous;
 mod recovery;
 mod refusals;
 mod registry;
+mod secrets;
 mod tls;
 mod triton;
 mod watched;

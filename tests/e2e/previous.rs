@@ -38,8 +38,8 @@ async fn a_store_and_an_outbox_from_before_profiles_still_open() {
 
     // The device finds its hub at another port: it enrols anew, with the key and the outbox it has.
     let fleet = client.hub().await.unwrap().fleet.expect("it has a root");
-    let enrolment = client.device_token(&DeviceTokenRequest::default()).await.unwrap().token;
-    assert!(enrolment.contains(&fleet), "{enrolment}");
+    let secret = client.device_token(&DeviceTokenRequest::default()).await.unwrap().secret;
+    let enrolment = format!("bw1.{fleet}.{secret}");
     let agent = Agent::open(&home.path().join("agent"), &hub.url, &enrolment, "gw-1");
     assert_eq!(agent.score().await, Some(("1".to_owned(), 7)), "it scores with what it had");
     let device = wait_for("every row to arrive", async || {

@@ -22,8 +22,11 @@ async fn score(agent: &Agent, calls: usize) {
 async fn rows_are_collected_where_package_and_device_allow_it_and_others_read_them() {
     let mut fleet = Fleet::start();
     fleet.release("digits", 1, "digits-linear", &COLLECT);
-    let allowed =
-        Settings { config: "collect_rows_per_minute_max = 600\n", words: &["--tag", "site=lyon"], crash: None };
+    let allowed = Settings {
+        config: "collect_rows_per_minute_max = 600\n",
+        words: &["--tag", "site=lyon"],
+        ..Settings::default()
+    };
     let open = fleet.agent_as("gw-1", &allowed);
     let closed = fleet.agent("gw-2");
     fleet.roll_out("digits:1");

@@ -163,7 +163,13 @@ fn hub_with(config: &str) -> Fleet {
 /// Makes events: a token each.
 async fn happens(fleet: &Fleet, times: usize) {
     for _ in 0..times {
-        let request = TokenRequest { name: "somebody".to_owned(), role: Role::Viewer, valid_days: None };
+        let request = TokenRequest {
+            name: "somebody".to_owned(),
+            role: Role::Viewer,
+            valid_days: None,
+            forever: false,
+            scopes: Vec::new(),
+        };
         fleet.api().create_token(&request).await.unwrap();
     }
 }

@@ -22,8 +22,8 @@ use bellwether_protocol::package::{Package, chunk_digests, encode_head};
 use bellwether_protocol::policy::{Collect, Policy};
 use bellwether_protocol::profile::Baseline;
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, FleetId, Release, Report, RoleSet, Root,
-    Signed, StageGrant, Statement, TrustedRoot, bucket, open_by,
+    Ack, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch, FleetId, Known,
+    Recall, Release, Report, RoleSet, Root, Signed, StageGrant, Statement, TrustedRoot, bucket, open_by,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,12 @@ fn every_statement_keeps_its_bytes() {
     for (name, words, statement) in values.statements() {
         let signed: Signed<'_> = frame::decode(statement).unwrap();
         let body = match name {
-            "root-v1" => shown::<Root>(&signed),
+            "root-v1" | "root-v2" => shown::<Root>(&signed),
+            "recall" => shown::<Recall>(&signed),
+            "checkpoint" => shown::<Checkpoint>(&signed),
+            "epoch" => shown::<Epoch>(&signed),
+            "known" => shown::<Known>(&signed),
+            "audit-head" => shown::<AuditHead>(&signed),
             "release" => shown::<Release>(&signed),
             "grant-buckets" | "grant-devices" => shown::<StageGrant>(&signed),
             "assignment" => shown::<Assignment>(&signed),
@@ -65,7 +70,7 @@ fn every_message_up_keeps_its_bytes() {
             Up::Hello(hello) => format!("{hello:#?}\n"),
             Up::Gone(gone) => format!("{gone:#?}\n"),
             Up::Need(need) => format!("{need:#?}\n"),
-            Up::State(signed) | Up::Batch(signed) => holds(signed),
+            Up::State(signed) | Up::Batch(signed) | Up::Known(signed) => holds(signed),
         };
         frozen(name, words, &text, &message);
     }
@@ -83,7 +88,12 @@ fn every_message_down_keeps_its_bytes() {
                 });
                 format!("assignment: {}{}", holds(&desired.assignment), evidence.collect::<String>())
             }
-            Down::Command(signed) | Down::Ack(signed) => holds(signed),
+            Down::Command(signed)
+            | Down::Ack(signed)
+            | Down::Root(signed)
+            | Down::Recall(signed)
+            | Down::Checkpoint(signed)
+            | Down::Epoch(signed) => holds(signed),
             Down::Chunk(chunk) => format!("bytes of the chunk: {}\n", hex::encode(chunk.bytes)),
             Down::Table(table) => {
                 format!("digests of the chunks: {}\n", hex::encode(table.digests))
@@ -158,6 +168,12 @@ fn the_stored_statements_pass_the_verifier() {
     online("report", |root, signed| open_by::<Report>(root.fleet(), signed, &public(20)).map(drop));
     online("batch", |root, signed| open_by::<Batch>(root.fleet(), signed, &public(20)).map(drop));
     online("connect", |root, signed| open_by::<Connect>(root.fleet(), signed, &public(20)).map(drop));
+    online("root-v2", |root, signed| root.next(signed).map(drop));
+    online("recall", |root, signed| root.recall(signed).map(drop));
+    online("checkpoint", |root, signed| root.checkpoint(signed).map(drop));
+    online("epoch", |root, signed| root.hub::<Epoch>(signed, RoleSet::TIME).map(drop));
+    online("audit-head", |root, signed| root.hub::<AuditHead>(signed, RoleSet::REGISTRY).map(drop));
+    online("known", |root, signed| open_by::<Known>(root.fleet(), signed, &public(20)).map(drop));
     online("enrol", |root, signed| open_by::<Enrol>(root.fleet(), signed, &public(20)).map(drop));
 }
 

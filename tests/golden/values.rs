@@ -13,10 +13,11 @@ use bellwether_protocol::package::{chunk_digests, encode_head};
 use bellwether_protocol::profile::{Bins, Column, Counts, Of, Side, Source, append};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, Batch, Cohort, Command, Connect, Enrol, Event, Exit, Failure, FleetId, KeyClass,
-    KeyEntry, KeyStatus, Log, LogWhy, Mode, ModelReport, Order, OutboxId, PackageRef, Phase, Profile, PublicKey,
-    Reason, Record, RecordBody, Release, Report, Request, Requires, RoleSet, Root, Running, Sample, Scores, Signed,
-    StageGrant, Statement, Thresholds, Validity, Wanted, seal,
+    Ack, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch, Event, Exit,
+    Failure, FleetId, Floor, KeyClass, KeyEntry, KeyStatus, Known, Log, LogWhy, Mode, ModelReport, Order, Otherwise,
+    OutboxId, PackageRef, Phase, Profile, PublicKey, Reason, Recall, Recalled, Record, RecordBody, Release, Report,
+    Request, Requires, RoleSet, Root, Running, Sample, Scores, Signed, StageGrant, Statement, Thresholds, Tick,
+    Validity, Wanted, seal,
 };
 
 /// Publisher, two approvers, the hub's registry and director, two devices: by their seeds.
@@ -102,6 +103,24 @@ impl Values {
                 "The registry gave this version and repeated the checks.",
                 signed(&attestation(&package), fleet, &[REGISTRY]),
             ),
+            (
+                "root-v2",
+                "The root that follows: a key lost, a new director generation; signed by the old and the new.",
+                signed(&next_root(root), fleet, &APPROVERS),
+            ),
+            ("recall", "One approver recalls that release of digits.", signed(&recall(release_digest), fleet, &[2])),
+            (
+                "checkpoint",
+                "Checkpoint 7: one recall and a floor, so that k approvers signed it.",
+                signed(&checkpoint(release_digest), fleet, &APPROVERS),
+            ),
+            ("epoch", "The time, in answer to the nonce of known.hex.", signed(&epoch(), fleet, &[DIRECTOR])),
+            (
+                "audit-head",
+                "The registry signs how far the audit chain goes.",
+                signed(&audit_head(), fleet, &[REGISTRY]),
+            ),
+            ("known", "What cam-1 knows of roots, recalls and time.", signed(&known(), fleet, &[DEVICE])),
         ];
         Self { fleet, manifest, package, table, statements }
     }
@@ -124,6 +143,7 @@ impl Values {
                 "Chunks 256, 257 and 319 are missing.",
                 Up::Need(Need { table: false, base: 256, mask: 1 << 63 | 3 }),
             ),
+            ("up-known", "What the device knows; see known.txt.", Up::Known(self.signed("known"))),
             ("up-need-table", "The table is missing.", Up::Need(Need { table: true, base: 0, mask: 0 })),
         ]
     }
@@ -146,6 +166,10 @@ impl Values {
                 "A short chunk: the last 16 bytes of package.hex.",
                 Down::Chunk(Chunk { bytes: self.package.last_chunk::<16>().map_or(&[], |last| last) }),
             ),
+            ("down-root", "The next root; see root-v2.txt.", Down::Root(self.signed("root-v2"))),
+            ("down-recall", "A recall; see recall.txt.", Down::Recall(self.signed("recall"))),
+            ("down-checkpoint", "A checkpoint; see checkpoint.txt.", Down::Checkpoint(self.signed("checkpoint"))),
+            ("down-epoch", "The time; see epoch.txt.", Down::Epoch(self.signed("epoch"))),
             ("down-table", "The table of package.hex.", Down::Table(Table { digests: &self.table })),
         ]
     }
@@ -208,6 +232,43 @@ fn root() -> Root {
         offline_approval: true,
         director_generation: 1,
         time_generation: 0,
+    }
+}
+
+fn next_root(mut root: Root) -> Root {
+    root.version = 2;
+    root.director_generation = 2;
+    root.keys.iter_mut().filter(|key| key.public == public(4)).for_each(|key| key.status = KeyStatus::Revoked);
+    root
+}
+
+fn recall(release: Digest) -> Recall {
+    let name = "digits".parse().unwrap();
+    Recall { name, releases: std::iter::once(release).collect(), otherwise: Otherwise::Stop }
+}
+
+fn checkpoint(release: Digest) -> Checkpoint {
+    let recalled = Recalled { name: "digits".parse().unwrap(), release, stop: true };
+    let floor = Floor { name: "digits".parse().unwrap(), version: Version::new(4).unwrap() };
+    Checkpoint { number: 7, recalls: std::iter::once(recalled).collect(), floors: std::iter::once(floor).collect() }
+}
+
+fn epoch() -> Epoch {
+    Epoch { generation: 0, epoch: 20_782, nonce: [8; 16] }
+}
+
+fn audit_head() -> AuditHead {
+    AuditHead { sequence: 1234, head: Digest::of(b"head"), at: Millis(1_795_600_000_000) }
+}
+
+fn known() -> Known {
+    Known {
+        device: device(),
+        nonce: [8; 16],
+        root: 1,
+        checkpoint: 6,
+        recalls: Digest::of(b"recalls"),
+        tick: Some(Tick { generation: 0, epoch: 20_781 }),
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Settings<'s> {
     pub config: &'s str,
     /// The crash point at which it ends at its first start.
     pub crash: Option<&'s str>,
+    /// What it logs, as `BELLWETHER_LOG` says it; its default if absent.
+    pub log: Option<&'s str>,
 }
 
 /// An agent in a folder of its own.
@@ -59,6 +61,9 @@ impl Agent {
         words.extend(settings.words);
         let config = format!("{CONFIG}{}", settings.config);
         let mut command = command(home.path(), &words, &config);
+        if let Some(log) = settings.log {
+            command.env("BELLWETHER_LOG", log);
+        }
         if let Some(point) = settings.crash {
             command.env("BELLWETHER_CRASH_AT", point);
         }

@@ -1,6 +1,6 @@
 //! The operator's command line as a process, and what it answered.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +16,7 @@ pub struct Cli {
     token: Option<String>,
     config: PathBuf,
     ca: Option<PathBuf>,
+    environment: Vec<(String, OsString)>,
 }
 
 /// What a command answered.
@@ -36,7 +37,21 @@ impl Cli {
     #[must_use]
     pub fn new(hub: &str, token: Option<&str>, config: &Path) -> Self {
         let token = token.map(str::to_owned);
-        Self { hub: hub.to_owned(), token, config: config.to_owned(), ca: None }
+        Self { hub: hub.to_owned(), token, config: config.to_owned(), ca: None, environment: Vec::new() }
+    }
+
+    /// The same with a variable in its environment.
+    #[must_use]
+    pub fn with(&self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut other = self.clone();
+        other.environment.push((name.to_owned(), value.as_ref().to_owned()));
+        other
+    }
+
+    /// The same where no hub can be reached.
+    #[must_use]
+    pub fn offline(&self) -> Self {
+        Self { hub: "http://127.0.0.1:9".to_owned(), token: None, ..self.clone() }
     }
 
     /// The same with the authority that it trusts, or with the machine's.
@@ -49,6 +64,12 @@ impl Cli {
     #[must_use]
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The token it uses, if any.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Runs `bellwether` with these words.
@@ -101,6 +122,9 @@ impl Cli {
             .env_remove("BELLWETHER_TOKEN")
             .env_remove("BELLWETHER_KEYS")
             .env_remove("BELLWETHER_CA")
+            .env_remove("BELLWETHER_PIN")
+            .env_remove("SSH_AUTH_SOCK")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

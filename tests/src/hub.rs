@@ -41,6 +41,8 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// The crash point at which it ends at its first start.
     pub crash: Option<&'static str>,
+    /// What it logs, as `BELLWETHER_LOG` says it; its default if absent.
+    pub log: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             config: String::new(),
             ca: None,
             crash: None,
+            log: None,
         }
     }
 }
@@ -206,6 +209,9 @@ fn serve(home: &Path, data: &Path, options: &Options) -> Process {
         .current_dir(home)
         .env("NO_COLOR", "1")
         .env_remove("BELLWETHER_LOG");
+    if let Some(log) = options.log {
+        command.env("BELLWETHER_LOG", log);
+    }
     if let Some(point) = options.crash {
         command.env("BELLWETHER_CRASH_AT", point);
     }

@@ -8,6 +8,7 @@
 //! | [`hub`], [`agent`], [`mosquitto`] | how each is started and what it says first |
 //! | [`cli`] | `bellwether` and what it answered |
 //! | [`dev_ca`] | certificates to try TLS with |
+//! | [`keepers`] | an ssh-agent and a token of its own for a test |
 //! | [`fleet`] | a hub with a root, registered versions, devices |
 //! | [`raw`] | a device without an agent, an HTTP request without a library |
 //! | [`files`] | where binaries and data lie |
@@ -27,6 +28,7 @@ pub mod files;
 pub mod fleet;
 pub mod http;
 pub mod hub;
+pub mod keepers;
 pub mod mosquitto;
 pub mod process;
 pub mod raw;

@@ -12,7 +12,7 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
-use bellwether_protocol::message::Up;
+use bellwether_protocol::message::{Hello, Up};
 use bellwether_protocol::trust::{Connect, Enrol, FleetId, PublicKey, Signed, Statement, seal};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -44,13 +44,7 @@ impl RawDevice {
         let mut parts = token.split('.').skip(1);
         let id: FleetId = parts.next().and_then(|text| text.parse().ok()).expect("a token names the fleet");
         let secret = parts.next().expect("a token has a secret").to_owned();
-        let digest = Digest::of(secret.as_bytes());
-        let key = SigningKey::from_bytes(&Digest::of(format!("{name} {}", crate::files::fresh()).as_bytes()).0);
-        let device = DeviceId::parse(name).expect("a device id");
-        let public = PublicKey(key.verifying_key().to_bytes());
-        let enrol = Enrol { device: device.clone(), key: public, token: digest };
-        let statement = STANDARD.encode(signed_frame(&enrol, id, &key));
-        let request = EnrolRequest { device: name.to_owned(), secret, statement, tags: [].into() };
+        let (request, key) = enrolment(id, name, &secret);
         let view = fleet.api().enrol(&request).await.expect("the hub enrols it");
         let connects = std::sync::atomic::AtomicU64::new(0);
         let EnrolBroker { url: broker, password } = view.broker;
@@ -58,7 +52,7 @@ impl RawDevice {
             Some(ca) if broker.starts_with("mqtts://") => vec!["--cafile".to_owned(), ca.display().to_string()],
             Some(_) | None => Vec::new(),
         };
-        Self { id: device, fleet: id, key, broker, password, tls, connects }
+        Self { id: DeviceId::parse(name).expect("a device id"), fleet: id, key, broker, password, tls, connects }
     }
 
     /// Shows a certificate at every connection from now on.
@@ -85,6 +79,14 @@ impl RawDevice {
         let signed = seal(value, self.fleet, &self.key, &mut body).expect("it is sealed");
         let mut buffer = vec![0; 2 * STATEMENT_BYTES_MAX];
         frame::encode(&wrap(signed), &mut buffer).expect("it fits").to_vec()
+    }
+
+    /// The frame of a hello.
+    #[must_use]
+    pub fn up_hello(&self) -> Vec<u8> {
+        let mut buffer = [0; 64];
+        let hello = Hello { boot: 1, session: 1 };
+        frame::encode(&Up::Hello(hello), &mut buffer).expect("it fits").to_vec()
     }
 
     /// Publishes once, at QoS 1, by a connection of its own; whether the broker said yes.
@@ -139,6 +141,25 @@ impl RawDevice {
         let words = ["-V", "5", "-h", "127.0.0.1", "-p", port, "-i", client, "-u", user, "-P", password];
         words.map(str::to_owned).into_iter().chain(self.tls.iter().cloned()).collect()
     }
+}
+
+/// Tries to enrol with this secret; the answer as it came.
+pub async fn enrol_with(fleet: &Fleet, id: &str, name: &str, secret: &str) -> Answer {
+    let (request, _) = enrolment(id.parse().expect("a fleet id"), name, secret);
+    let body = serde_json::to_vec(&request).expect("it is JSON");
+    let bytes = self::request("POST", "/api/v1/enrol", None, "Content-Type: application/json\r\n", &body);
+    exchange(fleet.hub.address(), &bytes).await
+}
+
+/// What a device with a new key sends to enrol, and the key.
+fn enrolment(fleet: FleetId, name: &str, secret: &str) -> (EnrolRequest, SigningKey) {
+    let key = SigningKey::from_bytes(&Digest::of(format!("{name} {}", crate::files::fresh()).as_bytes()).0);
+    let device = DeviceId::parse(name).expect("a device id");
+    let public = PublicKey(key.verifying_key().to_bytes());
+    let enrol = Enrol { device, key: public, token: Digest::of(secret.as_bytes()) };
+    let statement = STANDARD.encode(signed_frame(&enrol, fleet, &key));
+    let request = EnrolRequest { device: name.to_owned(), secret: secret.to_owned(), statement, tags: [].into() };
+    (request, key)
 }
 
 fn signed_frame<T: Statement>(value: &T, fleet: FleetId, key: &SigningKey) -> Vec<u8> {

@@ -12,7 +12,7 @@
 //! from the state, so a power cut between writing and doing repeats an action and loses none.
 //!
 //! Map of modules: [`update`] is the install machine of one model; `desired` verifies what the hub
-//! wants against what people signed; `session` says when to report; [`outbox`] has the rules of what
+//! wants against what people signed; [`trust`] takes what changes what counts; `session` says when to report; [`outbox`] has the rules of what
 //! goes up; [`sampler`] which rows are collected. Deliberately absent: clocks, sockets, disks, allocation, the digest of a package.
 #![no_std]
 
@@ -22,6 +22,7 @@ mod probation;
 mod report;
 pub mod sampler;
 mod session;
+pub mod trust;
 pub mod update;
 
 use bellwether_protocol::digest::Digest;
@@ -31,12 +32,13 @@ use bellwether_protocol::id::{DeviceId, HardwareClass, ModelName};
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::message::Desired;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Assignment, Command, Event, KeyId, Order, Request, Signed, TrustedRoot, Wanted};
+use bellwether_protocol::trust::{Command, Event, KeyId, Order, Request, Signed, TrustedRoot};
 use serde::{Deserialize, Serialize};
 
 pub use probation::LATENCY_CALLS_MIN;
 pub use session::REPORTS_RESERVED;
 use session::Session;
+pub use trust::{Told, Trust};
 use update::{Held, Install, Model, Step, Work};
 
 /// Events kept until the shell takes them; an install makes eight.
@@ -84,6 +86,8 @@ pub struct State {
     pub reports: u64,
     /// The models.
     pub models: Vec<Model, MODELS_MAX>,
+    /// What it learnt of roots, recalls, checkpoints and time.
+    pub trust: Trust,
 }
 
 /// What happened.
@@ -100,6 +104,10 @@ pub enum Input<'a> {
     Desired(&'a Desired<'a>),
     /// A signed [`Command`] came.
     Command(&'a Signed<'a>),
+    /// A statement came that changes what counts.
+    Told(Told<'a>),
+    /// What is known was handed to the link.
+    Asked,
     /// The hello was handed to the link.
     Greeted,
     /// The report was handed to the link.
@@ -152,6 +160,8 @@ pub enum Input<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "no allocation here; one action at a time")]
 pub enum Action {
+    /// Send [`Brain::known`]; answer [`Input::Asked`].
+    Known,
     /// Send a hello for this connection; answer [`Input::Greeted`].
     Hello {
         /// As in [`Input::Connected`].
@@ -179,6 +189,8 @@ pub enum Action {
 /// Why [`Brain::deadline`] wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
+    /// What is known is to be told.
+    Known,
     /// A report is due.
     Report,
     /// A self-test takes too long.
@@ -209,15 +221,19 @@ pub struct Brain {
     since: Option<Millis>,
     errors: u32,
     refused: Option<Reject>,
+    /// Whether the time was told in answer to this connection's nonce.
+    fresh: bool,
     progress: u16,
     events: Deque<Event, EVENTS_MAX>,
 }
 
 impl Brain {
-    /// Resumes from what was persisted; [`State::default`] at the first start. Afterwards persist
+    /// Resumes from what was persisted; [`State::default`] at the first start. `first` is version 1 of
+    /// the fleet's root, which later ones follow. Afterwards persist
     /// [`Brain::state`]: numbers are reserved and starts are counted.
     #[must_use]
-    pub fn restore(config: Config, root: TrustedRoot, mut state: State) -> Self {
+    pub fn restore(config: Config, first: TrustedRoot, mut state: State) -> Self {
+        let root = state.trust.latest(first);
         let sequence = state.reports.max(1);
         state.reports = sequence.saturating_add(REPORTS_RESERVED);
         for model in &mut state.models {
@@ -232,6 +248,7 @@ impl Brain {
             since: None,
             errors: 0,
             refused: None,
+            fresh: false,
             progress: 0,
             events: Deque::new(),
         };
@@ -270,8 +287,16 @@ impl Brain {
 
     fn apply(&mut self, now: Millis, input: Input<'_>) -> Result<(), Refused> {
         match input {
-            Input::Connected { session } => self.session.connected(now, session),
-            Input::Disconnected => self.session.disconnected(),
+            Input::Connected { session } => {
+                self.fresh = false;
+                self.session.connected(now, session);
+            }
+            Input::Disconnected => {
+                self.fresh = false;
+                self.session.disconnected();
+            }
+            Input::Asked => self.session.asked(),
+            Input::Told(told) => self.told(now, told)?,
             Input::Greeted => self.session.hello = false,
             Input::Reported => self.reported(now),
             Input::Logged => self.session.log = false,
@@ -292,6 +317,9 @@ impl Brain {
     /// The one thing to do at `now`, if any.
     #[must_use]
     pub fn poll_action(&self, now: Millis) -> Option<Action> {
+        if self.session.is_asking(now) {
+            return Some(Action::Known);
+        }
         if let (Some(session), true) = (self.session.number, self.session.hello) {
             return Some(Action::Hello { session });
         }
@@ -354,101 +382,6 @@ impl Brain {
         Err(Refused::Rejected(reject))
     }
 
-    fn desired(&mut self, now: Millis, desired: &Desired<'_>) -> Result<(), Refused> {
-        let assignment: Assignment = match desired::of_director(&self.root, &self.config, &desired.assignment) {
-            Ok(assignment) => assignment,
-            Err(reject) => return self.refuse(now, reject),
-        };
-        let digest = desired.assignment.digest();
-        let is_repeat = assignment.order == self.state.seen && digest == self.state.assignment;
-        if assignment.order <= self.state.seen && !is_repeat {
-            return self.refuse(now, Reject::StaleSequence);
-        }
-        if let Err(reject) = self.has_place(&assignment) {
-            return self.refuse(now, reject);
-        }
-        self.refused = None;
-        (self.state.seen, self.state.assignment, self.state.audit) = (assignment.order, digest, assignment.audit);
-        self.withdraw(&assignment);
-        self.make_place(&assignment);
-        for wanted in &assignment.models {
-            self.want(wanted, desired, is_repeat);
-        }
-        self.schedule();
-        // A repeat is answered too: the hub sends it because it wants to know.
-        self.session.changed(now);
-        Ok(())
-    }
-
-    /// Whether every model is named once and can have a place, those that may be forgotten aside.
-    fn has_place(&self, assignment: &Assignment) -> Result<(), Reject> {
-        for (index, wanted) in assignment.models.iter().enumerate() {
-            if assignment.models.iter().take(index).any(|before| before.name == wanted.name) {
-                return Err(Reject::Malformed);
-            }
-        }
-        let kept = self.state.models.iter().filter(|model| !is_named(assignment, &model.name) && !model.is_blank());
-        let is_room = kept.count() + assignment.models.len() <= MODELS_MAX;
-        if is_room { Ok(()) } else { Err(Reject::TooManyModels) }
-    }
-
-    /// Gives up what is under way for models that the hub does not name any more.
-    fn withdraw(&mut self, assignment: &Assignment) {
-        let mut moved: Vec<(ModelName, Install), MODELS_MAX> = Vec::new();
-        for model in self.state.models.iter_mut().filter(|model| !is_named(assignment, &model.name)) {
-            let pushed = moved.push((model.name.clone(), model.install));
-            assert!(pushed.is_ok(), "there are no more than the models");
-            model.withdraw();
-        }
-        for (name, before) in moved {
-            self.arrived(&name, before);
-        }
-    }
-
-    /// Gives every model named a place; where there is none, the oldest blank one makes room.
-    fn make_place(&mut self, assignment: &Assignment) {
-        for wanted in &assignment.models {
-            if self.state.models.iter().any(|model| model.name == wanted.name) {
-                continue;
-            }
-            if self.state.models.is_full() {
-                let is_free = |model: &Model| !is_named(assignment, &model.name) && model.is_blank();
-                if let Some(free) = self.state.models.iter().position(is_free) {
-                    self.state.models.remove(free);
-                }
-            }
-            let pushed = self.state.models.push(Model::new(wanted.name.clone()));
-            assert!(pushed.is_ok(), "the places were counted before");
-        }
-    }
-
-    fn want(&mut self, wanted: &Wanted, desired: &Desired<'_>, is_repeat: bool) {
-        let context = (&self.root, &self.config);
-        let Some(model) = self.state.models.iter_mut().find(|model| model.name == wanted.name) else {
-            return;
-        };
-        let known = known_target(model, wanted.release);
-        // What failed here after its signatures held is not tried again for a mere repeat.
-        if is_repeat && known.is_none() && has_failed(&model.install, wanted.release) {
-            return;
-        }
-        let target = match known {
-            Some(target) if wanted.mode == bellwether_protocol::trust::Mode::Active => Ok(target),
-            _ => desired::consider(context, wanted, desired, model),
-        };
-        let before = model.install;
-        match target {
-            Ok(target) => model.want(target),
-            Err(unfit) => {
-                if unfit.version.is_none() {
-                    self.refused = Some(unfit.reject);
-                }
-                model.refuse(wanted.release, unfit.version, unfit.reject);
-            }
-        }
-        self.arrived(&wanted.name, before);
-    }
-
     fn command(&mut self, now: Millis, signed: &Signed<'_>) -> Result<(), Refused> {
         let command: Command = desired::of_director(&self.root, &self.config, signed)?;
         if command.order <= self.state.commanded {
@@ -466,6 +399,7 @@ impl Brain {
     }
 
     fn install(&mut self, now: Millis, name: &ModelName, release: Digest, step: Step) -> Result<(), Refused> {
+        let step = self.checked(name, release, step);
         let model = self.state.models.iter_mut().find(|model| model.name == *name).ok_or(Refused::OutOfTurn)?;
         let before = model.install;
         let is_target =
@@ -571,27 +505,4 @@ impl Brain {
         (self.since, self.progress, self.errors) = (None, 0, 0);
         self.arrived(&name, before);
     }
-}
-
-fn is_named(assignment: &Assignment, name: &ModelName) -> bool {
-    assignment.models.iter().any(|wanted| wanted.name == *name)
-}
-
-/// The release, if it was verified before and is what is being installed, or answers already; not
-/// one that is being taken away.
-fn known_target(model: &Model, release: Digest) -> Option<update::Target> {
-    let installing = model.install.target();
-    if matches!(model.install, Install::RollingBack { .. })
-        && installing.is_some_and(|target| target.running.release == release)
-    {
-        return None;
-    }
-    let answering = model.active.as_ref().map(|held| &held.target);
-    installing.into_iter().chain(answering).find(|target| target.running.release == release).copied()
-}
-
-/// Whether this release was tried here and failed by what it is, not by how it was signed.
-fn has_failed(install: &Install, release: Digest) -> bool {
-    let tried = report::target(install).is_some_and(|running| running.release == release);
-    tried && report::reject(install).is_some_and(|reject| reject.code() >= Reject::DigestMismatch.code())
 }

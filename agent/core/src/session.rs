@@ -15,6 +15,8 @@ const REPORT_GAP: Millis = Millis(100);
 pub(crate) struct Session {
     /// Number of the current connection.
     pub(crate) number: Option<u32>,
+    /// What is known is to be told, and the time to be asked for, at this time.
+    ask: Option<Millis>,
     /// A hello is due.
     pub(crate) hello: bool,
     /// A report is due at this time.
@@ -30,15 +32,37 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) const fn new(sequence: u64) -> Self {
-        Self { number: None, hello: false, due: None, last: None, flush: false, log: false, sequence }
+        Self { number: None, ask: None, hello: false, due: None, last: None, flush: false, log: false, sequence }
     }
 
     pub(crate) fn connected(&mut self, now: Millis, number: u32) {
         (self.number, self.hello, self.due, self.last) = (Some(number), true, Some(now), None);
+        self.ask = Some(now);
+    }
+
+    /// More may be known soon: the hub is asked again, but not for every step.
+    pub(crate) fn ask(&mut self, now: Millis) {
+        self.ask.get_or_insert(now.saturating_add(REPORT_GAP));
+    }
+
+    /// What is known was told.
+    pub(crate) const fn asked(&mut self) {
+        self.ask = None;
+    }
+
+    /// Whether what is known should be told now.
+    pub(crate) fn is_asking(&self, now: Millis) -> bool {
+        self.number.is_some() && self.ask.is_some_and(|at| at <= now)
+    }
+
+    /// The hub should say again what it wants.
+    pub(crate) const fn greet_again(&mut self) {
+        self.hello = self.number.is_some();
     }
 
     pub(crate) const fn disconnected(&mut self) {
         self.number = None;
+        self.ask = None;
         self.hello = false;
     }
 
@@ -62,7 +86,9 @@ impl Session {
     }
 
     pub(crate) fn deadline(&self) -> Option<(Millis, Why)> {
-        self.number.and(self.due).map(|due| (due, Why::Report))
+        let asked = self.number.and(self.ask).map(|at| (at, Why::Known));
+        let due = self.number.and(self.due).map(|due| (due, Why::Report));
+        [asked, due].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 
@@ -71,10 +97,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_chain_of_roots_is_one_question() {
+        let mut session = Session::new(1);
+        session.connected(Millis(0), 1);
+        assert!(session.is_asking(Millis(0)));
+        session.asked();
+        (0..9).for_each(|now| session.ask(Millis(now)));
+        assert!(!session.is_asking(Millis(99)));
+        assert!(session.is_asking(Millis(100)));
+        session.disconnected();
+        assert!(!session.is_asking(Millis(100)));
+    }
+
+    #[test]
     fn changes_are_reported_soon_but_not_in_a_burst() {
         let mut session = Session::new(1);
         session.connected(Millis(0), 1);
         session.hello = false;
+        session.asked();
         assert!(session.is_due(Millis(0)));
         session.reported(Millis(0), Millis(30_000));
         session.changed(Millis(10));

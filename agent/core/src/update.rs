@@ -326,6 +326,46 @@ impl Model {
         }
     }
 
+    /// Releases were recalled: `recalled` says of each whether nothing may answer rather than it. None
+    /// of them is installed or gone back to; one that answers gives way to the previous one, or to
+    /// nothing if it must, and else goes on until another is installed.
+    pub(crate) fn recall(&mut self, recalled: impl Fn(Digest) -> Option<bool>) {
+        let of = |target: &Target| recalled(target.running.release);
+        self.next = self.next.filter(|next| of(next).is_none());
+        self.previous = self.previous.filter(|held| of(&held.target).is_none());
+        if let Some(target) = self.install.target().filter(|target| of(target).is_some()).copied() {
+            match self.install {
+                Install::Deferred(_) | Install::Fetching(_) | Install::Hashed(_) | Install::SelfTest { .. } => {
+                    self.install = settled(&target, Phase::Rejected, Some(Reject::Recalled));
+                }
+                Install::Activating(_) => self.install = Install::RollingBack { target, reject: Reject::Recalled },
+                Install::Idle | Install::Settled { .. } | Install::Probation { .. } | Install::RollingBack { .. } => {}
+            }
+        }
+        let Some(active) = self.active else { return };
+        let Some(stop) = of(&active.target) else { return };
+        match self.install {
+            // What is going back already goes back to nothing, if it must.
+            Install::RollingBack { target, .. } => {
+                if stop && target.running.release != active.target.running.release {
+                    self.active = None;
+                }
+            }
+            Install::Fetching(_) | Install::Hashed(_) | Install::SelfTest { .. } | Install::Activating(_) => {
+                if stop {
+                    self.lose_active(Reject::Recalled);
+                }
+            }
+            Install::Idle | Install::Settled { .. } | Install::Deferred(_) | Install::Probation { .. } => {
+                if self.previous.is_some() || stop {
+                    self.lose_active(Reject::Recalled);
+                } else if !matches!(self.install, Install::Deferred(_)) {
+                    self.install = settled(&active.target, Phase::RolledBack, Some(Reject::Recalled));
+                }
+            }
+        }
+    }
+
     /// Whether forgetting this model, once withdrawn, forgets nothing that must survive: nothing
     /// answers or is being switched, no floor rose, no release was committed.
     pub(crate) fn is_blank(&self) -> bool {

@@ -2,95 +2,19 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may")]
 
 mod fleet;
+mod shell;
 
 use std::collections::BTreeSet;
 
-use bellwether_agent_core::update::{Install, Model, STARTS_MAX, Slot, Step, Work};
-use bellwether_agent_core::{Action, Brain, Input, LATENCY_CALLS_MIN, Refused, State, Why};
+use bellwether_agent_core::update::{Install, STARTS_MAX, Slot, Step, Work};
+use bellwether_agent_core::{Action, Brain, Input, LATENCY_CALLS_MIN, Refused, Why};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Command, Phase, Request};
 use fleet::{DIRECTOR, Fleet, Made, Offer, config, name};
 use proptest::prelude::*;
-
-/// A shell in memory: persists after every input, as a real one must.
-struct Shell {
-    brain: Brain,
-    disk: State,
-    now: u64,
-}
-
-impl Shell {
-    fn new(fleet: &Fleet) -> Self {
-        let mut shell =
-            Self { brain: Brain::restore(config(), fleet.root(), State::default()), disk: State::default(), now: 0 };
-        shell.disk = shell.brain.state().clone();
-        shell
-    }
-
-    fn restart(&mut self, fleet: &Fleet) {
-        self.brain = Brain::restore(config(), fleet.root(), self.disk.clone());
-        self.disk = self.brain.state().clone();
-    }
-
-    fn handle(&mut self, input: Input<'_>) -> Result<(), Refused> {
-        let result = self.brain.handle(Millis(self.now), input);
-        self.disk = self.brain.state().clone();
-        result
-    }
-
-    fn offer(&mut self, fleet: &Fleet, sequence: u64, offers: &[Offer<'_>]) -> Result<(), Refused> {
-        let mut result = Ok(());
-        fleet.assign(sequence, offers, |desired| result = self.handle(Input::Desired(desired)));
-        result
-    }
-
-    fn answer(&mut self, step: Step) -> Result<(), Refused> {
-        let Some(Action::Install { name, held, .. }) = self.brain.install_action() else {
-            return Err(Refused::OutOfTurn);
-        };
-        let release = held.target.running.release;
-        self.handle(Input::Install { name: &name, release, step })
-    }
-
-    /// Does what the brain asks, well, until nothing is left to do but wait.
-    fn settle(&mut self) {
-        while let Some(Action::Install { work, .. }) = self.brain.install_action() {
-            self.answer(good(work)).unwrap();
-        }
-    }
-
-    fn wait(&mut self, millis: u64) {
-        self.now += millis;
-        self.handle(Input::Tick).unwrap();
-    }
-
-    fn commit(&mut self) {
-        self.settle();
-        self.wait(10_000);
-    }
-
-    fn model(&self, name: &str) -> &Model {
-        self.disk.models.iter().find(|model| model.name.as_str() == name).unwrap()
-    }
-
-    fn line(&self, name: &str) -> (Phase, Option<Reject>, Option<u32>) {
-        let report = self.brain.report();
-        let line = report.models.iter().find(|line| line.name.as_str() == name).unwrap();
-        (line.phase, line.reject, line.active.map(|running| running.version.number()))
-    }
-}
-
-fn good(work: Work) -> Step {
-    match work {
-        Work::Fetch => Step::Fetched,
-        Work::Stage => Step::Staged,
-        Work::SelfTest => Step::Passed,
-        Work::Activate => Step::Activated,
-        Work::Return(_) => Step::Returned,
-    }
-}
+use shell::{Shell, good};
 
 #[test]
 fn an_approved_release_goes_from_offer_to_committed() {

@@ -38,7 +38,7 @@ pub use baseline::Samples;
 pub use check::{Verdict, Worst, check};
 pub use cpu::{Cpu, LoadError};
 pub use inspect::{InspectError, ModelFacts, advice, inspect};
-pub use prepare::{Beside, ExamineError, Examined, Extra, PrepareError, Prepared, examine, open, prepare};
+pub use prepare::{Beside, ExamineError, Examined, Extra, PrepareError, Prepared, examine, open, prepare, repeat};
 pub use sample::{Sample, SampleError};
 pub use tensor::{BadLength, Data, Tensor};
 pub use vectors::{Vectors, VectorsError};

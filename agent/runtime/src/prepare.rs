@@ -35,6 +35,8 @@ pub struct Beside<'b> {
     pub vectors: Option<&'b [u8]>,
     /// What a baseline is made from.
     pub samples: Option<&'b Samples>,
+    /// A baseline that was made before, whose samples are not here.
+    pub baseline: Option<&'b [u8]>,
     /// What is asked of devices.
     pub policy: Policy,
     /// Anything else.
@@ -104,7 +106,7 @@ pub fn prepare(
     model: &[u8],
     beside: &Beside<'_>,
 ) -> Result<Prepared, PrepareError> {
-    let Beside { vectors, samples, policy, extras } = *beside;
+    let Beside { vectors, samples, baseline: made, policy, extras } = *beside;
     if model.is_empty() {
         return Err(PrepareError::Empty);
     }
@@ -114,6 +116,9 @@ pub fn prepare(
         let (mut scorer, facts, golden) = load(model, vectors)?;
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
+        } else if let Some(made) = made {
+            baseline::read(made, &facts.signature).map_err(PrepareError::Baseline)?;
+            baseline = Some(made.to_vec());
         }
         (Some(facts), golden)
     } else {
@@ -298,6 +303,31 @@ pub fn open(package: &[u8]) -> Result<(Examined, Box<dyn Scorer>), ExamineError>
     }
 }
 
+/// Prepares the package anew from what is in it: model, vectors, policy and extras. Only a baseline
+/// is taken as it is, for the rows that it was made from stay with the publisher. Whoever did what
+/// [`prepare`] does gave the same bytes.
+///
+/// # Errors
+///
+/// [`ExamineError`].
+pub fn repeat(package: &[u8]) -> Result<Prepared, ExamineError> {
+    let opened = Package::open(package).map_err(ExamineError::Package)?;
+    let find = |role| opened.files().find(|(file, _)| file.role == role);
+    let (file, model) = find(FileRole::Model).ok_or(ExamineError::NoModel)?;
+    let policy = match opened.file(FileRole::Policy) {
+        Some(bytes) => Policy::read(bytes).map_err(PrepareError::Policy)?,
+        None => Policy::default(),
+    };
+    let extras: Vec<Extra> = opened
+        .files()
+        .filter(|(file, _)| file.role == FileRole::Extra)
+        .map(|(file, bytes)| Extra { name: file.name.clone(), bytes: bytes.to_vec() })
+        .collect();
+    let (vectors, baseline) = (opened.file(FileRole::Vectors), opened.file(FileRole::Baseline));
+    let beside = Beside { vectors, samples: None, baseline, policy, extras: &extras };
+    Ok(prepare(&opened.manifest().name, file.name.as_str(), model, &beside)?)
+}
+
 fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
     let package = Package::open(bytes).map_err(ExamineError::Package)?;
     let manifest = package.manifest().clone();
@@ -366,6 +396,29 @@ mod tests {
         );
         assert_eq!(*scorer.signature(), one.manifest.tensors);
         assert_eq!((examined.policy.p95_us_max, examined.baseline.len()), (Some(5000), 0));
+    }
+
+    #[test]
+    fn a_package_repeats_from_what_is_in_it_and_one_packed_by_other_hands_does_not() {
+        let extras = [extra("b"), extra("a")];
+        let sample = include_bytes!("../../../tests/data/digits-input.npz");
+        let signature = inspect::inspect(LINEAR).unwrap().signature;
+        let rows = crate::Sample::read("digits-input.npz", sample, &signature).unwrap();
+        let samples = Samples { inputs: Some(rows), held_out: None };
+        let whole = prepare(&digits(), "a.onnx", LINEAR, &Beside { samples: Some(&samples), ..with(&extras) }).unwrap();
+        assert!(whole.manifest.files.iter().any(|file| file.role == FileRole::Baseline));
+        assert_eq!(repeat(&whole.package).unwrap().package, whole.package);
+        // The same files in another order are a package, but not the one that preparing gives.
+        let files: Vec<_> = Package::open(&whole.package)
+            .unwrap()
+            .files()
+            .map(|(file, bytes)| (file.name.clone(), file.role, bytes.to_vec()))
+            .rev()
+            .collect();
+        let files: Vec<_> = files.iter().map(|(name, role, bytes)| (name.clone(), *role, bytes.as_slice())).collect();
+        let (other, _) = pack(&digits(), &files, whole.manifest.tensors.clone()).unwrap();
+        assert!(examine(&other).is_ok());
+        assert_ne!(repeat(&other).unwrap().package, other);
     }
 
     #[test]

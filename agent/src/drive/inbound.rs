@@ -1,6 +1,6 @@
 //! What comes down: topic and frame must agree, and nothing is believed that is not signed or hashed.
 
-use bellwether_agent_core::{Input, outbox};
+use bellwether_agent_core::{Input, Told, outbox};
 use bellwether_protocol::frame;
 use bellwether_protocol::message::Down;
 use bellwether_protocol::topic::{DownTopic, Part, Topic};
@@ -27,6 +27,10 @@ impl Driver {
             (DownTopic::Command, Ok(Down::Command(signed))) => {
                 let _ = self.handle(Input::Command(&signed));
             }
+            (DownTopic::Trust, Ok(Down::Root(signed))) => self.told("root", Told::Root(&signed)),
+            (DownTopic::Trust, Ok(Down::Recall(signed))) => self.told("recall", Told::Recall(&signed)),
+            (DownTopic::Trust, Ok(Down::Checkpoint(signed))) => self.told("checkpoint", Told::Checkpoint(&signed)),
+            (DownTopic::Trust, Ok(Down::Epoch(signed))) => self.told("epoch", Told::Epoch(&signed)),
             (DownTopic::Ack, Ok(Down::Ack(signed))) => {
                 match outbox::acknowledged(self.brain.root(), device, self.outbox.newest(), &signed) {
                     Ok(through) => self.forget(through),
@@ -45,6 +49,14 @@ impl Driver {
             (_, Err(why)) => {
                 tracing::warn!(%why, bytes = payload.len(), "a message does not decode")
             }
+        }
+    }
+
+    fn told(&mut self, statement: &'static str, told: Told<'_>) {
+        if self.handle(Input::Told(told)).is_ok() {
+            let root = self.brain.root().root().version;
+            let checkpoint = self.brain.state().trust.counters().checkpoint_number();
+            tracing::info!(statement, root, checkpoint, "taken");
         }
     }
 

@@ -127,6 +127,7 @@ impl Driver {
         const ACTIONS_MAX: usize = 8;
         for _ in 0..ACTIONS_MAX {
             let is_done = match self.brain.poll_action(self.clock.now()) {
+                Some(Action::Known) => self.tell_known() && self.handle(Input::Asked).is_ok(),
                 Some(Action::Hello { session }) => self.greet(session) && self.handle(Input::Greeted).is_ok(),
                 Some(Action::Report { flush }) => {
                     if flush {

@@ -41,6 +41,10 @@ fn state(report: Signed<'_>) -> Up<'_> {
     Up::State(report)
 }
 
+fn known_of(known: Signed<'_>) -> Up<'_> {
+    Up::Known(known)
+}
+
 fn batch_of(batch: Signed<'_>) -> Up<'_> {
     Up::Batch(batch)
 }
@@ -83,6 +87,12 @@ impl Driver {
     pub(super) fn report(&self) -> bool {
         let report = self.brain.report();
         self.publish(UpTopic::State, sealed(&report, (self.fleet, &self.key), state))
+    }
+
+    /// Says what it knows of roots, recalls and checkpoints, and asks for the time.
+    pub(super) fn tell_known(&self) -> bool {
+        let known = self.brain.known();
+        self.publish(UpTopic::Known, sealed(&known, (self.fleet, &self.key), known_of))
     }
 
     /// Asks for parts of a transfer.

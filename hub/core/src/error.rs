@@ -52,6 +52,18 @@ pub enum Denied {
     Key { key: KeyId, why: &'static str },
     #[error("{model} is not approved: {given} given, {needed} needed")]
     NotApproved { model: ModelRef, given: usize, needed: usize },
+    #[error("{person} rejected {model}: {why}")]
+    Rejected { model: ModelRef, person: String, why: String },
+    #[error("key {0} is not a usable Ed25519 key of a person")]
+    WeakKey(KeyId),
+    #[error("key {0} is listed in the root already")]
+    KeyListed(KeyId),
+    #[error("key {0} was asked for already, with another person, class or name")]
+    KeyAsked(KeyId),
+    #[error("as many key requests wait as are kept")]
+    KeyRequestsFull,
+    #[error("no key {0} asks to be listed")]
+    NoKeyRequest(KeyId),
     #[error("{0}")]
     BadPlan(String),
     #[error("rollout {id} of {model} is still going")]

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
-use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
+use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Version};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{FleetId, Phase};
+use bellwether_protocol::trust::{FleetId, KeyId, Otherwise, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::drift::Group;
@@ -21,6 +22,9 @@ pub struct Event {
     pub who: String,
     /// What happened.
     pub what: What,
+    /// Head of the audit chain after it ([`crate::audit`]); the last field, as the chain needs it.
+    #[serde(default)]
+    pub head: Digest,
 }
 
 /// What happened.
@@ -29,17 +33,25 @@ pub struct Event {
 #[expect(missing_docs, reason = "the sentence made of each variant says it")]
 pub enum What {
     RootSet { fleet: FleetId },
+    KeyRequested { key: KeyId, person: String, name: String },
+    KeyRequestWithdrawn { key: KeyId, person: String },
+    RootRotated { version: u32, persons: String },
+    Recalled { name: ModelName, versions: Vec<Version>, person: String, otherwise: Otherwise },
+    CheckpointTaken { number: u64, person: String },
     VersionRegistered { model: ModelRef, deployable: bool, golden: bool },
     RegistrationRefused { name: ModelName, why: String },
     VersionDeleted { model: ModelRef },
     ReleasePublished { model: ModelRef, person: String },
     ApprovalGiven { model: ModelRef, person: String, given: usize, needed: usize },
+    ReleaseRejected { model: ModelRef, person: String, why: String },
     GrantGiven { model: ModelRef, cohort: String },
     TokenMade { name: String },
     TokenRevoked { name: String },
     EnrolmentTokenMade { uses: u32 },
     DeviceEnrolled { device: DeviceId },
     DeviceRemoved { device: DeviceId },
+    DeviceReplaced { device: DeviceId, key: KeyId },
+    DevicesImported { devices: u32 },
     DeviceTagged { device: DeviceId },
     DeviceOnline { device: DeviceId },
     DeviceOffline { device: DeviceId },
@@ -67,17 +79,25 @@ impl What {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::RootSet { .. } => "root_set",
+            Self::KeyRequested { .. } => "key_requested",
+            Self::KeyRequestWithdrawn { .. } => "key_request_withdrawn",
+            Self::RootRotated { .. } => "root_rotated",
+            Self::Recalled { .. } => "recalled",
+            Self::CheckpointTaken { .. } => "checkpoint_taken",
             Self::VersionRegistered { .. } => "version_registered",
             Self::RegistrationRefused { .. } => "registration_refused",
             Self::VersionDeleted { .. } => "version_deleted",
             Self::ReleasePublished { .. } => "release_published",
             Self::ApprovalGiven { .. } => "approval_given",
+            Self::ReleaseRejected { .. } => "release_rejected",
             Self::GrantGiven { .. } => "grant_given",
             Self::TokenMade { .. } => "token_made",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::EnrolmentTokenMade { .. } => "enrolment_token_made",
             Self::DeviceEnrolled { .. } => "device_enrolled",
             Self::DeviceRemoved { .. } => "device_removed",
+            Self::DeviceReplaced { .. } => "device_replaced",
+            Self::DevicesImported { .. } => "devices_imported",
             Self::DeviceTagged { .. } => "device_tagged",
             Self::DeviceOnline { .. } => "device_online",
             Self::DeviceOffline { .. } => "device_offline",
@@ -108,6 +128,7 @@ impl What {
             | Self::VersionDeleted { model }
             | Self::ReleasePublished { model, .. }
             | Self::ApprovalGiven { model, .. }
+            | Self::ReleaseRejected { model, .. }
             | Self::GrantGiven { model, .. }
             | Self::Install { model, .. }
             | Self::RolloutStarted { model, .. }
@@ -124,12 +145,19 @@ impl What {
             | Self::DriftAlertRaised { model, .. }
             | Self::DriftAlertCleared { model, .. } => Some(model),
             Self::RootSet { .. }
+            | Self::KeyRequested { .. }
+            | Self::KeyRequestWithdrawn { .. }
+            | Self::RootRotated { .. }
+            | Self::Recalled { .. }
+            | Self::CheckpointTaken { .. }
             | Self::RegistrationRefused { .. }
             | Self::TokenMade { .. }
             | Self::TokenRevoked { .. }
             | Self::EnrolmentTokenMade { .. }
             | Self::DeviceEnrolled { .. }
             | Self::DeviceRemoved { .. }
+            | Self::DeviceReplaced { .. }
+            | Self::DevicesImported { .. }
             | Self::DeviceTagged { .. }
             | Self::DeviceOnline { .. }
             | Self::DeviceOffline { .. }
@@ -145,6 +173,7 @@ impl What {
         match self {
             Self::DeviceEnrolled { device }
             | Self::DeviceRemoved { device }
+            | Self::DeviceReplaced { device, .. }
             | Self::DeviceTagged { device }
             | Self::DeviceOnline { device }
             | Self::DeviceOffline { device }
@@ -181,6 +210,19 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RootSet { fleet } => write!(f, "root of fleet {fleet} set"),
+            Self::KeyRequested { key, person, name } => {
+                write!(f, "{person} asks for key {name} ({key}) to be listed in the root")
+            }
+            Self::KeyRequestWithdrawn { key, person } => {
+                write!(f, "the request to list key {key} of {person} was withdrawn")
+            }
+            Self::RootRotated { version, persons } => write!(f, "root version {version} set, signed by {persons}"),
+            Self::Recalled { name, versions, person, otherwise } => {
+                let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+                let versions = if versions.is_empty() { "?".to_owned() } else { versions.join(", ") };
+                write!(f, "{name}:{versions} recalled by {person}; without another lawful one: {}", otherwise.name())
+            }
+            Self::CheckpointTaken { number, person } => write!(f, "checkpoint {number} taken, signed by {person}"),
             Self::VersionRegistered { model, deployable: false, .. } => {
                 write!(f, "{model} registered, not deployable")
             }
@@ -196,6 +238,7 @@ impl fmt::Display for What {
             Self::ApprovalGiven { model, person, given, needed } => {
                 write!(f, "{model} approved by {person}: {given} given, {needed} needed")
             }
+            Self::ReleaseRejected { model, person, why } => write!(f, "{model} rejected by {person}: {why}"),
             Self::GrantGiven { model, cohort } => write!(f, "{model} granted to {cohort}"),
             Self::TokenMade { name } => write!(f, "token {name} made"),
             Self::TokenRevoked { name } => write!(f, "token {name} revoked"),
@@ -203,6 +246,8 @@ impl fmt::Display for What {
                 write!(f, "enrolment token made for {}", counted(u64::from(*uses), "device"))
             }
             Self::DeviceEnrolled { device } => write!(f, "{device} enrolled"),
+            Self::DeviceReplaced { device, key } => write!(f, "{device} replaced; its key is now {key}"),
+            Self::DevicesImported { devices } => write!(f, "{devices} devices registered by their keys"),
             Self::DeviceRemoved { device } => write!(f, "{device} decommissioned"),
             Self::DeviceTagged { device } => write!(f, "tags of {device} changed"),
             Self::DeviceOnline { device } => write!(f, "{device} online"),

@@ -10,6 +10,7 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{KeyId, Order, OutboxId, Phase, PublicKey, Report, Running};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Learnt;
 use crate::error::Denied;
 use crate::event::What;
 use crate::rules::{Change, Changes, Rules};
@@ -68,6 +69,9 @@ pub struct Device {
     /// Rows of it that were stored so far.
     #[serde(default)]
     pub collected: u64,
+    /// What it said it knows of roots, recalls and checkpoints.
+    #[serde(default)]
+    pub learnt: Option<Learnt>,
 }
 
 /// Events or rows that a device caused since an instant.
@@ -86,6 +90,9 @@ pub struct Issued {
     pub order: Order,
     /// Every model.
     pub models: Vec<Desired>,
+    /// Head of the audit chain when it was issued: a device holds it, and reports it.
+    #[serde(default)]
+    pub audit: Digest,
 }
 
 /// One model a device should have, and which rollout says so.
@@ -161,6 +168,27 @@ pub enum Standing {
 }
 
 impl Device {
+    fn new(id: DeviceId, key: PublicKey, tags: BTreeMap<String, String>, enrolled_at: Millis) -> Self {
+        Self {
+            id,
+            key,
+            tags,
+            enrolled_at,
+            counter: 0,
+            report: None,
+            assignment: None,
+            commands: 0,
+            outboxes: BTreeMap::new(),
+            scores: BTreeMap::new(),
+            missing: 0,
+            session: Session::default(),
+            events: Caused::default(),
+            rows: Caused::default(),
+            collected: 0,
+            learnt: None,
+        }
+    }
+
     /// The id of its key.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
@@ -273,26 +301,77 @@ impl Rules {
         let device = match self.devices.get(id) {
             Some(device) if device.key != key => return Err(Denied::OtherKey(id.clone())),
             Some(device) => Device { tags, ..device.clone() },
-            None => Device {
-                id: id.clone(),
-                key,
-                tags,
-                enrolled_at: now,
-                counter: 0,
-                report: None,
-                assignment: None,
-                commands: 0,
-                outboxes: BTreeMap::new(),
-                scores: BTreeMap::new(),
-                missing: 0,
-                session: Session::default(),
-                events: Caused::default(),
-                rows: Caused::default(),
-                collected: 0,
-            },
+            None => Device::new(id.clone(), key, tags, now),
         };
         changes.event(What::DeviceEnrolled { device: id.clone() });
         changes.push(Change::Device(Box::new(device)));
+        Ok(changes)
+    }
+
+    /// Puts another key in the place of a device's: it was lost, wiped or replaced, and its name and
+    /// history go on. What the old one reported says nothing of the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoDevice`]; [`Denied::NotNow`] for the key it has already.
+    pub fn replace(
+        &self,
+        id: &DeviceId,
+        key: PublicKey,
+        tags: BTreeMap<String, String>,
+        now: Millis,
+    ) -> Result<Changes, Denied> {
+        let device = self.device(id)?;
+        if device.key == key {
+            return Err(Denied::NotNow { action: "replace it", why: "it has this very key already".to_owned() });
+        }
+        let mut all = device.tags.clone();
+        all.extend(tags);
+        let (enrolled_at, session) = (now, Session::default());
+        let replaced = Device {
+            key,
+            tags: all,
+            enrolled_at,
+            counter: 0,
+            report: None,
+            learnt: None,
+            session,
+            outboxes: BTreeMap::new(),
+            ..device.clone()
+        };
+        let mut changes = self.changes(id.as_str(), now);
+        changes.event(What::DeviceReplaced { device: id.clone(), key: key.id() });
+        changes.push(Change::Device(Box::new(replaced)));
+        changes.push(Change::TroublesGone(id.clone()));
+        Ok(changes)
+    }
+
+    /// Registers devices by keys that were made elsewhere: each may then connect without a token.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::OtherKey`] for the first name that is taken; then none is registered.
+    pub fn import(
+        &self,
+        devices: &[(DeviceId, PublicKey, BTreeMap<String, String>)],
+        who: &str,
+        now: Millis,
+    ) -> Result<Changes, Denied> {
+        let mut changes = self.changes(who, now);
+        let mut made = 0;
+        for (id, key, tags) in devices {
+            match self.devices.get(id) {
+                Some(known) if known.key != *key => return Err(Denied::OtherKey(id.clone())),
+                Some(_) => {}
+                None => {
+                    changes.push(Change::Device(Box::new(Device::new(id.clone(), *key, tags.clone(), now))));
+                    made += 1;
+                }
+            }
+        }
+        if made > 0 {
+            changes.event(What::DevicesImported { devices: made });
+        }
         Ok(changes)
     }
 

@@ -12,18 +12,22 @@
 //! A method that decides takes `&self`: it cannot change anything, so a refusal or a failed write
 //! leaves memory and disk as they were. [`Rules::apply`] is the only way in, and cannot fail.
 //!
-//! Map: [`registry`] models and versions; [`trust`] who signed what; [`fleet`] devices, desired and
-//! reported; [`rollout`] stages and gates; [`intake`] what devices send in batches: rows,
-//! failures and logs in [`collect`], profiles in [`drift`]; [`event`] what happened; [`error`] who refused and why.
+//! Map: [`registry`] models and versions; [`trust`] who signed what; [`chain`] later roots, recalls and
+//! checkpoints; [`fleet`] devices, desired and
+//! reported; [`keyring`] keys that ask to be listed; [`rollout`] stages and gates; [`intake`] what devices send in batches: rows,
+//! failures and logs in [`collect`], profiles in [`drift`]; [`event`] what happened, chained in [`audit`]; [`error`] who refused and why.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
 
+pub mod audit;
+pub mod chain;
 pub mod collect;
 pub mod drift;
 pub mod error;
 pub mod event;
 pub mod fleet;
 pub mod intake;
+pub mod keyring;
 pub mod registry;
 pub mod rollout;
 mod rules;

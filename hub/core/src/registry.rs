@@ -14,8 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::drift::Baseline;
 use crate::error::Denied;
 use crate::event::What;
+use crate::fleet::Device;
 use crate::rules::{Change, Changes, Rules};
-use crate::trust::{GrantRecord, ReleaseRecord};
+use crate::trust::{GrantRecord, Rejection, ReleaseRecord};
+
+/// Versions that a hub may have given since its backup was made.
+pub const FORGOTTEN_MAX: u32 = 1000;
 
 /// A model: a name and the last number given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,8 +131,21 @@ pub struct VersionRecord {
     pub attestation: Vec<u8>,
     /// What the publisher signed, with every signature so far.
     pub release: Option<ReleaseRecord>,
+    /// Who rejected that, and why, if somebody did.
+    #[serde(default)]
+    pub rejection: Option<Rejection>,
     /// Grants for it.
     pub grants: Vec<GrantRecord>,
+    /// Releases of it that were signed before: recalled since, or renewed. Devices may run them.
+    #[serde(default)]
+    pub earlier: Vec<ReleaseRecord>,
+}
+
+impl VersionRecord {
+    /// Every release of it, the latest first.
+    pub fn releases(&self) -> impl Iterator<Item = &ReleaseRecord> {
+        self.release.iter().chain(self.earlier.iter().rev())
+    }
 }
 
 impl Rules {
@@ -138,10 +155,28 @@ impl Rules {
     ///
     /// [`Denied::VersionsUsedUp`].
     pub fn next_version(&self, name: &ModelName) -> Result<Version, Denied> {
-        match self.models.get(name) {
-            None => Ok(Version::FIRST),
-            Some(model) => model.last.next().ok_or_else(|| Denied::VersionsUsedUp(name.clone())),
-        }
+        let last = self.models.get(name).map(|model| model.last).max(self.reported(name));
+        last.map_or(Ok(Version::FIRST), |last| last.next().ok_or_else(|| Denied::VersionsUsedUp(name.clone())))
+    }
+
+    /// The highest version of a model that any device reports: a hub that was restored from a backup
+    /// has forgotten numbers that it gave. What lies further ahead than a backup can is a device's
+    /// fancy, and does not use the numbers up.
+    fn reported(&self, name: &ModelName) -> Option<Version> {
+        let last = self.models.get(name).map_or(0, |model| model.last.number());
+        let reports = self.devices.values().filter_map(|device| device.report.as_ref());
+        let models = reports.flat_map(|report| &report.models).filter(|model| model.name == *name);
+        let versions = models.flat_map(|model| [model.active, model.target]).flatten().map(|running| running.version);
+        versions.filter(|version| version.number().saturating_sub(last) <= FORGOTTEN_MAX).max()
+    }
+
+    /// Whether a device runs a version, no earlier than `model`, that this hub has forgotten: it is
+    /// left as it is until something newer is rolled out.
+    pub(crate) fn is_beyond(&self, device: &Device, model: &ModelRef) -> bool {
+        let reported = device.report.iter().flat_map(|report| &report.models).find(|one| one.name == model.name);
+        let Some(running) = reported.and_then(|reported| reported.active) else { return false };
+        let is_it = |record: &VersionRecord| record.releases().any(|release| release.digest() == running.release);
+        running.version >= model.version && !self.versions_of(&model.name).any(is_it)
     }
 
     /// Registers a candidate under the next version of its name, with the attestation that the
@@ -173,7 +208,9 @@ impl Rules {
             registered_by: who.to_owned(),
             attestation,
             release: None,
+            rejection: None,
             grants: Vec::new(),
+            earlier: Vec::new(),
         };
         let mut changes = self.changes(who, now);
         changes.event(What::VersionRegistered {
@@ -198,8 +235,10 @@ impl Rules {
     /// names it.
     pub fn delete_version(&self, model: &ModelRef, who: &str, now: Millis) -> Result<Changes, Denied> {
         let record = self.version(model)?;
-        let release = record.release.as_ref().map(|release| release.digest());
-        let user = self.devices.values().find(|device| device.needs(model, release));
+        let is_used = |device: &&Device| {
+            device.needs(model, None) || record.releases().any(|release| device.needs(model, Some(release.digest())))
+        };
+        let user = self.devices.values().find(is_used);
         let rollout = self.rollouts.values().find(|rollout| rollout.model == *model);
         let by = match (user, rollout) {
             (Some(device), _) => format!("device {} desires or reports it", device.id),

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Order, TrustedRoot};
+use bellwether_protocol::trust::{Counters, KeyId, Order, TrustedRoot};
 
+use crate::audit::linked;
+use crate::chain::{CheckpointRecord, RecallRecord, RootStep};
 use crate::collect::{Row, Troubles};
 use crate::drift::{Baseline, Key, Monitor, Policy, Window};
 use crate::event::{Event, What};
 use crate::fleet::{Device, Issued};
+use crate::keyring::KeyRequest;
 use crate::registry::{Model, VersionRecord};
 use crate::rollout::Rollout;
 use crate::trust::{RootRecord, open_root};
@@ -19,6 +23,11 @@ use crate::trust::{RootRecord, open_root};
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub(crate) root: Option<TrustedRoot>,
+    pub(crate) key_requests: BTreeMap<KeyId, KeyRequest>,
+    pub(crate) chain: Vec<RootStep>,
+    pub(crate) recalls: Vec<RecallRecord>,
+    pub(crate) checkpoint: Option<CheckpointRecord>,
+    pub(crate) counters: Counters,
     pub(crate) models: BTreeMap<ModelName, Model>,
     pub(crate) versions: BTreeMap<ModelRef, VersionRecord>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
@@ -29,6 +38,7 @@ pub struct Rules {
     pub(crate) monitors: BTreeMap<Key, Monitor>,
     pub(crate) drift: Policy,
     last_event: u64,
+    head: Digest,
 }
 
 /// One thing that becomes true.
@@ -36,6 +46,11 @@ pub struct Rules {
 #[expect(missing_docs, reason = "each carries the record that is stored")]
 pub enum Change {
     Root(RootRecord),
+    KeyRequest(Box<KeyRequest>),
+    KeyRequestGone(KeyId),
+    RootStep(RootStep),
+    Recall(RecallRecord),
+    Checkpoint(CheckpointRecord),
     Model(Model),
     Version(Box<VersionRecord>),
     VersionGone(ModelRef),
@@ -61,6 +76,7 @@ pub struct Changes {
     who: String,
     now: Millis,
     sequence: u64,
+    head: Digest,
 }
 
 impl Changes {
@@ -72,7 +88,8 @@ impl Changes {
     /// Adds an event, with the next sequence number.
     pub fn event(&mut self, what: What) {
         self.sequence += 1;
-        let event = Event { sequence: self.sequence, at: self.now, who: self.who.clone(), what };
+        let event = linked(self.head, (self.sequence, self.now), &self.who, what);
+        self.head = event.head;
         self.list.push(Change::Event(event));
     }
 
@@ -99,13 +116,22 @@ impl Rules {
     /// Begins a set of changes by `who` at `now`.
     #[must_use]
     pub fn changes(&self, who: &str, now: Millis) -> Changes {
-        Changes { list: Vec::new(), who: who.to_owned(), now, sequence: self.last_event }
+        Changes { list: Vec::new(), who: who.to_owned(), now, sequence: self.last_event, head: self.head }
     }
 
     /// Makes changes true; also how stored records are read back.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Root(record) => self.root = open_root(&record.statement).ok(),
+            Change::KeyRequest(request) => {
+                self.key_requests.insert(request.id(), *request);
+            }
+            Change::KeyRequestGone(id) => {
+                self.key_requests.remove(&id);
+            }
+            Change::RootStep(record) => self.apply_root_step(record),
+            Change::Recall(record) => self.apply_recall(record),
+            Change::Checkpoint(record) => self.apply_checkpoint(record),
             Change::Model(model) => {
                 self.models.insert(model.name.clone(), model);
             }
@@ -150,7 +176,10 @@ impl Rules {
             Change::MonitorGone(key) => {
                 self.monitors.remove(&key);
             }
-            Change::Event(event) => self.last_event = self.last_event.max(event.sequence),
+            Change::Event(event) if event.sequence > self.last_event => {
+                (self.last_event, self.head) = (event.sequence, event.head);
+            }
+            Change::Event(_) => {}
         }
     }
 
@@ -180,7 +209,7 @@ impl Rules {
                 continue; // the numbers are used up; a new director generation begins anew
             }
             changes.push(Change::Device(Box::new(Device {
-                assignment: Some(Issued { order, models }),
+                assignment: Some(Issued { order, models, audit: self.head }),
                 ..device.clone()
             })));
         }
@@ -206,6 +235,12 @@ impl Rules {
     #[must_use]
     pub fn troubles(&self, device: &DeviceId) -> Option<&Troubles> {
         self.troubles.get(device)
+    }
+
+    /// Head of the audit chain after the latest event.
+    #[must_use]
+    pub const fn audit_head(&self) -> Digest {
+        self.head
     }
 
     /// Sequence of the latest event.

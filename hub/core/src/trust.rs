@@ -13,6 +13,7 @@ use bellwether_protocol::trust::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::chain::lists_hub;
 use crate::error::Denied;
 use crate::event::What;
 use crate::registry::VersionRecord;
@@ -20,6 +21,20 @@ use crate::rules::{Change, Changes, Rules};
 
 /// Grants of one version: more than a rollout has stages, few enough to look through.
 pub const GRANTS_MAX: usize = 64;
+
+/// Releases of one version that are kept beside the latest: each renewal makes one.
+pub const RELEASES_MAX: usize = 16;
+
+/// The public halves of the hub's own keys, as its root must list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HubPublic {
+    /// Signs assignments, commands and acknowledgements.
+    pub director: PublicKey,
+    /// Attests registered versions.
+    pub registry: PublicKey,
+    /// Signs logical time.
+    pub time: PublicKey,
+}
 
 /// The fleet's root as it was received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +62,18 @@ pub struct GivenSignature {
     /// Whose key it is.
     pub person: String,
     /// When it arrived.
+    pub at: Millis,
+}
+
+/// A release that an approver will not sign, and says why. It is the hub's word, not a signature:
+/// it takes the version out of the queue, and its publisher registers a better one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Who.
+    pub person: String,
+    /// Why.
+    pub why: String,
+    /// When.
     pub at: Millis,
 }
 
@@ -100,31 +127,21 @@ pub struct Approval {
 }
 
 impl Rules {
-    /// Takes version 1 of the root, which must list this hub's own keys.
+    /// Takes version 1 of the root, which must list this hub's own keys; a time key it may lack, but
+    /// not have from another hub.
     ///
     /// # Errors
     ///
     /// [`Denied::RootExists`], [`Denied::BadRoot`], [`Denied::NotThisHub`].
-    pub fn set_root(
-        &self,
-        statement: &[u8],
-        director: PublicKey,
-        registry: PublicKey,
-        who: &str,
-        now: Millis,
-    ) -> Result<Changes, Denied> {
+    pub fn set_root(&self, statement: &[u8], hub: &HubPublic, who: &str, now: Millis) -> Result<Changes, Denied> {
         if let Some(root) = &self.root {
             return Err(Denied::RootExists { fleet: root.fleet().to_string() });
         }
         let trusted = open_root(statement).map_err(Denied::BadRoot)?;
-        for (name, key, role) in [("director", director, RoleSet::DIRECTOR), ("registry", registry, RoleSet::REGISTRY)]
-        {
-            if !trusted.root().key(key.id()).is_some_and(|entry| entry.roles.contains(role)) {
-                return Err(Denied::NotThisHub(name));
-            }
-        }
+        lists_hub(&trusted, hub)?;
         let mut changes = self.changes(who, now);
         changes.event(What::RootSet { fleet: trusted.fleet() });
+        self.answer_key_requests(trusted.root(), &mut changes);
         changes.push(Change::Root(RootRecord { fleet: trusted.fleet(), statement: statement.to_vec() }));
         Ok(changes)
     }
@@ -151,17 +168,34 @@ impl Rules {
         }
         match &record.release {
             Some(existing) if existing.body == signed.body => return Ok(self.changes(who, now)),
-            Some(_) => return Err(Denied::OtherRelease(model.clone())),
+            Some(_) if record.earlier.iter().any(|earlier| earlier.body == signed.body) => {
+                return Err(Denied::OtherRelease(model.clone()));
+            }
+            Some(_) => self.may_renew(record)?,
             None => {}
         }
         let person = key.person.to_string();
         let mut changes = self.changes(who, now);
         changes.event(What::ReleasePublished { model: model.clone(), person: person.clone() });
         let mut record = record.clone();
+        record.earlier.extend(record.release.take());
         record.release =
             Some(ReleaseRecord { body: signed.body.to_vec(), signatures: vec![given(signature, person, now)] });
         changes.push(Change::Version(Box::new(record)));
         Ok(changes)
+    }
+
+    /// Whether a version may get another release: one was recalled, or none of its rollouts goes on.
+    fn may_renew(&self, record: &VersionRecord) -> Result<(), Denied> {
+        if record.earlier.len() >= RELEASES_MAX {
+            return Err(Denied::OtherRelease(record.model.clone()));
+        }
+        match self.rollouts.values().find(|rollout| rollout.model == record.model && rollout.is_going()) {
+            Some(going) if !self.is_recalled(record) => {
+                Err(Denied::RolloutGoing { id: going.id, model: record.model.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes one approver's signature over the published release.
@@ -175,6 +209,9 @@ impl Rules {
         let signed: Signed<'_> = frame::decode(statement).map_err(Denied::Statement)?;
         if signed.body != release.body {
             return Err(Denied::OtherRelease(model.clone()));
+        }
+        if let Some(Rejection { person, why, .. }) = record.rejection.clone() {
+            return Err(Denied::Rejected { model: model.clone(), person, why });
         }
         let mut release = release.clone();
         let mut changes = self.changes(who, now);
@@ -202,6 +239,32 @@ impl Rules {
         if !changes.is_empty() {
             changes.push(Change::Version(Box::new(record)));
         }
+        Ok(changes)
+    }
+
+    /// Takes an approver's refusal: the version takes no more signatures here.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::NoRelease`], [`Denied::Rejected`] if somebody was faster, [`Denied::NotNow`] once
+    /// it is approved.
+    pub fn reject(&self, model: &ModelRef, why: &str, who: &str, now: Millis) -> Result<Changes, Denied> {
+        let record = self.version(model)?;
+        if record.release.is_none() {
+            return Err(Denied::NoRelease(model.clone()));
+        }
+        if let Some(Rejection { person, why, .. }) = record.rejection.clone() {
+            return Err(Denied::Rejected { model: model.clone(), person, why });
+        }
+        if self.approved(record).is_ok() {
+            let why = "it is approved already; abort its rollout instead".to_owned();
+            return Err(Denied::NotNow { action: "reject", why });
+        }
+        let mut changes = self.changes(who, now);
+        let (person, why) = (who.to_owned(), why.to_owned());
+        changes.event(What::ReleaseRejected { model: model.clone(), person: person.clone(), why: why.clone() });
+        let rejection = Some(Rejection { person, why, at: now });
+        changes.push(Change::Version(Box::new(VersionRecord { rejection, ..record.clone() })));
         Ok(changes)
     }
 
@@ -267,6 +330,9 @@ impl Rules {
     /// [`Denied::NoRelease`], [`Denied::NotApproved`], or why its signatures do not hold.
     pub fn approved(&self, record: &VersionRecord) -> Result<Approved, Denied> {
         let release = record.release.as_ref().ok_or_else(|| Denied::NoRelease(record.model.clone()))?;
+        if self.is_recalled(record) {
+            return Err(Denied::Statement(Reject::Recalled));
+        }
         self.trusted()?.approve(&release.signed()).map_err(|reject| {
             if reject != Reject::TooFewSignatures {
                 return Denied::Statement(reject);

@@ -1,4 +1,4 @@
-//! Releases, their signatures, and grants of stages.
+//! What waits for approvers; releases, their signatures and refusals; grants of stages.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::auth::Caller;
 use super::error::Problem;
 use super::input::{At, Body};
-use super::types::{GrantView, Page, StatementRequest, StatementView, VersionView};
+use super::types::{ApprovalDetail, GrantView, Page, RejectRequest, StatementRequest, StatementView, VersionView};
 use crate::drive::Hub;
 
 /// The release as signed so far.
@@ -46,6 +46,39 @@ pub(super) async fn add_signature(
     Body(request): Body<StatementRequest>,
 ) -> Result<Json<VersionView>, Problem> {
     hub.add_signature(&caller, &name, version, request).map(Json)
+}
+
+/// Refuses the release, for a reason: it takes no more signatures (approver).
+#[utoipa::path(post, path = "/api/v1/models/{name}/versions/{version}/rejection", tag = "trust",
+    params(("name" = String, Path), ("version" = u32, Path)), request_body = RejectRequest,
+    responses((status = 200, description = "The version", body = VersionView), Problem))]
+pub(super) async fn reject(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At((name, version)): At<(String, u32)>,
+    Body(request): Body<RejectRequest>,
+) -> Result<Json<VersionView>, Problem> {
+    hub.reject(&caller, &name, version, request).map(Json)
+}
+
+/// The versions that wait for approvals, and those that were rejected.
+#[utoipa::path(get, path = "/api/v1/approvals", tag = "trust",
+    responses((status = 200, description = "The versions", body = Page<VersionView>), Problem))]
+pub(super) async fn waiting(State(hub): State<Hub>, caller: Caller) -> Result<Json<Page<VersionView>>, Problem> {
+    hub.approvals(&caller).map(Json)
+}
+
+/// What an approver looks at before signing: the version beside the one that runs, the policy, the
+/// exact bytes.
+#[utoipa::path(get, path = "/api/v1/approvals/{name}/{version}", tag = "trust",
+    params(("name" = String, Path), ("version" = u32, Path)),
+    responses((status = 200, description = "The evidence", body = ApprovalDetail), Problem))]
+pub(super) async fn detail(
+    State(hub): State<Hub>,
+    caller: Caller,
+    At((name, version)): At<(String, u32)>,
+) -> Result<Json<ApprovalDetail>, Problem> {
+    hub.approval(&caller, &name, version).map(Json)
 }
 
 /// The grants of a version.

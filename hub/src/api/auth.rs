@@ -1,10 +1,15 @@
 //! Who calls: the extractor that every handler asks, and the guard against cross-site writes.
+//! What a limited token may use is checked here too, so that no route can forget it.
 
-use axum::extract::FromRequestParts;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
+use super::attempts::Door;
 use super::error::Problem;
+use super::scope::{self, Scope};
 use super::types::Role;
 use crate::drive::Hub;
 
@@ -18,6 +23,8 @@ pub struct Caller {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// What it is limited to besides; nothing, if empty.
+    pub scopes: Vec<Scope>,
 }
 
 impl Caller {
@@ -36,6 +43,67 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Whether the caller's token reaches a model of this name.
+    #[must_use]
+    pub fn covers(&self, model: &str) -> bool {
+        scope::covers(&self.scopes, model)
+    }
+
+    /// Checks that the caller's token reaches a model of this name.
+    ///
+    /// # Errors
+    ///
+    /// 403 `out_of_scope`.
+    pub fn need_model(&self, model: &str) -> Result<(), Problem> {
+        if self.covers(model) { Ok(()) } else { Err(self.out_of_scope(&format!("the model {model:.60}"))) }
+    }
+
+    fn out_of_scope(&self, what: &str) -> Problem {
+        let scopes = self.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let text = format!("the token {} is limited to {scopes}, which leaves out {what}", self.name);
+        Problem::new(axum::http::StatusCode::FORBIDDEN, "out_of_scope", text)
+            .hint("use a token with other scopes: `bellwether token new NAME --role ROLE --scope SCOPE`")
+    }
+
+    /// Checks that the caller's token may use the route of this request.
+    async fn within_scopes(&self, parts: &mut Parts) -> Result<(), Problem> {
+        if self.scopes.is_empty() {
+            return Ok(());
+        }
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+        if !scope::allows(&self.scopes, &parts.method, &route) {
+            return Err(self.out_of_scope(&format!("{} {route}", parts.method)));
+        }
+        if route.contains("{name}") {
+            let named = RawPathParams::from_request_parts(parts, &()).await;
+            let named = named.map_err(|refused| Problem::bad_request("bad_path", refused.body_text()))?;
+            for (_, model) in named.iter().filter(|(key, _)| *key == "name") {
+                self.need_model(model)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a request comes from, if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub Option<IpAddr>);
+
+impl Peer {
+    fn of(parts: &Parts) -> Self {
+        Self(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(parts))
+    }
+}
+
 /// The secret of a browser's session, as it goes into the cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionToken(pub String);
@@ -51,7 +119,10 @@ impl FromRequestParts<Hub> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, Problem> {
         if let Some(token) = bearer(&parts.headers)? {
-            return hub.authenticate_bearer(token);
+            let caller =
+                hub.authenticate_bearer(token).map_err(|wrong| hub.wrong(Door::Bearer, Peer::of(parts), wrong))?;
+            caller.within_scopes(parts).await?;
+            return Ok(caller);
         }
         let Some(session) = session_cookie(&parts.headers) else {
             return Err(Problem::unauthenticated("the request carries no token"));
@@ -163,7 +234,7 @@ mod tests {
 
     #[test]
     fn roles_open_what_they_should() {
-        let caller = |role| Caller { name: "x".to_owned(), role };
+        let caller = |role| Caller { name: "x".to_owned(), role, scopes: Vec::new() };
         assert!(caller(Role::Operator).need(Role::Viewer).is_ok());
         assert!(caller(Role::Operator).need(Role::Approver).is_err());
         assert!(caller(Role::Admin).need(Role::Publisher).is_ok());

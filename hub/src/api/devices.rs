@@ -4,12 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::auth::Caller;
+use super::attempts::Door;
+use super::auth::{Caller, Peer};
 use super::error::Problem;
 use super::input::{Asked, At, Body};
 use super::types::{
-    DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, Page, TagsRequest,
-    TroublesView,
+    DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, ImportRequest, ImportView,
+    Page, TagsRequest, TroublesView,
 };
 use crate::drive::Hub;
 
@@ -94,12 +95,24 @@ pub(super) async fn token(
     hub.device_token(&caller, request).map(|token| (StatusCode::CREATED, Json(token)))
 }
 
+/// Registers devices by keys that were made elsewhere; all or none (admin).
+#[utoipa::path(post, path = "/api/v1/devices/import", tag = "devices", request_body = ImportRequest,
+    responses((status = 200, description = "How many are new", body = ImportView), Problem))]
+pub(super) async fn import(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Body(request): Body<ImportRequest>,
+) -> Result<Json<ImportView>, Problem> {
+    hub.import_devices(&caller, request).map(Json)
+}
+
 /// Enrols a device; the token is the permission.
 #[utoipa::path(post, path = "/api/v1/enrol", tag = "devices", security(()), request_body = EnrolRequest,
     responses((status = 201, description = "Where it connects", body = EnrolView), Problem))]
 pub(super) async fn enrol(
     State(hub): State<Hub>,
+    peer: Peer,
     Body(request): Body<EnrolRequest>,
 ) -> Result<(StatusCode, Json<EnrolView>), Problem> {
-    hub.enrol(request).map(|view| (StatusCode::CREATED, Json(view)))
+    hub.guarded(Door::Enrol, peer, || hub.enrol(request)).map(|view| (StatusCode::CREATED, Json(view)))
 }

@@ -1,9 +1,11 @@
 //! What the API answers when it says no: a problem (RFC 9457) with a stable code and a next step.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoResponses, ToSchema};
+
+use super::attempts::WINDOW_SECONDS;
 
 /// A refusal or failure: cause in `detail`, next step in `hint`, and a `code` that never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoResponses, thiserror::Error)]
@@ -101,6 +103,27 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
     }
 
+    /// 429: too many wrong secrets; `Retry-After` goes with it.
+    #[must_use]
+    pub fn too_many_attempts() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_attempts",
+            "too many wrong secrets came from this address, or in all",
+        )
+        .hint(format!("wait {WINDOW_SECONDS} seconds, then try again with the right one"))
+    }
+
+    /// The headers that say more than the status.
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        if self.status == StatusCode::TOO_MANY_REQUESTS.as_u16() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(WINDOW_SECONDS));
+        }
+        if self.status == StatusCode::UNAUTHORIZED.as_u16() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"bellwether\""));
+        }
+    }
+
     /// 500: the hub's own fault.
     #[must_use]
     pub fn internal(detail: impl Into<String>) -> Self {
@@ -126,9 +149,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status_code(), axum::Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED.as_u16() {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"bellwether\""));
-        }
+        self.mark(headers);
         response
     }
 }

@@ -3,17 +3,22 @@
 //! Every handler is one call of the facade, which checks the caller's role, so that page and API
 //! share one door. What comes in is read in [`input`], what is refused leaves as [`error::Problem`].
 
+pub mod attempts;
 pub mod auth;
 pub mod error;
 pub mod input;
+pub mod scope;
 pub mod types;
 
 mod approvals;
+mod audit;
+mod chain;
 mod data;
 mod devices;
 mod drift;
 mod events;
 mod guard;
+mod keys;
 mod models;
 mod rollouts;
 mod system;
@@ -60,6 +65,17 @@ surface! {
     GET    "/root" => system::root,
     PUT    "/root" => system::put_root,
     GET    "/root/keys" => system::root_keys,
+    GET    "/keys/requests" => keys::requests,
+    POST   "/keys/requests" => keys::request,
+    DELETE "/keys/requests/{id}" => keys::withdraw,
+
+    GET    "/approvals" => approvals::waiting,
+    GET    "/approvals/{name}/{version}" => approvals::detail,
+    POST   "/root/versions" => chain::add_root,
+    GET    "/recalls" => chain::recalls,
+    POST   "/recalls" => chain::add_recall,
+    GET    "/checkpoints/latest" => chain::checkpoint,
+    POST   "/checkpoints" => chain::add_checkpoint,
 
     POST   "/packages" => models::put_package,
     GET    "/packages/{digest}" => models::package,
@@ -71,6 +87,7 @@ surface! {
     GET    "/models/{name}/versions/{version}/release" => approvals::release,
     POST   "/models/{name}/versions/{version}/release" => approvals::post_release,
     POST   "/models/{name}/versions/{version}/signatures" => approvals::add_signature,
+    POST   "/models/{name}/versions/{version}/rejection" => approvals::reject,
     GET    "/models/{name}/versions/{version}/grants" => approvals::grants,
     POST   "/models/{name}/versions/{version}/grants" => approvals::post_grant,
 
@@ -81,6 +98,7 @@ surface! {
 
     GET    "/devices" => devices::list,
     POST   "/devices/tokens" => devices::token,
+    POST   "/devices/import" => devices::import,
     GET    "/devices/{id}" => devices::show,
     DELETE "/devices/{id}" => devices::delete,
     PUT    "/devices/{id}/tags" => devices::set_tags,
@@ -97,6 +115,10 @@ surface! {
     GET    "/data/export" => data::export,
 
     GET    "/events" => events::list,
+
+    GET    "/audit" => audit::lines,
+    GET    "/audit/head" => audit::head,
+    GET    "/audit/devices/{id}" => audit::device,
 
     GET    "/webhooks" => webhooks::list,
     POST   "/webhooks" => webhooks::create,

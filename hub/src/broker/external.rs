@@ -76,6 +76,11 @@ impl Broker for External {
         self.access.clone()
     }
 
+    fn device_access(&self, device: &DeviceId) -> Access {
+        let password = device_password(&self.secret, device);
+        Access { username: device.to_string(), password, ..self.access.clone() }
+    }
+
     fn device_password(&self, device: &DeviceId) -> Option<String> {
         Some(device_password(&self.secret, device))
     }

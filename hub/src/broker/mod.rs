@@ -44,6 +44,9 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// How the hub itself opens its session.
     fn hub_access(&self) -> Access;
 
+    /// How the hub opens a session in a device's place, to end the one there is.
+    fn device_access(&self, device: &DeviceId) -> Access;
+
     /// The password that the hub hands a device at enrolment; `None` where the broker checks the
     /// device's own signature.
     fn device_password(&self, device: &DeviceId) -> Option<String>;

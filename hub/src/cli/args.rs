@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Person};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
+use clap::{Args, Parser, Subcommand};
 
+use crate::api::scope::Scope;
 use crate::api::types::{CohortView, FailureAction, Role};
 
+use super::audit::AuditCommand;
+use super::ceremony::{Approve, Grant, KeyCommand, NewCheckpoint, Recall, RootCommand, Sign, Status, Submit, Verify};
 use super::data::DataCommand;
 use super::dev_ca::DevCaCommand;
 use super::output::Format;
@@ -60,9 +63,33 @@ pub(super) enum Command {
     /// Check a version's package and sign its release
     #[command(after_help = "Example:\n  bellwether approve digits:1 --key bob")]
     Approve(Approve),
+    /// Refuse to approve a version, and say why
+    #[command(after_help = "Example:\n  bellwether reject digits:2 --reason \"trained on the test set\"")]
+    Reject(super::reject::Reject),
     /// Sign whom a stage may reach
     #[command(after_help = "Example:\n  bellwether grant digits:2 --device gw-1 --percent 25 --percent 100 --key bob")]
     Grant(Grant),
+    /// Forbid every device to run a version
+    #[command(after_help = "Example:\n  bellwether recall digits:2 --stop --key bob")]
+    Recall(Recall),
+    /// Sign all recalls and floors in force, so that none can be withheld from a device unseen
+    #[command(after_help = "Examples:\n  bellwether checkpoint --key witness\n  \
+                            bellwether checkpoint --floor digits:2 --key bob --key carol")]
+    Checkpoint(NewCheckpoint),
+    /// Check a package without a hub: every digest, its signatures, its golden vectors
+    #[command(after_help = "Examples:\n  bellwether verify digits-1.bwp\n  \
+                            bellwether verify digits-1.bwp --release digits-1.json --fleet FLEET")]
+    Verify(Verify),
+    /// Show what a statement handed over as a file says, and sign it
+    #[command(after_help = "Example:\n  bellwether sign root-2.json --key cy")]
+    Sign(Sign),
+    /// Say who signed a statement handed over as a file, and how many are missing
+    #[command(after_help = "Example:\n  bellwether status root-2.json")]
+    Status(Status),
+    /// Send a statement that was handed over as a file
+    #[command(after_help = "Examples:\n  bellwether submit root-2.json\n  \
+                            bellwether submit root-2-from-bo.json root-2-from-cy.json")]
+    Submit(Submit),
     /// Bring a version to the fleet in stages
     #[command(subcommand)]
     Rollout(RolloutCommand),
@@ -76,6 +103,9 @@ pub(super) enum Command {
     /// Rows that devices sampled and sent
     #[command(subcommand)]
     Data(DataCommand),
+    /// The chain of events, checked; what ran where, and who approved it
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// What happened, and who did it
     #[command(after_help = "Examples:\n  bellwether events --kind rollout --limit 20\n  \
                             bellwether events --follow -o ndjson")]
@@ -100,59 +130,6 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum KeyCommand {
-    /// Make a signing key; the public half is printed and saved beside it
-    #[command(after_help = "Example:\n  bellwether key new bob --person \"Bob Brown\" --role approve")]
-    New {
-        /// Name of the key's files
-        name: String,
-        /// Whose it is; thresholds count persons
-        #[arg(long)]
-        person: Person,
-        /// What it is meant for; the root decides
-        #[arg(long = "role", value_enum)]
-        roles: Vec<KeyRole>,
-    },
-    /// The keys on this machine
-    List,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum KeyRole {
-    Publish,
-    Approve,
-    Grant,
-    Root,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum RootCommand {
-    /// Make the root of trust and with it the fleet; once
-    #[command(after_help = "Example:\n  bellwether root init --publisher alice --approver bob --approver carol")]
-    Init {
-        /// Key that publishes: a name, or a colleague's .pub file
-        #[arg(long = "publisher", value_name = "KEY", required = true)]
-        publishers: Vec<String>,
-        /// Key that approves, grants and signs roots
-        #[arg(long = "approver", value_name = "KEY", required = true)]
-        approvers: Vec<String>,
-        /// Persons who must approve a release
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
-        approve_threshold: u8,
-        /// Persons who must sign a grant
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-        grant_threshold: u8,
-    },
-    /// The keys and thresholds of the root
-    Show,
-    /// Trust this fleet on this machine, after comparing its id with whoever made the root
-    Pin {
-        /// The fleet's id: 32 hexadecimal digits
-        fleet: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum ModelCommand {
     /// Check, package, upload and sign a model as the next version of a name
     #[command(
@@ -167,6 +144,24 @@ pub(super) enum ModelCommand {
         /// The publisher's key
         #[arg(long)]
         key: String,
+        /// Sign another release of what was published before, with a new draw of who goes first, to be
+        /// approved again: after its validity ended, a key of its signers was revoked, or a recall
+        #[arg(long)]
+        renew: bool,
+        /// Let it be newly installed for so many days only; devices that cannot tell the day refuse it
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        valid_days: Option<u32>,
+    },
+    /// Keep the package of a version in a file, checked against its release
+    #[command(after_help = "Example:\n  bellwether model download digits:1 digits-1.bwp --release digits-1.json")]
+    Download {
+        /// Model and version
+        model: ModelRef,
+        /// Where to; it must not exist
+        file: PathBuf,
+        /// Also the release with all its signatures, for `bellwether verify` and `bellwether sign`
+        #[arg(long, value_name = "FILE")]
+        release: Option<PathBuf>,
     },
     /// The models
     List {
@@ -232,30 +227,6 @@ pub(super) struct Register {
     /// The publisher's key; without one the version stays a draft
     #[arg(long)]
     pub(super) key: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Approve {
-    /// Model and version
-    pub(super) model: ModelRef,
-    /// The approver's key
-    #[arg(long)]
-    pub(super) key: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Grant {
-    /// Model and version
-    pub(super) model: ModelRef,
-    /// A device by name; all named ones make one stage
-    #[arg(long = "device", value_name = "ID", required_unless_present = "percents")]
-    pub(super) devices: Vec<DeviceId>,
-    /// A share of the fleet; each makes a stage
-    #[arg(long = "percent", value_name = "SHARE", value_parser = percent)]
-    pub(super) percents: Vec<f64>,
-    /// An approver's key; repeat it where the root asks for more than one person
-    #[arg(long = "key", required = true)]
-    pub(super) keys: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -366,6 +337,29 @@ pub(super) enum DeviceCommand {
         /// How long it is valid
         #[arg(long, value_name = "SECONDS")]
         valid_seconds: Option<u64>,
+        /// The one name that may use it
+        #[arg(long, value_name = "ID", conflicts_with = "uses")]
+        device: Option<DeviceId>,
+    },
+    /// Make a token with which another machine, or a wiped one, takes a device's name and history
+    #[command(after_help = "Example:
+  bellwether device replace lyon-03")]
+    Replace {
+        /// Its name
+        id: DeviceId,
+        /// How long it is valid
+        #[arg(long, value_name = "SECONDS")]
+        valid_seconds: Option<u64>,
+    },
+    /// Register devices by keys that were made elsewhere: a CSV with the columns device and key
+    #[command(after_help = "Example:
+  bellwether device import batch-7.csv
+
+                            Every other column is a tag. A device makes its key, and prints it, with: bellwether-agent key")]
+    Import {
+        /// The CSV
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Ask a device to report now
     Report {
@@ -469,16 +463,26 @@ pub(super) enum WebhookCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Make an API token; it is shown once
-    #[command(after_help = "Example:\n  bellwether token new ci --role publisher --valid-days 90")]
+    #[command(
+        after_help = "Example:\n  bellwether token new ci --role publisher --scope models:write --scope model=digits\n  \
+                            bellwether token new door --role operator --scope devices:enrol --valid-days 7"
+    )]
     New {
         /// Who or what will use it
         name: String,
         /// viewer, operator, publisher, approver or admin
         #[arg(long, value_parser = role)]
         role: Role,
-        /// For how long; for ever if absent
-        #[arg(long)]
+        /// For how many days; 90 if absent
+        #[arg(long, value_name = "DAYS", conflicts_with = "forever")]
         valid_days: Option<u32>,
+        /// Without an end
+        #[arg(long)]
+        forever: bool,
+        /// Limit it besides: read, model=PREFIX, models:write, approvals:write, rollouts:write, devices:write,
+        /// devices:enrol, webhooks:write or keys:write
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
     },
     /// The tokens, without their secrets
     List,
@@ -527,7 +531,7 @@ fn failure_action(text: &str) -> Result<FailureAction, String> {
     }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(super) fn percent(text: &str) -> Result<f64, String> {
     match format!("{}%", text.trim_end_matches('%')).parse() {
         Ok(CohortView::Percent(percent)) => Ok(percent),
         _ => Err("a share is more than 0 and at most 100".to_owned()),

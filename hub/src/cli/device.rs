@@ -1,4 +1,10 @@
-//! Devices: list, show, token, report, delete.
+//! Devices: list, show, token, replace, import, report, delete.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::Serialize;
 
 use super::Context;
 use super::args::DeviceCommand;
@@ -6,16 +12,31 @@ use super::diagnose::{diagnose, logs};
 use super::failure::{Exit, Failure};
 use super::model::joined;
 use super::release::trusted_root;
-use crate::api::types::{DeviceQuery, DeviceTokenRequest, DeviceView, LIMIT_MAX, ModelOnDevice};
+use crate::api::types::{
+    DeviceQuery, DeviceTokenRequest, DeviceView, ImportRequest, ImportView, ImportedDevice, LIMIT_MAX, ModelOnDevice,
+};
+
+/// Devices sent to the hub by one request.
+const IMPORTED_AT_ONCE: usize = 1000;
 
 pub(super) async fn run(context: &Context, command: DeviceCommand) -> Result<Exit, Failure> {
     match command {
         DeviceCommand::List { tag, state } => list(context, tag, state).await,
         DeviceCommand::Show { id } => show(context, &context.client.device(id.as_str()).await?),
-        DeviceCommand::Token { tags, uses, valid_seconds } => {
-            let request = DeviceTokenRequest { uses: Some(uses), tags: tags.into_iter().collect(), valid_seconds };
+        DeviceCommand::Token { tags, uses, valid_seconds, device } => {
+            let tags = tags.into_iter().collect();
+            let device = device.map(|id| id.to_string());
+            let request = DeviceTokenRequest { uses: Some(uses), tags, valid_seconds, device, replace: false };
             token(context, &request).await
         }
+        DeviceCommand::Replace { id, valid_seconds } => {
+            let device = Some(id.to_string());
+            let request = DeviceTokenRequest { valid_seconds, device, replace: true, ..DeviceTokenRequest::default() };
+            let exit = token(context, &request).await?;
+            eprintln!("whoever enrols as {id} with it takes its name and history; the old key then no longer connects");
+            Ok(exit)
+        }
+        DeviceCommand::Import { file } => import(context, &file).await,
         DeviceCommand::Report { id } => {
             context.client.ask_report(id.as_str()).await?;
             eprintln!("{id} was asked; its report appears in `bellwether device show {id}`");
@@ -92,14 +113,71 @@ fn show(context: &Context, device: &DeviceView) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// What a device is given.
+#[derive(Debug, Serialize)]
+struct Token {
+    token: String,
+}
+
+/// Puts a token together: the fleet and the checkpoint come from here, where the root is pinned, and
+/// only the secret from the hub.
 async fn token(context: &Context, request: &DeviceTokenRequest) -> Result<Exit, Failure> {
-    // The token tells a device which root to trust, so the hub's word alone is not enough.
-    let fleet = trusted_root(context).await?.fleet().to_string();
-    let made = context.client.device_token(request).await?;
-    if made.token.split('.').nth(1) != Some(fleet.as_str()) {
-        return Err(Failure::new(Exit::Conflict, format!("the hub made a token for another fleet than {fleet}"))
-            .next("do not use it; tell whoever runs the hub"));
+    let fleet = trusted_root(context).await?.fleet();
+    let checkpoint = context.client.checkpoint().await?.map(|checkpoint| checkpoint.statement);
+    let secret = context.client.device_token(request).await?.secret;
+    let mut token = format!("bw1.{fleet}.{secret}");
+    if let Some(bytes) = checkpoint.and_then(|text| STANDARD.decode(text).ok()) {
+        // A device that was wiped has forgotten every recall: the token brings them back.
+        token = format!("{token}.{}", URL_SAFE_NO_PAD.encode(bytes));
     }
-    context.output.one(&made, &[("token", made.token.clone())], &made.token)?;
+    context.output.one(&Token { token: token.clone() }, &[("token", token.clone())], &token)?;
+    Ok(Exit::Ok)
+}
+
+/// Registers the devices of a CSV: columns `device` and `key`; every other column is a tag.
+async fn import(context: &Context, file: &Path) -> Result<Exit, Failure> {
+    trusted_root(context).await?;
+    let unread = |fault: csv::Error| {
+        Failure::new(Exit::Usage, format!("{}: {fault}", file.display()))
+            .next("the first line names the columns: device,key and any tags, such as site")
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(file).map_err(unread)?;
+    let heads = reader.headers().map_err(unread)?.clone();
+    let place = |name: &str| {
+        heads.iter().position(|head| head == name).ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("{} has no column `{name}`", file.display()))
+                .next("the first line names the columns: device,key and any tags, such as site")
+        })
+    };
+    let (device, key) = (place("device")?, place("key")?);
+    let mut devices = Vec::new();
+    for row in reader.records() {
+        let row = row.map_err(unread)?;
+        let cell = |at: usize| row.get(at).unwrap_or_default().to_owned();
+        let is_tag = |(at, value): &(usize, &str)| *at != device && *at != key && !value.is_empty();
+        let tags = row.iter().enumerate().filter(is_tag);
+        let tags = tags.filter_map(|(at, value)| Some((heads.get(at)?.to_owned(), value.to_owned()))).collect();
+        devices.push(ImportedDevice { device: cell(device), key: cell(key), tags });
+    }
+    let mut sum = ImportView { registered: 0, known: 0 };
+    for part in devices.chunks(IMPORTED_AT_ONCE) {
+        let request = ImportRequest { devices: part.to_vec() };
+        let done = context.client.import_devices(&request).await.map_err(|error| {
+            let failure = Failure::from(error);
+            eprintln!("{} devices before these were registered", sum.registered);
+            failure
+        })?;
+        sum.registered += done.registered;
+        sum.known += done.known;
+    }
+    context.output.one(
+        &sum,
+        &[("registered", sum.registered.to_string()), ("known before", sum.known.to_string())],
+        &sum.registered.to_string(),
+    )?;
+    if context.output.for_people() {
+        let fleet = trusted_root(context).await?.fleet();
+        eprintln!("next: each of them starts once with --token bw1.{fleet}, beside the key that was imported");
+    }
     Ok(Exit::Ok)
 }

@@ -5,9 +5,11 @@
 //! $BELLWETHER_CONFIG or ~/.config/bellwether
 //!   tokens.json  0600   hub address -> API token
 //!   fleets.json         hub address -> fleet id, pinned
+//!   heads.json          hub address -> the last audit heads seen, NUMBER:HEAD with spaces between
+//!   roots.json          fleet id -> highest version of its root that was seen
 //!   keys/               $BELLWETHER_KEYS or here
 //!     bob.key    0600   the private half: 64 hexadecimal digits
-//!     bob.pub           the public half, with the person
+//!     bob.pub           the public half, with the person and what keeps the private half
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,12 +18,16 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::trust::FleetId;
 
 use super::failure::{Exit, Failure};
 
 /// Largest file of ours: whatever is larger is not ours.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Audit heads kept for one hub: each holds everything before it, so few are enough.
+const HEADS_MAX: usize = 32;
 
 type ByHub = BTreeMap<String, String>;
 
@@ -79,6 +85,52 @@ impl Home {
         self.keep("fleets.json", hub, Some(&fleet.to_string())).map(drop)
     }
 
+    /// The audit heads seen of this hub, oldest first.
+    pub(super) fn heads(&self, hub: &str) -> Result<Vec<(u64, Digest)>, Failure> {
+        let path = self.config.join("heads.json");
+        let Some(text) = by_hub(&path)?.remove(hub) else { return Ok(Vec::new()) };
+        let read = |pair: &str| {
+            let (sequence, head) = pair.split_once(':')?;
+            Some((sequence.parse().ok()?, head.parse().ok()?))
+        };
+        let heads: Option<Vec<(u64, Digest)>> = text.split_whitespace().map(read).collect();
+        heads.ok_or_else(|| {
+            Failure::error(format!("{} does not read", path.display())).next("mend it from a copy; do not delete it")
+        })
+    }
+
+    /// Keeps an audit head seen of this hub, with those before it.
+    pub(super) fn keep_head(&self, hub: &str, head: (u64, Digest)) -> Result<(), Failure> {
+        let mut heads = self.heads(hub)?;
+        if heads.last() != Some(&head) {
+            heads.push(head);
+        }
+        let kept = heads.len().saturating_sub(HEADS_MAX);
+        let text: Vec<String> = heads.iter().skip(kept).map(|(sequence, head)| format!("{sequence}:{head}")).collect();
+        self.keep("heads.json", hub, Some(&text.join(" "))).map(drop)
+    }
+
+    /// Whether this fleet is pinned for any hub.
+    pub(super) fn pins(&self, fleet: FleetId) -> Result<bool, Failure> {
+        let all = by_hub(&self.config.join("fleets.json"))?;
+        Ok(all.values().any(|pinned| *pinned == fleet.to_string()))
+    }
+
+    /// The highest version of a fleet's root that was seen here; 0 if none was.
+    pub(super) fn root_seen(&self, fleet: FleetId) -> Result<u32, Failure> {
+        let path = self.config.join("roots.json");
+        let Some(text) = by_hub(&path)?.remove(&fleet.to_string()) else { return Ok(0) };
+        text.parse().map_err(|bad| Failure::error(format!("{}: {bad}", path.display())))
+    }
+
+    /// Keeps the highest version of a fleet's root.
+    pub(super) fn keep_root_seen(&self, fleet: FleetId, version: u32) -> Result<(), Failure> {
+        if version > self.root_seen(fleet)? {
+            self.keep("roots.json", &fleet.to_string(), Some(&version.to_string()))?;
+        }
+        Ok(())
+    }
+
     fn keep(&self, file: &str, hub: &str, value: Option<&str>) -> Result<PathBuf, Failure> {
         let path = self.config.join(file);
         let mut all = by_hub(&path)?;
@@ -111,8 +163,13 @@ fn by_hub(path: &Path) -> Result<ByHub, Failure> {
 
 /// Reads a small text file.
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
+    read_up_to(path, FILE_BYTES_MAX)
+}
+
+/// Reads a text file of at most so many bytes.
+pub(super) fn read_up_to(path: &Path, bytes_max: u64) -> Result<String, Failure> {
     let facts = fs::metadata(path).map_err(|fault| Failure::file(path, &fault))?;
-    if facts.len() > FILE_BYTES_MAX {
+    if facts.len() > bytes_max {
         return Err(Failure::error(format!("{}: {} bytes, which is no file of ours", path.display(), facts.len())));
     }
     fs::read_to_string(path).map_err(|fault| Failure::file(path, &fault))
@@ -174,6 +231,11 @@ mod tests {
         assert_eq!(home.pinned("http://a:1").unwrap(), None);
         home.pin("http://a:1", FleetId([7; 16])).unwrap();
         assert_eq!(home.pinned("http://a:1").unwrap(), Some(FleetId([7; 16])));
+        assert!(home.pins(FleetId([7; 16])).unwrap() && !home.pins(FleetId([8; 16])).unwrap());
+        home.keep_root_seen(FleetId([7; 16]), 3).unwrap();
+        home.keep_root_seen(FleetId([7; 16]), 2).unwrap();
+        assert_eq!(home.root_seen(FleetId([7; 16])).unwrap(), 3, "it never goes back");
+        assert_eq!(home.root_seen(FleetId([8; 16])).unwrap(), 0);
         fs::write(folder.path().join("fleets.json"), "{").unwrap();
         assert!(home.pinned("http://a:1").is_err());
     }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
+use bellwether_protocol::time::Millis;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
@@ -10,14 +11,17 @@ use super::args::{Backup, Login, TokenCommand};
 use super::failure::{Exit, Failure};
 use super::home::write_new;
 use crate::api::types::TokenRequest;
+use crate::client::Client;
+use crate::date::Moment;
 
 /// Longest token that is read from stdin.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
 pub(super) async fn token(context: &Context, command: TokenCommand) -> Result<Exit, Failure> {
     match command {
-        TokenCommand::New { name, role, valid_days } => {
-            let made = context.client.create_token(&TokenRequest { name, role, valid_days }).await?;
+        TokenCommand::New { name, role, valid_days, forever, scopes } => {
+            let request = TokenRequest { name, role, valid_days, forever, scopes };
+            let made = context.client.create_token(&request).await?;
             context.output.one(&made, &[("token", made.token.clone()), ("id", made.id.clone())], &made.token)?;
         }
         TokenCommand::List => {
@@ -28,6 +32,8 @@ pub(super) async fn token(context: &Context, command: TokenCommand) -> Result<Ex
                     ("ID", &|token| token.id.clone()),
                     ("NAME", &|token| token.name.clone()),
                     ("ROLE", &|token| token.role.name().to_owned()),
+                    ("LIMITED TO", &|token| token.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+                    ("ENDS", &|token| token.expires_ms.map_or_else(|| "never".to_owned(), day)),
                 ],
                 |token| token.id.clone(),
                 "no token",
@@ -39,6 +45,12 @@ pub(super) async fn token(context: &Context, command: TokenCommand) -> Result<Ex
         }
     }
     Ok(Exit::Ok)
+}
+
+/// The day of a moment, such as `2027-02-23`.
+fn day(at_ms: u64) -> String {
+    let Moment { year, month, day, .. } = Moment::of(Millis(at_ms));
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 pub(super) async fn login(context: &Context, given: Login) -> Result<Exit, Failure> {

@@ -1,12 +1,17 @@
 //! The operator's command line: arguments in, API calls and signatures between, data on stdout.
 //!
-//! Rooms: [`args`] what may be typed; [`failure`] exit codes and what is said on stderr; [`output`]
-//! what goes to stdout; [`home`] the files it keeps; [`key`], [`root`], [`model`], [`sign`],
-//! [`rollout`], [`device`], [`data`], [`events`], [`webhook`], [`hub`] the nouns; [`doctor`] the checks;
-//! [`dev_ca`] certificates to try TLS with. Private keys never leave this
-//! process; the hub only ever sees signatures.
+//! Rooms: [`args`] and [`ceremony`] what may be typed; [`ask`] the last question; [`failure`] exit
+//! codes and what is said on stderr; [`output`] what goes to stdout; [`home`] the files it keeps;
+//! [`key`], [`root`], [`model`], [`sign`], [`reject`], [`recall`], [`rollout`], [`device`], [`data`], [`audit`],
+//! [`events`], [`webhook`], [`hub`] the nouns; [`signer`] whatever keeps a private key; [`evidence`] and
+//! [`verify`] what can be known before a signature; [`handover`] statements as files; [`doctor`] the
+//! checks; [`dev_ca`] certificates to try TLS with. Private keys never leave this process, or never
+//! enter it; the hub only ever sees signatures.
 
 mod args;
+mod ask;
+mod audit;
+mod ceremony;
 mod data;
 mod dev_ca;
 mod device;
@@ -14,16 +19,22 @@ mod diagnose;
 mod doctor;
 mod drift;
 mod events;
+mod evidence;
 mod failure;
+mod handover;
 mod home;
 mod hub;
 mod key;
 mod model;
 mod output;
+mod recall;
+mod reject;
 mod release;
 mod rollout;
 mod root;
 mod sign;
+mod signer;
+mod verify;
 mod webhook;
 
 use std::process::ExitCode;
@@ -88,15 +99,23 @@ async fn perform(cli: Cli) -> Result<Exit, Failure> {
     let client = Client::with_trust(&cli.hub, token, Trust::in_ca(cli.ca))?;
     let context = Context { client, home, output: Output::new(cli.output) };
     match cli.command {
-        Command::Key(command) => key::run(&context, command),
-        Command::Root(command) => root::run(&context, command).await,
+        Command::Key(command) => Box::pin(key::run(&context, command)).await,
+        Command::Root(command) => Box::pin(root::run(&context, command)).await,
         Command::Model(command) => Box::pin(model::run(&context, command)).await,
         Command::Approve(given) => Box::pin(sign::approve(&context, given)).await,
-        Command::Grant(given) => sign::grant(&context, given).await,
+        Command::Reject(given) => reject::run(&context, given).await,
+        Command::Grant(given) => Box::pin(sign::grant(&context, given)).await,
+        Command::Recall(given) => Box::pin(recall::recall(&context, given)).await,
+        Command::Checkpoint(given) => Box::pin(recall::checkpoint(&context, given)).await,
+        Command::Verify(given) => verify::run(&context, &given),
+        Command::Sign(given) => handover::sign(&context, &given),
+        Command::Status(given) => handover::status(&context, &given),
+        Command::Submit(given) => Box::pin(handover::submit(&context, &given)).await,
         Command::Rollout(command) => rollout::run(&context, command).await,
         Command::Device(command) => device::run(&context, command).await,
         Command::Drift(given) => drift::run(&context, given).await,
         Command::Data(command) => data::run(&context, command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
         Command::Events(given) => events::run(&context, given).await,
         Command::Webhook(command) => webhook::run(&context, command).await,
         Command::DevCa(command) => dev_ca::run(&context, command),

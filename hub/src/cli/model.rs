@@ -9,7 +9,7 @@ use bellwether_protocol::id::{FileName, ModelName, ModelRef};
 use bellwether_protocol::limit::ROW_BYTES_MAX;
 use bellwether_protocol::manifest::{File, FileRole, TensorSignature};
 use bellwether_protocol::policy::{Collect, Policy};
-use bellwether_protocol::trust::{Release, Requires, RoleSet};
+use bellwether_protocol::trust::{Release, Requires, RoleSet, Validity};
 use bellwether_protocol::{heapless, package};
 use bellwether_runtime::prepare::{package_ref, tensors_digest};
 use bellwether_runtime::{Beside, Examined, Extra, ModelFacts, Sample, Samples, examine, inspect, prepare};
@@ -18,9 +18,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Context;
 use super::args::{ModelCommand, Register};
 use super::failure::{Exit, Failure};
-use super::key::private_half;
-use super::release::{body_of, may_sign, refused, signed_by, trusted_root};
+use super::handover::{Document, Kind};
+use super::home::write_new;
+use super::release::{body_of, chain, may_sign, refused, signed_by, trusted_root};
 use super::rollout::micros;
+use super::sign::release_of;
+use super::signer::Signer;
 use crate::api::types::{GitView, ModelQuery, RegisterRequest, VersionView};
 
 /// Bytes sent to the hub at a time.
@@ -29,17 +32,28 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// baselines and policies.
 const AGENT_LEAST: [u16; 3] = [0, 1, 0];
 const AGENT_OF_POLICIES: [u16; 3] = [0, 2, 0];
+/// Milliseconds of a day: the hub counts logical time in days since 1970.
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
 pub(super) async fn run(context: &Context, command: ModelCommand) -> Result<Exit, Failure> {
     match command {
         ModelCommand::Register(given) => Box::pin(register(context, *given)).await,
-        ModelCommand::Publish { model, key } => {
+        ModelCommand::Publish { model, key, renew, valid_days } => {
             let view = context.client.version(model.name.as_str(), model.version.number()).await?;
+            if view.release.is_some() && !renew {
+                return Err(Failure::new(Exit::Conflict, format!("{model} was published before"))
+                    .next("bellwether approve signs it; --renew makes another release, to be approved again"));
+            }
             let package = context.client.package(&view.package.digest).await?;
             let examined = examine(&package)
                 .map_err(|fault| Failure::new(Exit::Conflict, format!("the package of {model}: {fault}")))?;
-            show(context, &publish(context, &model, &examined, &key).await?)
+            let validity = match valid_days {
+                Some(days) => Some(valid_for(context, days).await?),
+                None => None,
+            };
+            show(context, &publish(context, &model, &examined, &key, validity).await?)
         }
+        ModelCommand::Download { model, file, release } => download(context, &model, &file, release.as_deref()).await,
         ModelCommand::List { tag } => list(context, tag).await,
         ModelCommand::Show { model } => show_model(context, &model).await,
         ModelCommand::Delete { model } => {
@@ -53,8 +67,8 @@ pub(super) async fn run(context: &Context, command: ModelCommand) -> Result<Exit
 async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
     if let Some(key) = &given.key {
         // Before the work, not after it.
-        let signing = private_half(&context.home, key)?;
-        may_sign(&trusted_root(context).await?, key, &signing, RoleSet::PUBLISH, "publish")?;
+        let signer = Signer::find(&context.home, key)?;
+        may_sign(&trusted_root(context).await?, &signer, RoleSet::PUBLISH, "publish")?;
     }
     let bytes = contents(&given.file)?;
     let vectors = given.vectors.as_deref().map(contents).transpose()?;
@@ -62,8 +76,13 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
     let file_name = file_name(&given.file);
     let samples = samples(&given, &bytes)?;
     let extras = extras?;
-    let beside =
-        Beside { vectors: vectors.as_deref(), samples: Some(&samples), policy: policy(&given), extras: &extras };
+    let beside = Beside {
+        vectors: vectors.as_deref(),
+        samples: Some(&samples),
+        policy: policy(&given),
+        extras: &extras,
+        ..Beside::default()
+    };
     let prepared = prepare(&given.name, &file_name, &bytes, &beside).map_err(|fault| {
         Failure::new(Exit::Conflict, format!("{file_name} is not registered: {fault}"))
             .next("mend the model or its vectors; nothing was sent")
@@ -107,7 +126,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         policy: beside.policy,
         baseline: Vec::new(),
     };
-    let view = publish(context, &model, &examined, &key).await.map_err(|failure| {
+    let view = publish(context, &model, &examined, &key, None).await.map_err(|failure| {
         failure.next(format!("{model} is registered as a draft; sign it: bellwether model publish {model} --key {key}"))
     })?;
     show(context, &view)
@@ -154,10 +173,16 @@ fn reference(view: &VersionView) -> Result<ModelRef, Failure> {
 }
 
 /// Builds the release of what was checked here, signs it, posts it.
-async fn publish(context: &Context, model: &ModelRef, examined: &Examined, key: &str) -> Result<VersionView, Failure> {
+async fn publish(
+    context: &Context,
+    model: &ModelRef,
+    examined: &Examined,
+    key: &str,
+    validity: Option<Validity>,
+) -> Result<VersionView, Failure> {
     let root = trusted_root(context).await?;
-    let signing = private_half(&context.home, key)?;
-    may_sign(&root, key, &signing, RoleSet::PUBLISH, "publish")?;
+    let signer = Signer::find(&context.home, key)?;
+    may_sign(&root, &signer, RoleSet::PUBLISH, "publish")?;
     let facts: &ModelFacts = examined.facts.as_ref().ok_or_else(|| {
         let why = examined.deployable.clone().err().unwrap_or_default();
         Failure::new(Exit::Conflict, format!("devices cannot run {model}: {why}"))
@@ -179,10 +204,29 @@ async fn publish(context: &Context, model: &ModelRef, examined: &Examined, key: 
         security_floor: 0,
         salt,
         checkpoint: 0,
-        validity: None,
+        validity,
     };
-    let statement = signed_by::<Release>(root.fleet(), &body_of(&release)?, &[signing])?;
-    Ok(context.client.post_release(model.name.as_str(), model.version.number(), statement).await?)
+    let statement = signed_by::<Release>(root.fleet(), &body_of(&release)?, &[signer])?;
+    Ok(context.client.post_release(model.name.as_str(), model.version.number(), statement.text()).await?)
+}
+
+/// From today by the hub's clock, in epochs of a day; a day more at both ends, for clocks differ.
+async fn valid_for(context: &Context, days: u32) -> Result<Validity, Failure> {
+    let today = context.client.hub().await?.time_ms / DAY_MS;
+    Ok(Validity { from: today.saturating_sub(1), until: today.saturating_add(u64::from(days)).saturating_add(1) })
+}
+
+/// Keeps a package, and its release if asked, for whoever checks them elsewhere.
+async fn download(context: &Context, model: &ModelRef, file: &Path, to: Option<&Path>) -> Result<Exit, Failure> {
+    let chain = chain(context).await?;
+    let (held, release) = release_of(context, model).await?;
+    let package = verified_package(context, &release).await?;
+    write_new(file, &package, 0o644)?;
+    if let Some(to) = to {
+        Document { model: Some(model.clone()), ..Document::new(Kind::Release, &chain, &held) }.write(to)?;
+    }
+    eprintln!("{} holds {model}; check it anywhere: bellwether verify {}", file.display(), file.display());
+    Ok(Exit::Ok)
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -303,6 +347,7 @@ pub(super) fn show(context: &Context, version: &VersionView) -> Result<Exit, Fai
         ("state", version.state.label().to_owned()),
         ("golden check", golden),
         ("approvals", approvals(version)),
+        ("rejected", version.rejection.as_ref().map(|no| format!("by {}: {}", no.person, no.why)).unwrap_or_default()),
         ("not deployable", version.advice.clone().unwrap_or_default()),
         ("description", version.description.clone()),
         ("tags", joined(&version.tags)),

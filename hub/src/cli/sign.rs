@@ -1,62 +1,65 @@
-//! Signing as an approver: releases after checking the very package, and grants of stages.
+//! What approvers sign: releases, after checking the very package, and grants of stages, after
+//! looking at what devices report.
+
+use std::path::Path;
 
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::heapless;
 use bellwether_protocol::id::ModelRef;
 use bellwether_protocol::limit::{BUCKETS, GRANT_DEVICES_MAX};
 use bellwether_protocol::trust::{Cohort, KeyId, Release, RoleSet, StageGrant};
-use bellwether_runtime::examine;
-use bellwether_runtime::prepare::tensors_digest;
 
 use super::Context;
-use super::args::{Approve, Grant};
+use super::ask::confirm;
+use super::ceremony::{Approve, Grant};
+use super::evidence::compare::with_running;
+use super::evidence::{Evidence, stage};
 use super::failure::{Exit, Failure};
-use super::key::private_half;
+use super::handover::{Document, Kind, hand_over};
+use super::key::signers;
 use super::model::{show, verified_package};
-use super::release::{Held, body_of, may_sign, refused, signed_by, trusted_root};
+use super::release::{Chain, Held, body_of, chain, may_sign, refused, signed_by};
+use super::signer::Signer;
 use crate::api::types::{CohortView, GrantView};
 
 pub(super) async fn approve(context: &Context, given: Approve) -> Result<Exit, Failure> {
-    let Approve { model, key } = given;
-    let signing = private_half(&context.home, &key)?;
-    let root = trusted_root(context).await?;
-    may_sign(&root, &key, &signing, RoleSet::APPROVE, "approve")?;
+    let Approve { model, key, yes, dry_run, out } = given;
+    let chain = chain(context).await?;
+    let root = &chain.trusted;
+    let signer = key.map(|key| Signer::find(&context.home, &key)).transpose()?;
+    if let Some(signer) = &signer {
+        // Before the work, not after it.
+        may_sign(root, signer, RoleSet::APPROVE, "approve")?;
+    }
     let (held, release) = release_of(context, &model).await?;
     let package = verified_package(context, &release).await?;
-    let examined = examine(&package).map_err(|fault| {
-        Failure::new(Exit::Conflict, format!("the package of {model}: {fault}")).next("do not sign it")
-    })?;
-    let tensors =
-        tensors_digest(&examined.manifest.tensors).map_err(|reject| refused("the tensor signature", reject))?;
-    if examined.manifest.name != model.name || examined.source != release.source || tensors != release.tensors {
-        return Err(Failure::new(Exit::Conflict, format!("the release of {model} does not describe its package"))
-            .next("do not sign it; ask the publisher to register it again"));
+    let mut evidence = Evidence::of(&package, Some(&release))?;
+    evidence.against = Some(with_running(context, &model, &release).await?);
+    for line in evidence.lines() {
+        eprintln!("{line}");
     }
-    say(&model, &release, examined.golden.as_ref().map(ToString::to_string));
+    let digest = held.signed()?.digest();
+    eprintln!("digest    {digest}\nin words  {}", crate::words::words(&digest));
+    let (Some(signer), false) = (signer, dry_run) else {
+        let fields = [("version", model.to_string()), ("package", evidence.package.clone())];
+        context.output.one(&evidence, &fields, &model.to_string())?;
+        return evidence.demand().map(|()| Exit::Ok);
+    };
+    evidence.demand()?;
+    confirm(&format!("Approve {model} as {}?", signer.name()), yes)?;
     let body = held.signed()?.body.to_vec();
-    let statement = signed_by::<Release>(root.fleet(), &body, &[signing])?;
-    let view = context.client.add_signature(model.name.as_str(), model.version.number(), statement).await?;
+    let statement = signed_by::<Release>(root.fleet(), &body, std::slice::from_ref(&signer))?;
+    if let Some(out) = out {
+        let statement = held.with(&statement.signed()?.signatures)?;
+        let document = Document { model: Some(model), ..Document::new(Kind::Release, &chain, &statement) };
+        return hand_over(context, &document, &out);
+    }
+    let view = context.client.add_signature(model.name.as_str(), model.version.number(), statement.text()).await?;
     show(context, &view)
 }
 
-/// What is about to be signed, on stderr.
-fn say(model: &ModelRef, release: &Release, golden: Option<String>) {
-    let [major, minor, patch] = release.requires.agent;
-    eprintln!("signing the release of {model}");
-    eprintln!("  package   {} ({} bytes), checked here", release.package.digest, release.package.size);
-    eprintln!("  golden    {}", golden.unwrap_or_else(|| "UNCHECKED: it came without vectors".to_owned()));
-    let operators = release.requires.operators;
-    eprintln!(
-        "  requires  agent {major}.{minor}.{patch}, operator set {operators}, {} KiB",
-        release.requires.memory_kib
-    );
-    if release.security_floor > 0 {
-        eprintln!("  floor     no way back below version {}", release.security_floor);
-    }
-}
-
 /// The release as the hub has it, and that it is the one asked for.
-async fn release_of(context: &Context, model: &ModelRef) -> Result<(Held, Release), Failure> {
+pub(super) async fn release_of(context: &Context, model: &ModelRef) -> Result<(Held, Release), Failure> {
     let view = context.client.release(model.name.as_str(), model.version.number()).await?;
     let held = Held::read(&view.statement)?;
     let release: Release = held.signed()?.peek().map_err(|reject| refused("the release", reject))?;
@@ -71,11 +74,23 @@ async fn release_of(context: &Context, model: &ModelRef) -> Result<(Held, Releas
 }
 
 pub(super) async fn grant(context: &Context, given: Grant) -> Result<Exit, Failure> {
-    let Grant { model, devices, percents, keys } = given;
-    let named = CohortView::Devices(devices.iter().map(ToString::to_string).collect());
-    let mut cohorts: Vec<CohortView> = if devices.is_empty() { Vec::new() } else { vec![named] };
-    cohorts.extend(percents.into_iter().map(CohortView::Percent));
-    let granted = sign_grants(context, &model, &cohorts, &keys).await?;
+    let named = CohortView::Devices(given.devices.iter().map(ToString::to_string).collect());
+    let mut cohorts: Vec<CohortView> = if given.devices.is_empty() { Vec::new() } else { vec![named] };
+    cohorts.extend(given.percents.iter().copied().map(CohortView::Percent));
+    let stages = Stages::ready(context, &given.model, &given.keys).await?;
+    let before = stage::before(context, stages.chain.trusted.fleet(), &stages.release).await?;
+    for line in before.lines() {
+        eprintln!("{line}");
+    }
+    if !given.force {
+        before.demand()?;
+    }
+    let labels: Vec<String> = cohorts.iter().map(CohortView::label).collect();
+    confirm(&format!("Let {} reach {}?", given.model, labels.join(", then ")), given.yes)?;
+    if let Some(out) = given.out {
+        return stages.write(context, &cohorts, &out).await;
+    }
+    let granted = stages.post(context, &cohorts).await?;
     context.output.list(
         &granted,
         &[
@@ -96,26 +111,61 @@ pub(super) async fn sign_grants(
     cohorts: &[CohortView],
     keys: &[String],
 ) -> Result<Vec<GrantView>, Failure> {
-    let signing: Result<Vec<_>, _> = keys.iter().map(|key| private_half(&context.home, key)).collect();
-    let signing = signing?;
-    let root = trusted_root(context).await?;
-    for (name, key) in keys.iter().zip(&signing) {
-        may_sign(&root, name, key, RoleSet::GRANT, "grant")?;
+    Stages::ready(context, model, keys).await?.post(context, cohorts).await
+}
+
+/// A release whose approval was checked here, and who signs its grants.
+struct Stages {
+    chain: Chain,
+    held: Held,
+    release: Release,
+    digest: Digest,
+    signers: Vec<Signer>,
+}
+
+impl Stages {
+    async fn ready(context: &Context, model: &ModelRef, keys: &[String]) -> Result<Self, Failure> {
+        let signers = signers(&context.home, keys)?;
+        let chain = chain(context).await?;
+        for signer in &signers {
+            may_sign(&chain.trusted, signer, RoleSet::GRANT, "grant")?;
+        }
+        let (held, release) = release_of(context, model).await?;
+        let approved = chain.trusted.approve(&held.signed()?).map_err(|reject| {
+            Failure::new(Exit::Conflict, format!("{model} is not approved: {reject}"))
+                .next(format!("bellwether approve {model} --key KEY"))
+        })?;
+        Ok(Self { digest: approved.digest(), chain, held, release, signers })
     }
-    let (held, _) = release_of(context, model).await?;
-    let approved = root.approve(&held.signed()?).map_err(|reject| {
-        Failure::new(Exit::Conflict, format!("{model} is not approved: {reject}"))
-            .next(format!("bellwether approve {model} --key KEY"))
-    })?;
-    let mut granted = Vec::new();
-    for cohort in cohorts {
+
+    async fn sign(&self, context: &Context, cohort: &CohortView) -> Result<Held, Failure> {
         let cohort = resolve(context, cohort).await?;
-        let grant =
-            StageGrant { release: approved.digest(), cohort, gate: Digest::default(), checkpoint: 0, validity: None };
-        let statement = signed_by::<StageGrant>(root.fleet(), &body_of(&grant)?, &signing)?;
-        granted.push(context.client.post_grant(model.name.as_str(), model.version.number(), statement).await?);
+        let grant = StageGrant { release: self.digest, cohort, gate: Digest::default(), checkpoint: 0, validity: None };
+        signed_by::<StageGrant>(self.chain.trusted.fleet(), &body_of(&grant)?, &self.signers)
     }
-    Ok(granted)
+
+    async fn post(&self, context: &Context, cohorts: &[CohortView]) -> Result<Vec<GrantView>, Failure> {
+        let (name, version) = (self.release.name.as_str(), self.release.version.number());
+        let mut granted = Vec::new();
+        for cohort in cohorts {
+            let statement = self.sign(context, cohort).await?.text();
+            granted.push(context.client.post_grant(name, version, statement).await?);
+        }
+        Ok(granted)
+    }
+
+    async fn write(&self, context: &Context, cohorts: &[CohortView], out: &Path) -> Result<Exit, Failure> {
+        let [cohort] = cohorts else {
+            return Err(Failure::new(Exit::Usage, "a file holds the grant of one stage")
+                .next("run it once for each stage, with another --out"));
+        };
+        let document = Document {
+            model: Some(self.release.model()),
+            release: Some(self.held.text()),
+            ..Document::new(Kind::Grant, &self.chain, &self.sign(context, cohort).await?)
+        };
+        hand_over(context, &document, out)
+    }
 }
 
 /// Device names become the ids of their keys: that is what a device checks.
@@ -138,7 +188,7 @@ async fn resolve(context: &Context, cohort: &CohortView) -> Result<Cohort, Failu
 
 /// A share in percent as buckets of a thousand, at least one.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 1..=1000 before")]
-fn buckets(percent: f64) -> u16 {
+pub(super) fn buckets(percent: f64) -> u16 {
     (percent * f64::from(BUCKETS) / 100.0).round().clamp(1.0, f64::from(BUCKETS)) as u16
 }
 

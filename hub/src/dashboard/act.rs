@@ -11,11 +11,15 @@ use serde::Deserialize;
 use crate::api::auth::{Caller, same_site};
 use crate::api::error::Problem;
 use crate::api::input::At;
-use crate::api::types::{ActionRequest, CohortView, FailureAction, RolloutAction, RolloutRequest, TagsRequest};
+use crate::api::types::{
+    ActionRequest, CohortView, FailureAction, RejectRequest, RolloutAction, RolloutRequest, TagsRequest,
+};
 use crate::drive::Hub;
 
 /// What a page may say after an action; only these, as the address can be written by anyone.
-pub(super) const NOTES: [(&str, &str); 4] = [
+pub(super) const NOTES: [(&str, &str); 6] = [
+    ("rejected", "The version is rejected; its publisher reads why."),
+    ("withdrawn", "The request is withdrawn."),
     ("asked", "The device was asked for a report; it appears here when it arrives."),
     ("log", "The device was asked for its log; it appears here when it arrives."),
     ("tagged", "The tags are saved."),
@@ -144,6 +148,28 @@ pub(super) async fn start_rollout(
     back(actor(&hub, &headers).and_then(|caller| {
         let rollout = hub.start_rollout(&caller, form.request(&name, version)?)?;
         Ok(format!("/rollouts/{}?note=started", rollout.id))
+    }))
+}
+
+/// Refuses a version that waits for approval.
+pub(super) async fn reject(
+    State(hub): State<Hub>,
+    At((name, version)): At<(String, u32)>,
+    headers: HeaderMap,
+    Form(form): Form<Reason>,
+) -> Response {
+    back(actor(&hub, &headers).and_then(|caller| {
+        let request = RejectRequest { reason: form.reason.unwrap_or_default() };
+        let version = hub.reject(&caller, &name, version, request)?;
+        Ok(format!("{}?note=rejected", super::approvals::address(&version)))
+    }))
+}
+
+/// Takes back a key's request to be listed.
+pub(super) async fn withdraw_key(State(hub): State<Hub>, At(id): At<String>, headers: HeaderMap) -> Response {
+    back(actor(&hub, &headers).and_then(|caller| {
+        hub.withdraw_key_request(&caller, &id)?;
+        Ok("/keys?note=withdrawn".to_owned())
     }))
 }
 

@@ -8,7 +8,7 @@ use crate::api::types::*;
 pub(super) const NOW: u64 = 1_760_780_000_000;
 
 pub(super) fn caller(role: Role) -> Caller {
-    Caller { name: "demo".to_owned(), role }
+    Caller { name: "demo".to_owned(), role, scopes: Vec::new() }
 }
 
 pub(super) fn hub() -> HubView {
@@ -17,6 +17,7 @@ pub(super) fn hub() -> HubView {
         fleet: Some("9c1f5e0b7a3d4c28b1e6f0a95d7c3e42".to_owned()),
         director_key: "d1".repeat(32),
         registry_key: "e2".repeat(32),
+        time_key: "f3".repeat(32),
         time_ms: NOW,
         broker: BrokerView { kind: "embedded".to_owned(), url: "mqtt://127.0.0.1:1883".to_owned() },
         accepting_work: true,
@@ -400,6 +401,7 @@ pub(super) fn version(number: u32, state: VersionState) -> VersionView {
         release: Some("1d".repeat(32)),
         publisher: Some("alice".to_owned()),
         approvals: ApprovalsView { given, needed: 2 },
+        rejection: None,
         requires: RequiresView { agent: "0.1.0".to_owned(), operators: 17, memory_kib: 2_048 },
         policy: PolicyView { max_p95_us: Some(5_000), collect_one_in: 100, collect_below: 600, collect_per_minute: 60 },
         baseline_columns: 75,
@@ -410,6 +412,47 @@ pub(super) fn version(number: u32, state: VersionState) -> VersionView {
 
 pub(super) fn detail() -> ModelDetail {
     ModelDetail { model: model(), items: vec![version(2, VersionState::Approved), version(1, VersionState::Retired)] }
+}
+
+/// A version before its approvers.
+pub(super) fn approval(state: VersionState) -> ApprovalDetail {
+    let mut version = version(2, state);
+    version.rejection = (state == VersionState::Rejected).then(|| RejectionView {
+        person: "carol".to_owned(),
+        why: "Trained on the test set.".to_owned(),
+        at_ms: NOW - 600_000,
+    });
+    version.tags.insert("accuracy".to_owned(), "0.989".to_owned());
+    let mut running = self::version(1, VersionState::Approved);
+    running.package.size = 48_310;
+    running.outputs[0].shape = vec![-1, 8];
+    ApprovalDetail {
+        version,
+        running: Some(running),
+        fleet: "9c".repeat(16),
+        bytes: Some("42574c3100".to_owned() + &"02".repeat(180)),
+        words: Some("acid acorn actor adobe agent album alder alley".to_owned()),
+        body: Some("01".repeat(160)),
+        floor: 2,
+        policy: ApprovalPolicyView {
+            needed: 2,
+            persons: ["bob", "carol", "dee"].map(str::to_owned).to_vec(),
+            offline: true,
+            offline_given: false,
+        },
+    }
+}
+
+pub(super) fn key_requests() -> Vec<KeyRequestView> {
+    vec![KeyRequestView {
+        id: "5a".repeat(16),
+        public: "6b".repeat(32),
+        person: "dee".to_owned(),
+        class: "browser".to_owned(),
+        name: "dee-laptop".to_owned(),
+        at_ms: NOW - 120_000,
+        by: "demo".to_owned(),
+    }]
 }
 
 pub(super) fn grants() -> Vec<GrantView> {
@@ -514,6 +557,7 @@ pub(super) fn keys() -> KeysView {
     };
     KeysView {
         thresholds: ThresholdsView { root: 1, approve: 2, grant: 1 },
+        offline_approval: true,
         keys: vec![
             key("alice", &["publish"], "file"),
             key("bob", &["approve", "grant", "root"], "file"),

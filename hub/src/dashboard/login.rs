@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use crate::api::auth::{SESSION_COOKIE, SessionToken, same_site, session_cookie};
+use crate::api::attempts::Door;
+use crate::api::auth::{Peer, SESSION_COOKIE, SessionToken, same_site, session_cookie};
 use crate::api::error::Problem;
 use crate::api::input::Asked;
 use crate::drive::Hub;
@@ -25,9 +26,9 @@ pub(super) struct Arrival {
 }
 
 /// The login page; with a one-time code the login itself.
-pub(super) async fn arrive(State(hub): State<Hub>, Asked(arrival): Asked<Arrival>) -> Response {
+pub(super) async fn arrive(State(hub): State<Hub>, peer: Peer, Asked(arrival): Asked<Arrival>) -> Response {
     let next = arrival.next.as_deref().unwrap_or("/");
-    match arrival.code.as_deref().map(|code| hub.login_code(code)) {
+    match arrival.code.as_deref().map(|code| hub.guarded(Door::Login, peer, || hub.login_code(code))) {
         Some(Ok(session)) => enter(&hub, &session, next),
         Some(Err(problem)) => form(Some(&problem), next),
         None => form(None, next),
@@ -43,9 +44,15 @@ pub(super) struct Pasted {
 }
 
 /// Takes a pasted token.
-pub(super) async fn paste(State(hub): State<Hub>, headers: HeaderMap, Form(pasted): Form<Pasted>) -> Response {
+pub(super) async fn paste(
+    State(hub): State<Hub>,
+    peer: Peer,
+    headers: HeaderMap,
+    Form(pasted): Form<Pasted>,
+) -> Response {
     let next = pasted.next.as_deref().unwrap_or("/");
-    let session = same_site(&Method::POST, &headers).and_then(|()| hub.login_token(pasted.token.trim()));
+    let log_in = || hub.guarded(Door::Login, peer, || hub.login_token(pasted.token.trim()));
+    let session = same_site(&Method::POST, &headers).and_then(|()| log_in());
     match session {
         Ok(session) => enter(&hub, &session, next),
         Err(problem) => form(Some(&problem), next),
@@ -94,6 +101,7 @@ fn form(refused: Option<&Problem>, next: &str) -> Response {
     let mut response = super::html_response(&bare("Log in", &body));
     if let Some(problem) = refused {
         *response.status_mut() = problem.status_code();
+        problem.mark(response.headers_mut());
     }
     response
 }

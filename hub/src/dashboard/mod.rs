@@ -10,10 +10,15 @@
 //! [`live`] touch the hub.
 
 mod act;
+mod approval;
+mod approvals;
+mod browser_key;
+mod compare;
 mod device;
 mod events;
 mod fleet;
 mod format;
+mod grant;
 mod histogram;
 mod inputs;
 mod keys;
@@ -45,6 +50,7 @@ use maud::{Markup, html};
 
 use crate::api::auth::{Caller, session_cookie};
 use crate::api::error::Problem;
+use crate::api::input::At;
 use crate::drive::Hub;
 
 /// Pages, forms, the socket and the assets.
@@ -57,6 +63,9 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/login", get(login::arrive).post(login::paste))
         .route("/logout", post(login::leave))
         .route("/rollouts/{id}/{action}", post(act::on_rollout))
+        .route("/approvals/{name}/{version}/reject", post(act::reject))
+        .route("/approvals/{name}/{version}/bytes", get(signed_bytes))
+        .route("/keys/requests/{id}/withdraw", post(act::withdraw_key))
         .route("/models/{name}/{version}/rollout", post(act::start_rollout))
         .route("/devices/{id}/report", post(act::ask_report))
         .route("/devices/{id}/log", post(act::ask_log))
@@ -66,12 +75,38 @@ pub(crate) fn routes() -> Router<Hub> {
             "/assets/bellwether.css",
             get(|| asset("text/css; charset=utf-8", include_str!("assets/bellwether.css"))),
         )
-        .route("/assets/live.js", get(|| asset("text/javascript; charset=utf-8", include_str!("assets/live.js"))))
+        .route("/assets/live.js", get(|| script(include_str!("assets/live.js"))))
+        .route("/assets/statement.js", get(|| script(include_str!("assets/statement.js"))))
+        .route("/assets/browser-key.js", get(|| script(include_str!("assets/browser-key.js"))))
+        .route("/assets/signing.js", get(|| script(include_str!("assets/signing.js"))))
+        .route("/assets/grant.js", get(|| script(include_str!("assets/grant.js"))))
+        .route("/assets/approve.js", get(|| script(include_str!("assets/approve.js"))))
+        .route("/assets/keys.js", get(|| script(include_str!("assets/keys.js"))))
         .route("/assets/mark.svg", get(|| asset("image/svg+xml", include_str!("assets/mark.svg"))))
 }
 
 async fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
+}
+
+async fn script(text: &'static str) -> Response {
+    asset("text/javascript; charset=utf-8", text).await
+}
+
+/// The exact bytes that a release's approvers sign, as a file: for whoever signs with other tools.
+async fn signed_bytes(
+    State(hub): State<Hub>,
+    At((name, version)): At<(String, u32)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let detail = hub.approval(&visitor(&hub, &headers)?, &name, version)?;
+    let bytes = detail.bytes.and_then(|text| hex::decode(text).ok()).ok_or_else(|| {
+        Problem::not_found("no_release", format!("{name}:{version} was not published yet"))
+            .hint("wait for its publisher")
+    })?;
+    let file = format!("attachment; filename=\"{}-{version}.release.bin\"", detail.version.name);
+    let kind = "application/octet-stream".to_owned();
+    Ok(([(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, file)], bytes).into_response())
 }
 
 /// Whoever the browser's session belongs to.

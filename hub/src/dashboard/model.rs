@@ -82,8 +82,9 @@ fn approval(version: &VersionView) -> Markup {
             @for _ in 0..open { li.slot { (tag(Tone::Off, "open")) div { b { "one more person" } p.soft { "with an approver's key" } } } }
         }
         @match version.state {
-            VersionState::AwaitingApproval => { p.soft { "An approver checks the package and signs on their own machine:" } (shell(&format!("bellwether approve {name} --key KEY"))) },
+            VersionState::AwaitingApproval => { p.soft { "An approver checks what changes and signs, " a href=(super::approvals::address(version)) { "in a browser" } " or in a terminal:" } (shell(&format!("bellwether approve {name} --key KEY"))) },
             VersionState::Draft => { p.soft { "The publisher signs its release when registering; this one was registered without." } (shell(&format!("bellwether model register {} FILE --key KEY", version.name))) },
+            VersionState::Rejected => { @if let Some(rejection) = &version.rejection { p.bad-text { "✕ Rejected by " (rejection.person) ": " (rejection.why) } } },
             VersionState::Approved | VersionState::Retired => {},
         }
         @if let Some(release) = &version.release { p.soft { "release " (digest(release)) } }
@@ -99,6 +100,7 @@ fn obstacle(version: &VersionView, grants: &[GrantView], caller: &Caller) -> Opt
     let given = version.approvals.given.len();
     match version.state {
         VersionState::Retired => return Some(("this version is retired".to_owned(), None)),
+        VersionState::Rejected => return Some(("an approver rejected it".to_owned(), None)),
         VersionState::Draft => return Some(("its release is not signed yet".to_owned(), None)),
         VersionState::AwaitingApproval => {
             let why = format!("{given} of {} approvals given", version.approvals.needed);
@@ -260,7 +262,7 @@ fn tensors(version: &VersionView) -> Markup {
 }
 
 /// `[any, 64]`.
-fn shape(dimensions: &[i64]) -> String {
+pub(super) fn shape(dimensions: &[i64]) -> String {
     let words: Vec<String> =
         dimensions.iter().map(|size| if *size < 0 { "any".to_owned() } else { size.to_string() }).collect();
     format!("[{}]", words.join(", "))
@@ -287,7 +289,7 @@ fn golden(version: &VersionView) -> Markup {
     }
 }
 
-fn lineage(version: &VersionView) -> Markup {
+pub(super) fn lineage(version: &VersionView) -> Markup {
     let requires = &version.requires;
     html! {
         dl.facts {
@@ -306,7 +308,7 @@ fn lineage(version: &VersionView) -> Markup {
     }
 }
 
-fn files(version: &VersionView) -> Markup {
+pub(super) fn files(version: &VersionView) -> Markup {
     html! {
         table.cards {
             thead { tr { th { "File" } th { "Role" } th.num { "Size" } th { "Digest" } } }

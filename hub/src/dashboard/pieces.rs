@@ -52,6 +52,7 @@ pub(super) fn version_tag(state: VersionState) -> Markup {
         VersionState::Draft | VersionState::Retired => Tone::Off,
         VersionState::AwaitingApproval => Tone::Warn,
         VersionState::Approved => Tone::Ok,
+        VersionState::Rejected => Tone::Bad,
     };
     tag(tone, state.label())
 }

@@ -14,16 +14,20 @@ use crate::api::types::{
 use crate::drive::Hub;
 
 use super::shell::{self, Counts, Frame, Page, Parts};
-use super::{device, events, fleet, keys, model, models, monitor, monitors, overview, rollout, rollouts};
+use super::{
+    approval, approvals, device, events, fleet, keys, model, models, monitor, monitors, overview, rollout, rollouts,
+};
 
 /// The addresses, as the router takes them.
-pub(super) const PATHS: [&str; 12] = [
+pub(super) const PATHS: [&str; 14] = [
     "/",
     "/fleet",
     "/devices/{id}",
     "/models",
     "/models/{name}",
     "/models/{name}/{version}",
+    "/approvals",
+    "/approvals/{name}/{version}",
     "/rollouts",
     "/rollouts/{id}",
     "/monitors",
@@ -51,6 +55,8 @@ enum Kind {
     Device(String),
     Models(ModelQuery),
     Model(String, Option<u32>),
+    Approvals,
+    Approval(String, u32),
     Rollouts,
     Rollout(String),
     Monitors(MonitorQuery),
@@ -86,6 +92,8 @@ impl Place {
             ["models"] => Kind::Models(models_query(asked(&uri)?)),
             ["models", name] => Kind::Model((*name).to_owned(), None),
             ["models", name, version] => Kind::Model((*name).to_owned(), Some(version.parse().map_err(|_| nowhere())?)),
+            ["approvals"] => Kind::Approvals,
+            ["approvals", name, version] => Kind::Approval((*name).to_owned(), version.parse().map_err(|_| nowhere())?),
             ["rollouts"] => Kind::Rollouts,
             ["rollouts", id] => Kind::Rollout((*id).to_owned()),
             ["monitors"] => Kind::Monitors(asked::<MonitorForm>(&uri)?.into_query()),
@@ -111,6 +119,7 @@ impl Place {
             needs: glance.needs.len() as u64,
             devices: u64::from(glance.devices.total),
             models: all_models.len() as u64,
+            approvals: hub.waiting_for_approval(),
             rollouts: glance.rollouts.len() as u64,
             alerts: glance.alerts.len() as u64,
         };
@@ -121,7 +130,12 @@ impl Place {
             Kind::Events(query) => events::page(query, &hub.events(caller, query.clone())?),
             Kind::Rollouts => rollouts::page(&hub.rollouts(caller)?.items),
             Kind::Monitors(query) => monitors::page(query, &hub.monitors(caller, query.clone())?.items),
-            Kind::Keys => keys::page(&hub.hub_view(), hub.root_keys(caller).ok().as_ref()),
+            Kind::Approvals => approvals::page(&hub.approvals(caller)?.items, hub.root_keys(caller).ok().as_ref()),
+            Kind::Approval(name, version) => approval::page(&hub.approval(caller, name, *version)?, caller),
+            Kind::Keys => {
+                let requests = hub.key_requests(caller)?.items;
+                keys::page(&hub.hub_view(), hub.root_keys(caller).ok().as_ref(), &requests, caller)
+            }
             Kind::Device(id) => one_device(hub, caller, id)?,
             Kind::Model(name, version) => one_model(hub, caller, name, *version)?,
             Kind::Monitor(name, version, about) => one_monitor(hub, caller, name, *version, about)?,

@@ -10,6 +10,7 @@ use crate::api::types::{
 };
 
 use super::format::{clock, micros, moment, span};
+use super::grant;
 use super::overview::title;
 use super::pieces::{Tone, bar, button, empty, legend, rollout_tag, shell, site_map, tag, track};
 use super::shell::{Page, Parts, Section};
@@ -29,6 +30,7 @@ pub(super) fn page(rollout: &RolloutView, devices: &[DeviceView], caller: &Calle
             div.column {
                 section.panel { h2 { "Gate" } (parts.live("gate", "", gate(rollout))) }
                 section.panel { h2 { "Failures by cause" } (parts.live("failures", "", failures(rollout))) }
+                @if !rollout.state.ended() { (grant::panel(rollout, caller, &mut parts)) }
             }
             div.column {
                 section.panel { h2 { "Who runs " (rollout.version) } (parts.live("rollout-map", "", map)) }
@@ -75,11 +77,10 @@ fn stopped(rollout: &RolloutView, why: &str) -> Markup {
 }
 
 fn grant_command(rollout: &RolloutView) -> Markup {
-    let stage = rollout.stages.iter().find(|stage| !stage.granted && stage.state == StageState::Now);
-    let Some(stage) = stage else { return html! {} };
+    let Some(stage) = grant::waiting(rollout) else { return html! {} };
     let cohort = stage.cohort.as_grant();
     html! {
-        p { "An approver signs the stage's grant in a terminal:" }
+        p { "An approver signs the stage's grant below, or in a terminal:" }
         (shell(&format!("bellwether grant {}:{} {cohort} --key KEY", rollout.model, rollout.version)))
     }
 }

@@ -13,6 +13,7 @@ pub(super) enum Section {
     Overview,
     Fleet,
     Models,
+    Approvals,
     Rollouts,
     Monitors,
     Events,
@@ -25,6 +26,7 @@ pub(super) struct Counts {
     pub(super) needs: u64,
     pub(super) devices: u64,
     pub(super) models: u64,
+    pub(super) approvals: u64,
     pub(super) rollouts: u64,
     pub(super) alerts: u64,
 }
@@ -84,15 +86,21 @@ pub(super) fn document(page: &mut Page, frame: &Frame<'_>) -> Markup {
         }
         p.vh id="said" aria-live="polite" {}
     };
-    around(&page.title, &body, true)
+    let script = match page.section {
+        Section::Approvals => Some("/assets/approve.js"),
+        Section::Rollouts => Some("/assets/grant.js"),
+        Section::Keys => Some("/assets/keys.js"),
+        Section::Overview | Section::Fleet | Section::Models | Section::Monitors | Section::Events => None,
+    };
+    around(&page.title, &body, true, script)
 }
 
 /// A document without navigation: the login page.
 pub(super) fn bare(title: &str, body: &Markup) -> Markup {
-    around(title, &html! { main.bare id="main" { (body) } }, false)
+    around(title, &html! { main.bare id="main" { (body) } }, false, None)
 }
 
-fn around(title: &str, body: &Markup, live: bool) -> Markup {
+fn around(title: &str, body: &Markup, live: bool, script: Option<&str>) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -104,6 +112,7 @@ fn around(title: &str, body: &Markup, live: bool) -> Markup {
                 link rel="icon" href="/assets/mark.svg" type="image/svg+xml";
                 link rel="stylesheet" href="/assets/bellwether.css";
                 @if live { script type="module" src="/assets/live.js" {} }
+                @if let Some(script) = script { script type="module" src=(script) {} }
             }
             body class=(if live { "app" } else { "alone" }) { (body) }
         }
@@ -115,6 +124,7 @@ fn links(here: Section, counts: Counts) -> Markup {
         (Section::Overview, "Overview", "/", counts.needs, "need you"),
         (Section::Fleet, "Fleet", "/fleet", counts.devices, "devices"),
         (Section::Models, "Models", "/models", counts.models, "models"),
+        (Section::Approvals, "Approvals", "/approvals", counts.approvals, "wait"),
         (Section::Rollouts, "Rollouts", "/rollouts", counts.rollouts, "active"),
         (Section::Monitors, "Monitors", "/monitors", counts.alerts, "alerts"),
         (Section::Events, "Events", "/events", 0, ""),
@@ -125,7 +135,7 @@ fn links(here: Section, counts: Counts) -> Markup {
             a href=(path) aria-current=[(section == here).then_some("page")] {
                 (name)
                 @if number > 0 {
-                    span.n.hot[matches!(section, Section::Overview | Section::Monitors)] { (count(number)) span.vh { " " (what) } }
+                    span.n.hot[matches!(section, Section::Overview | Section::Approvals | Section::Monitors)] { (count(number)) span.vh { " " (what) } }
                 }
             }
         }

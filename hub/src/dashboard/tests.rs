@@ -3,7 +3,10 @@
 use crate::api::types::*;
 
 use super::shell::{Counts, Frame, document};
-use super::{device, events, fixtures, fleet, keys, model, models, monitor, monitors, overview, rollout, rollouts};
+use super::{
+    approval, approvals, device, events, fixtures, fleet, keys, model, models, monitor, monitors, overview, rollout,
+    rollouts,
+};
 
 /// A monitor's page among all groups.
 fn incident(detail: &MonitorDetail, column: Option<&str>) -> super::shell::Page {
@@ -21,6 +24,8 @@ fn full(role: Role) -> Vec<Shown> {
     let waiting = fixtures::version(2, VersionState::AwaitingApproval);
     let approved = fixtures::version(2, VersionState::Approved);
     let detail = fixtures::detail();
+    let approver = fixtures::caller(Role::Approver);
+    let queue = [waiting.clone(), fixtures::approval(VersionState::Rejected).version];
     vec![
         ("overview", overview::page(&fixtures::overview(), &[fixtures::model()], &recent.items)),
         ("fleet", fleet::page(&DeviceQuery::default(), &list, &fixtures::sites())),
@@ -39,7 +44,11 @@ fn full(role: Role) -> Vec<Shown> {
         ("monitor-calm", incident(&fixtures::monitor_detail(MonitorState::Calm), Some("image[20]"))),
         ("monitor-young", incident(&fixtures::monitor_detail(MonitorState::NotEnoughData), None)),
         ("events", events::page(&EventQuery::default(), &recent)),
-        ("keys", keys::page(&fixtures::hub(), Some(&fixtures::keys()))),
+        ("keys", keys::page(&fixtures::hub(), Some(&fixtures::keys()), &fixtures::key_requests(), &caller)),
+        ("approvals", approvals::page(&queue, Some(&fixtures::keys()))),
+        ("approval", approval::page(&fixtures::approval(VersionState::AwaitingApproval), &approver)),
+        ("approval-rejected", approval::page(&fixtures::approval(VersionState::Rejected), &approver)),
+        ("approval-looked-at", approval::page(&fixtures::approval(VersionState::AwaitingApproval), &caller)),
     ]
 }
 
@@ -49,16 +58,20 @@ fn bare() -> Vec<Shown> {
         ("overview-empty", overview::page(&OverviewView::default(), &[], &[])),
         ("fleet-empty", fleet::page(&DeviceQuery::default(), &nothing, &[])),
         ("models-empty", models::page(&ModelQuery::default(), &[])),
+        ("approvals-empty", approvals::page(&[], None)),
         ("rollouts-empty", rollouts::page(&[])),
         ("monitors-empty", monitors::page(&MonitorQuery::default(), &[])),
         ("events-empty", events::page(&EventQuery::default(), &Page::whole(Vec::new()))),
-        ("keys-empty", keys::page(&HubView { fleet: None, ..fixtures::hub() }, None)),
+        (
+            "keys-empty",
+            keys::page(&HubView { fleet: None, ..fixtures::hub() }, None, &[], &fixtures::caller(Role::Operator)),
+        ),
     ]
 }
 
 fn render((name, mut page): Shown, role: Role) -> (&'static str, String) {
     let caller = fixtures::caller(role);
-    let counts = Counts { needs: 4, devices: 24, models: 1, rollouts: 1, alerts: 1 };
+    let counts = Counts { needs: 4, devices: 24, models: 1, approvals: 1, rollouts: 1, alerts: 1 };
     let frame = Frame { caller: &caller, hub: &fixtures::hub(), counts, note: None };
     (name, document(&mut page, &frame).into_string())
 }
@@ -124,7 +137,19 @@ fn hostile_names_stay_text() {
     let beside = device::Beside { events: &[], rows: Some(rows), troubles: Some(troubles) };
     let mut back = fixtures::taken_back(RolloutState::RolledBack);
     back.stopped_because = Some(HOSTILE.to_owned());
+    let mut waiting = fixtures::approval(VersionState::Rejected);
+    waiting.version.description = HOSTILE.to_owned();
+    waiting.version.publisher = Some(HOSTILE.to_owned());
+    waiting.version.tags.insert(HOSTILE.to_owned(), HOSTILE.to_owned());
+    waiting.version.approvals.given[0].person = HOSTILE.to_owned();
+    waiting.version.rejection.as_mut().unwrap().why = HOSTILE.to_owned();
+    let mut requests = fixtures::key_requests();
+    requests[0].name = HOSTILE.to_owned();
+    requests[0].person = HOSTILE.to_owned();
     let pages = vec![
+        ("approvals", approvals::page(&[waiting.version.clone()], None)),
+        ("approval", approval::page(&waiting, &caller)),
+        ("keys", keys::page(&fixtures::hub(), None, &requests, &caller)),
         ("device", device::page(&hostile, &beside, &caller)),
         ("monitors", monitors::page(&MonitorQuery::default(), &glance.alerts)),
         ("monitor", incident(&detail, Some(HOSTILE))),
@@ -246,6 +271,41 @@ fn the_form_offers_the_granted_stages_smallest_first() {
 }
 
 #[test]
-fn the_script_stays_small() {
+fn the_scripts_stay_small() {
     assert!(include_str!("assets/live.js").len() < 8 * 1024);
+    let signing = [
+        include_str!("assets/statement.js"),
+        include_str!("assets/browser-key.js"),
+        include_str!("assets/signing.js"),
+        include_str!("assets/approve.js"),
+        include_str!("assets/grant.js"),
+        include_str!("assets/keys.js"),
+    ];
+    assert!(signing.map(str::len).iter().sum::<usize>() < 20 * 1024);
+}
+
+#[test]
+fn an_approver_sees_the_policy_what_changes_and_what_is_signed() {
+    let approver = fixtures::caller(Role::Approver);
+    let detail = fixtures::approval(VersionState::AwaitingApproval);
+    let text = words(approval::page(&detail, &approver));
+    assert!(text.contains("2 of 3 persons, one with a key outside browsers"), "{text}");
+    assert!(text.contains("carol, dee"), "who has not signed is named");
+    assert!(text.contains("no way back below version 2") && text.contains("acid acorn actor"));
+    assert!(
+        text.contains("probabilities FP32 [any, 8]") && text.contains("look"),
+        "another shape asks for a look: {text}"
+    );
+    assert!(
+        text.contains(detail.version.release.as_deref().unwrap()) && text.contains(detail.bytes.as_deref().unwrap())
+    );
+    assert!(text.contains("bellwether approve digits:2 --key KEY") && text.contains("This root does."));
+    let page = |state, role| approval::page(&fixtures::approval(state), &fixtures::caller(role)).body.into_string();
+    assert!(
+        page(VersionState::AwaitingApproval, Role::Viewer).contains("Signing takes the role approver; you are viewer.")
+    );
+    assert!(page(VersionState::Approved, Role::Approver).contains("It is approved: nothing more is needed."));
+    let rejected = page(VersionState::Rejected, Role::Approver);
+    assert!(rejected.contains("Rejected by carol") && rejected.contains("Trained on the test set."));
+    assert!(!rejected.contains("id=\"reject-now\""));
 }

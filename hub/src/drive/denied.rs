@@ -66,6 +66,20 @@ fn explain(denied: &Denied) -> (StatusCode, &'static str, String) {
         Denied::NotApproved { model, .. } => {
             (CONFLICT, "not_approved", format!("approvers sign: bellwether approve {model} --key KEY"))
         }
+        Denied::Rejected { model, .. } => (
+            CONFLICT,
+            "rejected",
+            format!("its publisher registers a better version: bellwether model register {}", model.name),
+        ),
+        Denied::WeakKey(_) => (REFUSED, "weak_key", owned("make a new key: bellwether key new NAME --person PERSON")),
+        Denied::KeyListed(_) => (CONFLICT, "key_listed", owned("it needs no request: bellwether root show")),
+        Denied::KeyAsked(id) => {
+            (CONFLICT, "key_asked", format!("withdraw that request first: DELETE /api/v1/keys/requests/{id}"))
+        }
+        Denied::KeyRequestsFull => {
+            (CONFLICT, "key_requests_full", owned("list some in the root, or withdraw them: GET /api/v1/keys/requests"))
+        }
+        Denied::NoKeyRequest(_) => (NOT_FOUND, "no_key_request", owned("GET /api/v1/keys/requests lists them")),
         Denied::BadPlan(_) => {
             (REFUSED, "bad_plan", owned("stages widen: --stage device=gw-1 --stage 25% --stage 100%"))
         }
@@ -81,7 +95,7 @@ fn explain(denied: &Denied) -> (StatusCode, &'static str, String) {
     }
 }
 
-fn bad_id(error: &BadId, got: &str) -> Problem {
+pub(super) fn bad_id(error: &BadId, got: &str) -> Problem {
     let got: String = got.chars().take(80).collect();
     Problem::bad_request("bad_id", format!("{got:?} is {error}"))
         .hint("see what there is: bellwether model list, device list, rollout list")

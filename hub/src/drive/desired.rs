@@ -5,7 +5,6 @@ use bellwether_hub_core::Change;
 use bellwether_hub_core::Denied;
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::fleet::{Device, Issued};
-use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::heapless::Vec as Few;
@@ -14,7 +13,7 @@ use bellwether_protocol::limit::{FRAME_BYTES_MAX, MODELS_MAX, STATEMENT_BYTES_MA
 use bellwether_protocol::message::{Desired, Down, Evidence};
 use bellwether_protocol::topic::{DownTopic, Topic};
 use bellwether_protocol::trust::{
-    Ack, Assignment, Command, Mode, Order, OutboxId, Request, Signed, Statement, Wanted, seal,
+    Ack, Assignment, Command, Granted, Mode, Order, OutboxId, Request, Signed, Statement, Wanted, seal,
 };
 use bytes::Bytes;
 
@@ -76,25 +75,26 @@ fn assignment(device: &Device, issued: &Issued) -> Result<Assignment, Denied> {
         let wanted = Wanted { name: want.model.name.clone(), release: want.release, mode: Mode::Active };
         models.push(wanted).map_err(|_| Denied::Statement(Reject::TooManyModels))?;
     }
-    // The audit chain is not kept yet; its head is all zero until it is.
-    Ok(Assignment { device: device.id.clone(), order: issued.order, models, audit: Digest::default() })
+    Ok(Assignment { device: device.id.clone(), order: issued.order, models, audit: issued.audit })
 }
 
 /// The frames of a signed release and, where one reaches the device, of a grant.
 type Proof = (Vec<u8>, Option<Vec<u8>>);
 
-/// For each model the signed release and, where one reaches the device, a grant.
+/// For each model the signed release that is wanted and, where one reaches the device, a grant. What
+/// no longer holds goes down all the same: the device says so, and its other models do not suffer.
 fn proofs(rules: &Rules, device: &Device, issued: &Issued) -> Result<Vec<Proof>, Denied> {
     let root = rules.trusted()?;
     let mut proofs = Vec::new();
     for want in &issued.models {
         let record = rules.version(&want.model)?;
-        let approved = rules.approved(record)?;
-        let release = record.release.as_ref().ok_or_else(|| Denied::NoRelease(want.model.clone()))?;
-        let grant = rules
-            .grants(record, &approved)
-            .find(|(granted, _)| root.reaches(&approved, granted, device.key_id()))
-            .map(|(_, stored)| stored.statement.clone());
+        let release = record.releases().find(|release| release.digest() == want.release);
+        let release = release.ok_or_else(|| Denied::NoRelease(want.model.clone()))?;
+        let grant = root.approve(&release.signed()).ok().and_then(|approved| {
+            let reaches = |granted: &Granted| root.reaches(&approved, granted, device.key_id());
+            let found = rules.grants(record, &approved).find(|(granted, _)| reaches(granted));
+            found.map(|(_, stored)| stored.statement.clone())
+        });
         proofs.push((release.statement(), grant));
     }
     Ok(proofs)

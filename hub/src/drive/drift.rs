@@ -18,14 +18,15 @@ impl Hub {
     ///
     /// 400 for a name that does not read.
     #[expect(clippy::needless_pass_by_value, reason = "a request is handed over whole")]
-    pub fn monitors(&self, _caller: &Caller, query: MonitorQuery) -> Result<Page<MonitorView>, Problem> {
+    pub fn monitors(&self, caller: &Caller, query: MonitorQuery) -> Result<Page<MonitorView>, Problem> {
         let model = query.model.as_deref().map(model_name).transpose()?;
         let rules = self.rules();
         let judged = rules.monitors().map(|monitor| &monitor.key);
         let open = rules.windows().map(|window| &window.key);
         let keys: BTreeSet<&Key> = judged.chain(open).collect();
         let fits = |key: &&Key| {
-            model.as_ref().is_none_or(|name| key.model.name == *name)
+            caller.covers(key.model.name.as_str())
+                && model.as_ref().is_none_or(|name| key.model.name == *name)
                 && query.version.is_none_or(|version| key.model.version.number() == version)
                 && query.site.as_ref().is_none_or(|site| key.group == Group::Site(site.clone()))
                 && (query.all == Some(true) || rules.devices().any(|device| view::runs(device, key)))

@@ -1,11 +1,11 @@
 //! Devices: enrolment, tags, views, and the commands an operator sends.
 
-use bellwether_hub_core::Denied;
 use bellwether_hub_core::fleet::Device;
+use bellwether_hub_core::{Change, Denied};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::DeviceId;
-use bellwether_protocol::trust::{Enrol, Request, Signed, open_by};
+use bellwether_protocol::trust::{Enrol, PublicKey, Request, Signed, open_by};
 
 use super::denied::{device_id, statement};
 use super::people::{Enrolment, enrolment_key};
@@ -15,11 +15,14 @@ use super::{Hub, Refusal, view};
 use crate::api::auth::Caller;
 use crate::api::error::Problem;
 use crate::api::types::{
-    DeviceQuery, DeviceView, EnrolBroker, EnrolRequest, EnrolView, LIMIT_DEFAULT, LIMIT_MAX, Page, Role, TagsRequest,
-    TroublesView,
+    DeviceQuery, DeviceView, EnrolBroker, EnrolRequest, EnrolView, ImportRequest, ImportView, ImportedDevice,
+    LIMIT_DEFAULT, LIMIT_MAX, Page, Role, TagsRequest, TroublesView,
 };
 use crate::clock;
 use crate::store::{Expect, StoreError, Write, record};
+
+/// Devices registered by one request.
+const IMPORTED_MAX: usize = 1000;
 
 impl Hub {
     /// Devices by name: a page of those that fit the filter.
@@ -67,7 +70,9 @@ impl Hub {
     pub fn delete_device(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
         caller.need(Role::Admin)?;
         let id = device_id(id)?;
-        Ok(self.decide_durably(|rules, now| Ok(((), rules.remove_device(&id, &caller.name, now)?)))?)
+        self.decide_durably(|rules, now| Ok(((), rules.remove_device(&id, &caller.name, now)?)))?;
+        self.evict(&id);
+        Ok(())
     }
 
     /// Replaces a device's tags.
@@ -134,10 +139,27 @@ impl Hub {
         check_tags(&request.tags)?;
         let device = device_id(&request.device)?;
         let enrol = self.proof(&device, &request)?;
-        let enrolment = self.use_up(&request.secret)?;
-        let mut tags = enrolment.tags;
-        tags.extend(request.tags);
-        self.decide_durably(|rules, now| Ok(((), rules.enrol(&device, enrol.key, tags, now)?)))?;
+        let mut replaced = false;
+        if request.secret.is_empty() {
+            // Its key was imported, and it has just proved that it holds it.
+            self.decide_durably(|rules, now| Ok(((), rules.enrol(&device, enrol.key, request.tags, now)?)))?;
+        } else {
+            let enrolment = self.use_up(&request.secret, &device)?;
+            let mut tags = enrolment.tags;
+            tags.extend(request.tags);
+            replaced = self.decide_durably(|rules, now| {
+                let other = rules.device(&device).is_ok_and(|known| known.key != enrol.key);
+                let replaces = other && enrolment.replaces && enrolment.device.as_ref() == Some(&device);
+                let changes = match replaces {
+                    true => rules.replace(&device, enrol.key, tags, now)?,
+                    false => rules.enrol(&device, enrol.key, tags, now)?,
+                };
+                Ok((replaces, changes))
+            })?;
+        }
+        if replaced {
+            self.evict(&device);
+        }
         let broker = self.broker().ok_or_else(|| Problem::unavailable("no_broker", "the hub has no broker yet"))?;
         Ok(EnrolView {
             broker: EnrolBroker { url: broker.url().to_owned(), password: broker.device_password(&device) },
@@ -157,15 +179,64 @@ impl Hub {
         if enrol.device != *device || enrol.token != Digest::of(request.secret.as_bytes()) {
             return Err(Problem::unprocessable("other_enrolment", "the proof was made for another name or token"));
         }
-        // A name that is taken must not use up the token.
-        if rules.device(device).is_ok_and(|known| known.key != enrol.key) {
+        let known = rules.device(device).ok();
+        if request.secret.is_empty() && known.is_none() {
+            return Err(Problem::unauthenticated("no key was imported for this device, and it gave no token")
+                .hint("import it: bellwether device import FILE, or ask for a token: bellwether device token"));
+        }
+        // A name that is taken must not use up the token, unless that is what the token is for.
+        let may_replace = || self.replaces(&request.secret, device);
+        if known.is_some_and(|known| known.key != enrol.key) && !may_replace() {
             return Err(Denied::OtherKey(device.clone()).into());
         }
         Ok(enrol)
     }
 
+    /// Whether a token lets this device take its name from the one that has it.
+    fn replaces(&self, secret: &str, device: &DeviceId) -> bool {
+        let key = enrolment_key(secret);
+        let stored = self.0.store.get(&key).ok().flatten();
+        let enrolment = stored.and_then(|stored| record::decode::<Enrolment>(&key, &stored.value).ok());
+        enrolment.is_some_and(|enrolment| enrolment.replaces && enrolment.device.as_ref() == Some(device))
+    }
+
+    /// Registers devices by keys that were made elsewhere; all or none.
+    ///
+    /// # Errors
+    ///
+    /// 403 unless admin; 400 for too many, or one that does not read; 409 for a name that is taken.
+    pub fn import_devices(&self, caller: &Caller, request: ImportRequest) -> Result<ImportView, Problem> {
+        caller.need(Role::Admin)?;
+        self.room()?;
+        self.rules().trusted()?;
+        let count = request.devices.len();
+        if count > IMPORTED_MAX {
+            return Err(Problem::bad_request("too_many", format!("{count} devices at once; at most {IMPORTED_MAX}"))
+                .hint("send them in several requests"));
+        }
+        let mut devices = Vec::with_capacity(count);
+        for ImportedDevice { device, key, tags } in request.devices {
+            check_tags(&tags)?;
+            let public: PublicKey = key
+                .parse()
+                .map_err(|bad| Problem::bad_request("bad_key", format!("the key of {device:.64}: {bad}")))?;
+            if !public.is_usable() {
+                let why = format!("the key of {device:.64} is no point of the curve, or of small order");
+                return Err(Problem::unprocessable("weak_key", why));
+            }
+            devices.push((device_id(&device)?, public, tags));
+        }
+        let registered = self.decide_durably(|rules, now| {
+            let changes = rules.import(&devices, &caller.name, now)?;
+            let made = changes.list().iter().filter(|change| matches!(change, Change::Device(_))).count();
+            Ok((made, changes))
+        })?;
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(ImportView { registered: number(registered), known: number(count - registered) })
+    }
+
     /// Takes one use of an enrolment token; of two at once only one gets the last.
-    fn use_up(&self, secret: &str) -> Result<Enrolment, Problem> {
+    fn use_up(&self, secret: &str, device: &DeviceId) -> Result<Enrolment, Problem> {
         let unknown = || {
             Problem::unauthenticated("the enrolment token is not known here, is used up, or has expired")
                 .hint("ask for a new one: bellwether device token")
@@ -174,7 +245,7 @@ impl Hub {
         loop {
             let stored = self.0.store.get(&key).map_err(Refusal::from)?.ok_or_else(unknown)?;
             let enrolment: Enrolment = record::decode(&key, &stored.value).map_err(Refusal::from)?;
-            if clock::now() >= enrolment.ends {
+            if clock::now() >= enrolment.ends || enrolment.device.as_ref().is_some_and(|only| only != device) {
                 return Err(unknown());
             }
             let left = Enrolment { uses: enrolment.uses.saturating_sub(1), ..enrolment.clone() };

@@ -7,12 +7,16 @@
 //! A role is checked in the first line of every method that needs one, so that no door is wider
 //! than another.
 
+mod approvals;
+mod audit;
+mod chain;
 mod collected;
 mod denied;
 mod desired;
 mod disk;
 mod drift;
 mod events;
+mod evict;
 mod fleet;
 mod overview;
 mod people;
@@ -52,7 +56,7 @@ use crate::store::{Store, StoreError, Write, record};
 
 pub use collected::Export;
 pub(crate) use events::view as event_view;
-pub use people::FirstLogin;
+pub use people::{FirstLogin, TOKEN_DAYS};
 
 /// Checks of packages that run at once: each takes a core and up to its memory limit.
 const CHECKS_AT_ONCE: usize = 2;
@@ -302,6 +306,7 @@ impl Hub {
             fleet: self.rules().trusted().ok().map(|root| root.fleet().to_string()),
             director_key: keys::public(&self.0.keys.director).to_string(),
             registry_key: keys::public(&self.0.keys.registry).to_string(),
+            time_key: keys::public(&self.0.keys.time).to_string(),
             time_ms: self.now_ms(),
             broker: BrokerView {
                 kind: self.broker().map_or("none", Broker::kind).to_owned(),

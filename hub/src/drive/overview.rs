@@ -197,13 +197,13 @@ fn needs(rules: &Rules, rollouts: &[RolloutView], devices: DeviceTotals) -> Vec<
 fn awaiting(rules: &Rules, record: &VersionRecord) -> Option<NeedView> {
     let approval = rules.approval(record);
     record.release.as_ref()?;
-    if approval.given >= approval.needed {
+    if approval.given >= approval.needed || record.rejection.is_some() {
         return None;
     }
     let model = &record.model;
     let detail = format!("{} given, {} needed: bellwether approve {model} --key KEY", approval.given, approval.needed);
     let title = format!("{} {} waits for approval", model.name, model.version);
-    Some(need("approval", title, detail, &format!("/models/{}", model.name), "Review"))
+    Some(need("approval", title, detail, &format!("/approvals/{}/{}", model.name, model.version), "Review"))
 }
 
 fn need(kind: &str, title: impl Into<String>, detail: String, link: &str, action: &str) -> NeedView {

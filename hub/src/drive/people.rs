@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 
 use bellwether_hub_core::event::What;
 use bellwether_protocol::digest::Digest;
+use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::time::Millis;
 use serde::{Deserialize, Serialize};
 
+use super::denied::device_id;
 use super::{Hub, Refusal};
-use crate::api::auth::{Caller, SessionToken};
+use crate::api::attempts::{Attempts, Door};
+use crate::api::auth::{Caller, Peer, SessionToken};
 use crate::api::error::Problem;
+use crate::api::scope::{SCOPES_MAX, Scope};
 use crate::api::types::{DeviceTokenRequest, DeviceTokenView, Page, Role, TokenCreated, TokenRequest, TokenView};
 use crate::clock;
 use crate::keys::random;
@@ -26,15 +30,18 @@ const SESSIONS_MAX: usize = 1000;
 const ENROLMENT_SECONDS_MAX: u64 = 365 * 24 * 3600;
 /// Validity of an enrolment token unless asked otherwise: a day.
 const ENROLMENT_SECONDS: u64 = 24 * 3600;
+/// Validity of an API token unless asked otherwise, in days: a quarter.
+pub const TOKEN_DAYS: u32 = 90;
 /// Longest validity of an API token, in days.
 const TOKEN_DAYS_MAX: u32 = 3650;
 /// Bytes of a token's name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Login codes; they end with the process.
+/// Login codes and wrong secrets; they end with the process.
 #[derive(Debug, Default)]
 pub(super) struct People {
     codes: BTreeMap<Digest, Millis>,
+    attempts: Attempts,
 }
 
 /// A browser's session as it is stored, under the hash of its secret: an open page outlives a
@@ -55,6 +62,9 @@ struct Token {
     role: Role,
     made_at: Millis,
     ends: Option<Millis>,
+    /// What it is limited to besides its role; nothing, if empty.
+    #[serde(default)]
+    scopes: Vec<Scope>,
 }
 
 /// An enrolment token as it is stored, under the hash of its secret.
@@ -63,6 +73,12 @@ pub(super) struct Enrolment {
     pub(super) uses: u32,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) ends: Millis,
+    /// The one name that may use it.
+    #[serde(default)]
+    pub(super) device: Option<DeviceId>,
+    /// Whether that name may be taken from the device that has it.
+    #[serde(default)]
+    pub(super) replaces: bool,
 }
 
 /// The first way in, shown once.
@@ -90,7 +106,7 @@ impl Hub {
         if !self.0.store.scan("token/", None, 1)?.is_empty() {
             return Ok(None);
         }
-        let token = self.make_token("first admin", Role::Admin, None)?;
+        let token = self.make_token("first admin", Role::Admin, Some(TOKEN_DAYS))?;
         Ok(Some(FirstLogin { token, code: self.make_code() }))
     }
 
@@ -100,10 +116,20 @@ impl Hub {
     ///
     /// If the store fails.
     pub fn make_token(&self, name: &str, role: Role, days: Option<u32>) -> Result<String, StoreError> {
+        self.make_limited_token(name, role, days, Vec::new())
+    }
+
+    fn make_limited_token(
+        &self,
+        name: &str,
+        role: Role,
+        days: Option<u32>,
+        scopes: Vec<Scope>,
+    ) -> Result<String, StoreError> {
         let text = format!("bwt_{}", hex::encode(random::<32>()));
         let now = clock::now();
         let ends = days.map(|days| now.saturating_add(Millis::from_secs(u64::from(days) * 24 * 3600)));
-        let token = Token { name: name.to_owned(), role, made_at: now, ends };
+        let token = Token { name: name.to_owned(), role, made_at: now, ends, scopes };
         self.0.store.commit(&[Write::put(token_key(&text), record::encode(&token)?)])?;
         self.0.store.flush()?;
         Ok(text)
@@ -134,7 +160,41 @@ impl Hub {
         if token.ends.is_some_and(|ends| clock::now() >= ends) {
             return Err(unknown());
         }
-        Ok(Caller { name: token.name, role: token.role })
+        Ok(Caller { name: token.name, role: token.role, scopes: token.scopes })
+    }
+
+    /// Remembers a wrong secret; what the caller is told of it.
+    #[must_use]
+    pub fn wrong(&self, door: Door, Peer(from): Peer, problem: Problem) -> Problem {
+        if problem.status_code() != axum::http::StatusCode::UNAUTHORIZED {
+            return problem;
+        }
+        let (mut people, now) = (self.people(), clock::now());
+        if !people.attempts.may_try(door, from, now) {
+            return Problem::too_many_attempts();
+        }
+        people.attempts.wrong(door, from, now);
+        if !people.attempts.may_try(door, from, now) {
+            tracing::warn!(?door, ?from, "too many wrong secrets: whoever tries again waits");
+        }
+        problem
+    }
+
+    /// Lets somebody try a secret, unless too many wrong ones came before.
+    ///
+    /// # Errors
+    ///
+    /// 429 then, and whatever `open` refuses.
+    pub fn guarded<T>(
+        &self,
+        door: Door,
+        Peer(from): Peer,
+        open: impl FnOnce() -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        if !self.people().attempts.may_try(door, from, clock::now()) {
+            return Err(Problem::too_many_attempts());
+        }
+        open().map_err(|problem| self.wrong(door, Peer(from), problem))
     }
 
     /// Opens a session with a one-time code, which is used up by it.
@@ -148,17 +208,25 @@ impl Hub {
             return Err(Problem::unauthenticated("the login code was used already or has expired")
                 .hint("log in with an API token instead"));
         }
-        self.open_session(Caller { name: "admin".to_owned(), role: Role::Admin }, None)
+        self.open_session(Caller { name: "admin".to_owned(), role: Role::Admin, scopes: Vec::new() }, None)
     }
 
     /// Opens a session with an API token; it ends when the token does.
     ///
     /// # Errors
     ///
-    /// 401.
+    /// 401; 403 for a token that is limited by scopes.
     pub fn login_token(&self, text: &str) -> Result<SessionToken, Problem> {
         let key = token_key(text.trim());
-        self.open_session(self.carrier(&key)?, Some(key))
+        let caller = self.carrier(&key)?;
+        if !caller.scopes.is_empty() {
+            return Err(Problem::forbidden(format!(
+                "the token {} is limited; the dashboard shows everything",
+                caller.name
+            ))
+            .hint("log in with a token without scopes: `bellwether token new NAME --role viewer`"));
+        }
+        self.open_session(caller, Some(key))
     }
 
     fn open_session(&self, caller: Caller, token: Option<String>) -> Result<SessionToken, Problem> {
@@ -201,7 +269,7 @@ impl Hub {
         }
         match session.token {
             Some(token) => self.carrier(&token),
-            None => Ok(Caller { name: session.name, role: session.role }),
+            None => Ok(Caller { name: session.name, role: session.role, scopes: Vec::new() }),
         }
     }
 
@@ -231,9 +299,19 @@ impl Hub {
                 "bad_validity",
                 format!("a token is valid for 1 to {TOKEN_DAYS_MAX} days"),
             )
-            .hint("leave valid_days out for a token without an end"));
+            .hint(format!("leave valid_days out for {TOKEN_DAYS} days, or say forever")));
         }
-        let token = self.make_token(request.name.trim(), request.role, request.valid_days).map_err(Refusal::from)?;
+        if request.forever && request.valid_days.is_some() {
+            return Err(Problem::bad_request("bad_validity", "a token is valid for ever or for some days, not both")
+                .hint("leave one of forever and valid_days out"));
+        }
+        if request.scopes.len() > SCOPES_MAX {
+            return Err(Problem::bad_request("too_many_scopes", format!("a token has at most {SCOPES_MAX} scopes"))
+                .hint("make two tokens, or one without scopes"));
+        }
+        let days = if request.forever { None } else { Some(request.valid_days.unwrap_or(TOKEN_DAYS)) };
+        let made = self.make_limited_token(request.name.trim(), request.role, days, request.scopes);
+        let token = made.map_err(Refusal::from)?;
         self.note(caller, What::TokenMade { name: request.name })?;
         Ok(TokenCreated { id: token_id(&token_key(&token)), token })
     }
@@ -254,6 +332,7 @@ impl Hub {
                 role: token.role,
                 created_ms: token.made_at.0,
                 expires_ms: token.ends.map(|ends| ends.0),
+                scopes: token.scopes,
             });
             Ok(())
         })
@@ -285,19 +364,28 @@ impl Hub {
         caller.need(Role::Operator)?;
         self.room()?;
         super::fleet::check_tags(&request.tags)?;
-        let fleet = self.rules().trusted()?.fleet();
+        self.rules().trusted()?;
+        let device = request.device.as_deref().map(device_id).transpose()?;
+        if request.replace {
+            let Some(device) = &device else {
+                return Err(Problem::bad_request("no_device_named", "a token that replaces a device names it")
+                    .hint("bellwether device replace ID"));
+            };
+            caller.need(Role::Admin)?;
+            self.rules().device(device)?;
+        }
         let secret = hex::encode(random::<16>());
-        let uses = request.uses.unwrap_or(1).clamp(1, 100_000);
+        let uses = if device.is_some() { 1 } else { request.uses.unwrap_or(1).clamp(1, 100_000) };
         let seconds = request.valid_seconds.unwrap_or(ENROLMENT_SECONDS).clamp(1, ENROLMENT_SECONDS_MAX);
         let ends = clock::now().saturating_add(Millis::from_secs(seconds));
-        let enrolment = Enrolment { uses, tags: request.tags, ends };
+        let enrolment = Enrolment { uses, tags: request.tags, ends, device, replaces: request.replace };
         let put = || -> Result<(), StoreError> {
             self.0.store.commit(&[Write::put(enrolment_key(&secret), record::encode(&enrolment)?)])?;
             self.0.store.flush()
         };
         put().map_err(Refusal::from)?;
         self.note(caller, What::EnrolmentTokenMade { uses })?;
-        Ok(DeviceTokenView { token: format!("bw1.{fleet}.{secret}") })
+        Ok(DeviceTokenView { secret })
     }
 
     /// Records an event that changes nothing else.

@@ -15,7 +15,7 @@ use bellwether_protocol::id::{DeviceId, TransferId};
 use bellwether_protocol::limit::{CHUNK_BYTES, CHUNKS_IN_FLIGHT_MAX};
 use bellwether_protocol::message::{Chunk, Down, Need, Table, Up};
 use bellwether_protocol::topic::{DownTopic, HUB_FILTER, Part, Topic, UpTopic};
-use bellwether_protocol::trust::{Batch, OutboxId, PackageRef, Report, Signed};
+use bellwether_protocol::trust::{Batch, Nonce, OutboxId, PackageRef, Report, Signed};
 use bellwether_runtime::crash;
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
@@ -47,11 +47,13 @@ const TABLES_MAX: usize = 16;
 pub(super) struct Sending {
     transfers: Mutex<BTreeMap<DeviceId, AbortHandle>>,
     greetings: Mutex<BTreeSet<DeviceId>>,
+    /// Devices to be told what changes what counts, with the nonce of those that asked.
+    pub(super) telling: Mutex<BTreeMap<DeviceId, Option<Nonce>>>,
     tables: Mutex<BTreeMap<Digest, Bytes>>,
 }
 
 /// Nothing is left half-done by a panic while one of these locks is held.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -102,7 +104,8 @@ impl Hub {
                 due.extend(self.due());
                 due.extend(std::mem::take(&mut *unpoisoned(&self.0.sending.greetings)));
             }
-            if owed.is_empty() && due.is_empty() {
+            let telling = std::mem::take(&mut *unpoisoned(&self.0.sending.telling));
+            if owed.is_empty() && due.is_empty() && telling.is_empty() {
                 continue;
             }
             // Durable before it is told: assignments keep their numbers, acknowledged records stay.
@@ -117,6 +120,10 @@ impl Hub {
                 crash::point("hub.rollback.begun");
             }
             self.send_acks(owed).await;
+            // Before the desired state: it may rest on a root that the device does not know yet.
+            for (device, nonce) in telling {
+                self.send_trust(&device, nonce).await;
+            }
             for device in due.drain(..) {
                 self.send_desired(&device).await;
             }
@@ -154,7 +161,7 @@ impl Hub {
         }
     }
 
-    async fn publish(&self, (topic, payload): Message, qos: Qos, retain: bool) {
+    pub(super) async fn publish(&self, (topic, payload): Message, qos: Qos, retain: bool) {
         let Some(link) = self.0.link.get() else { return };
         if let Err(error) = link.publish(&topic, payload, qos, retain).await {
             tracing::debug!(topic, %error, "not published; the device asks again");
@@ -241,6 +248,7 @@ impl Hub {
             (UpTopic::Batch, Up::Batch(signed)) => {
                 return self.batched(device, &signed).map(Some);
             }
+            (UpTopic::Known, Up::Known(signed)) => self.knows(device, &signed)?,
             (UpTopic::Need(transfer), Up::Need(need)) => self.asked(device, transfer, need, sending)?,
             _ => return Err(Denied::Statement(Reject::Malformed).into()),
         }

@@ -54,8 +54,24 @@ impl Hub {
     /// # Errors
     ///
     /// 404.
-    pub async fn package(&self, _caller: &Caller, text: &str) -> Result<Bytes, Problem> {
-        Ok(self.0.blobs.get(digest(text)?).await?)
+    pub async fn package(&self, caller: &Caller, text: &str) -> Result<Bytes, Problem> {
+        let digest = digest(text)?;
+        // What was uploaded and not registered belongs to no model yet.
+        let others = {
+            let rules = self.rules();
+            let has = |model: &&bellwether_hub_core::registry::Model| {
+                rules.versions_of(&model.name).any(|record| record.package.digest == digest)
+            };
+            let (mut own, mut others) = (false, None);
+            for model in rules.models().filter(has) {
+                if caller.covers(model.name.as_str()) { own = true } else { others = Some(model.name.clone()) }
+            }
+            others.filter(|_| !own)
+        };
+        if let Some(other) = others {
+            caller.need_model(other.as_str())?;
+        }
+        Ok(self.0.blobs.get(digest).await?)
     }
 
     /// Registers an uploaded package under the next version of its name, once the hub has repeated
@@ -141,11 +157,12 @@ impl Hub {
     ///
     /// 400 for a filter that is not `TAG=VALUE`.
     #[expect(clippy::needless_pass_by_value, reason = "a request is handed over whole")]
-    pub fn models(&self, _caller: &Caller, query: ModelQuery) -> Result<Page<ModelView>, Problem> {
+    pub fn models(&self, caller: &Caller, query: ModelQuery) -> Result<Page<ModelView>, Problem> {
         let wanted = query.tag.as_deref().map(parse_filter).transpose()?;
         let rules = self.rules();
         let items = rules
             .models()
+            .filter(|model| caller.covers(model.name.as_str()))
             .filter_map(|model| view::model(&rules, &model.name))
             .filter(|view| wanted.is_none_or(|(tag, value)| view.tags_of_latest.get(tag).is_some_and(|v| v == value)));
         Ok(Page::whole(items.collect()))

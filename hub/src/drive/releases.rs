@@ -1,5 +1,6 @@
 //! The root, and what people sign: releases, approvals, grants.
 
+use bellwether_hub_core::trust::HubPublic;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::trust::{KeyClass, KeyStatus, RoleSet, Signed, StageGrant};
@@ -25,7 +26,18 @@ impl Hub {
         let Some(stored) = stored else { return Err(no_root()) };
         let record: bellwether_hub_core::trust::RootRecord =
             crate::store::record::decode(&stored.key, &stored.value).map_err(super::Refusal::from)?;
-        Ok(RootView { fleet: record.fleet.to_string(), statement: base64(&record.statement) })
+        let rules = self.rules();
+        Ok(RootView {
+            fleet: record.fleet.to_string(),
+            statement: base64(&record.statement),
+            version: rules.trusted()?.root().version,
+            later: rules.chain().iter().map(|step| base64(&step.statement)).collect(),
+        })
+    }
+
+    pub(super) fn public_keys(&self) -> HubPublic {
+        let keys = &self.0.keys;
+        HubPublic { director: public(&keys.director), registry: public(&keys.registry), time: public(&keys.time) }
     }
 
     /// Takes the root; once.
@@ -38,8 +50,8 @@ impl Hub {
         caller.need(Role::Admin)?;
         self.room()?;
         let bytes = statement(&request.statement)?;
-        let (director, registry) = (public(&self.0.keys.director), public(&self.0.keys.registry));
-        self.decide_durably(|rules, now| Ok(((), rules.set_root(&bytes, director, registry, &caller.name, now)?)))?;
+        let hub = self.public_keys();
+        self.decide_durably(|rules, now| Ok(((), rules.set_root(&bytes, &hub, &caller.name, now)?)))?;
         Ok(FleetView { fleet: self.rules().trusted()?.fleet().to_string() })
     }
 
@@ -67,6 +79,7 @@ impl Hub {
                 approve: thresholds.approve.into(),
                 grant: thresholds.grant.into(),
             },
+            offline_approval: root.offline_approval,
             keys: keys.collect(),
         })
     }
@@ -196,7 +209,7 @@ fn roles(set: RoleSet) -> Vec<String> {
     all.into_iter().filter(|(_, role)| set.contains(*role)).map(|(name, _)| name.to_owned()).collect()
 }
 
-const fn class(class: KeyClass) -> &'static str {
+pub(super) const fn class(class: KeyClass) -> &'static str {
     match class {
         KeyClass::File => "file",
         KeyClass::SshAgent => "ssh-agent",

@@ -33,6 +33,7 @@ impl Hub {
         caller.need(Role::Operator)?;
         self.room()?;
         let model = model_ref(&request.model, request.version)?;
+        caller.need_model(model.name.as_str())?;
         let stages = {
             let rules = self.rules();
             request.stages.iter().map(|stage| cohort(&rules, stage)).collect::<Result<Vec<Cohort>, Problem>>()?
@@ -61,10 +62,11 @@ impl Hub {
     /// # Errors
     ///
     /// None today.
-    pub fn rollouts(&self, _caller: &Caller) -> Result<Page<RolloutView>, Problem> {
+    pub fn rollouts(&self, caller: &Caller) -> Result<Page<RolloutView>, Problem> {
         let rules = self.rules();
         let now = clock::now();
-        let latest = rules.rollouts().rev().take(crate::api::types::LIMIT_MAX as usize);
+        let covered = rules.rollouts().rev().filter(|rollout| caller.covers(rollout.model.name.as_str()));
+        let latest = covered.take(crate::api::types::LIMIT_MAX as usize);
         Ok(Page::whole(latest.map(|rollout| view::rollout(&rules, rollout, now)).collect()))
     }
 
@@ -73,12 +75,13 @@ impl Hub {
     /// # Errors
     ///
     /// 404.
-    pub fn rollout(&self, _caller: &Caller, id: &str) -> Result<RolloutView, Problem> {
+    pub fn rollout(&self, caller: &Caller, id: &str) -> Result<RolloutView, Problem> {
         let number = rollout_id(id)?;
         let mut view = {
             let rules = self.rules();
             view::rollout(&rules, rules.rollout(number)?, clock::now())
         };
+        caller.need_model(&view.model)?;
         view.timeline = self.timeline(number)?;
         Ok(view)
     }
@@ -97,6 +100,7 @@ impl Hub {
     ) -> Result<RolloutView, Problem> {
         caller.need(Role::Operator)?;
         let number = rollout_id(id)?;
+        caller.need_model(self.rules().rollout(number)?.model.name.as_str())?;
         let reason = request.reason.unwrap_or_default();
         if reason.len() > REASON_BYTES_MAX {
             return Err(Problem::bad_request("too_long", format!("a reason has at most {REASON_BYTES_MAX} bytes"))

@@ -324,7 +324,13 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event { sequence: 7, at: Millis(1), who: "hub".to_owned(), what: What::TokenMade { name: "ci".to_owned() } }
+        Event {
+            sequence: 7,
+            at: Millis(1),
+            who: "hub".to_owned(),
+            what: What::TokenMade { name: "ci".to_owned() },
+            head: bellwether_protocol::digest::Digest::default(),
+        }
     }
 
     fn later() -> Outcome {

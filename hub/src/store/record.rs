@@ -53,6 +53,16 @@ pub fn decode<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T
     }
 }
 
+/// The JSON of a record, exactly as it is stored.
+///
+/// # Errors
+///
+/// [`StoreError::Fault`] for an unknown format or a record that is no text.
+pub fn text<'b>(key: &str, bytes: &'b [u8]) -> Result<&'b str, StoreError> {
+    let json = bytes.strip_prefix(&[FORMAT]).and_then(|json| std::str::from_utf8(json).ok());
+    json.ok_or_else(|| StoreError::Fault(format!("record {key} is damaged, or written by a newer hub")))
+}
+
 /// The write that makes a change durable.
 ///
 /// # Errors
@@ -61,6 +71,11 @@ pub fn decode<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T
 pub fn write(change: &Change) -> Result<Write, StoreError> {
     Ok(match change {
         Change::Root(root) => Write::put("root".to_owned(), encode(root)?),
+        Change::KeyRequest(request) => Write::put(format!("key-request/{}", request.id()), encode(request)?),
+        Change::KeyRequestGone(id) => Write::remove(format!("key-request/{id}")),
+        Change::RootStep(step) => Write::put(format!("root-step/{:010}", step.version), encode(step)?),
+        Change::Recall(recall) => Write::put(format!("recall/{:020}", recall.number), encode(recall)?),
+        Change::Checkpoint(checkpoint) => Write::put("checkpoint".to_owned(), encode(checkpoint)?),
         Change::Model(model) => Write::put(format!("model/{}", model.name), encode(model)?),
         Change::Version(record) => Write::put(version_key(&record.model), encode(record)?),
         Change::VersionGone(model) => Write::remove(version_key(model)),
@@ -106,6 +121,13 @@ pub fn load(store: &dyn Store) -> Result<Rules, StoreError> {
     let mut rules = Rules::default();
     if let Some(root) = store.get("root")? {
         rules.apply(Change::Root(decode(&root.key, &root.value)?));
+    }
+    load_each(store, &mut rules, "key-request/", |request| Change::KeyRequest(Box::new(request)))?;
+    // In this order: each is checked against what came before it.
+    load_each(store, &mut rules, "root-step/", Change::RootStep)?;
+    load_each(store, &mut rules, "recall/", Change::Recall)?;
+    if let Some(checkpoint) = store.get("checkpoint")? {
+        rules.apply(Change::Checkpoint(decode(&checkpoint.key, &checkpoint.value)?));
     }
     load_each(store, &mut rules, "model/", Change::Model)?;
     load_each(store, &mut rules, "version/", |record| Change::Version(Box::new(record)))?;

@@ -21,6 +21,14 @@ pub enum Down<'a> {
     Chunk(Chunk<'a>),
     /// The digests of all chunks; on `down/x/{transfer}/table`.
     Table(Table<'a>),
+    /// The next signed [`crate::trust::Root`]; on `down/trust`, as all that follow.
+    Root(Signed<'a>),
+    /// A signed [`crate::trust::Recall`].
+    Recall(Signed<'a>),
+    /// A signed [`crate::trust::Checkpoint`].
+    Checkpoint(Signed<'a>),
+    /// A signed [`crate::trust::Epoch`].
+    Epoch(Signed<'a>),
 }
 
 /// A signed [`crate::trust::Assignment`] and, for each release it names, what proves it.

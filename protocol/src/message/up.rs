@@ -18,6 +18,8 @@ pub enum Up<'a> {
     Batch(Signed<'a>),
     /// What is missing of a transfer; on `up/need/{transfer}`.
     Need(Need),
+    /// A signed [`crate::trust::Known`]; on `up/known`.
+    Known(Signed<'a>),
 }
 
 /// Birth. It carries no authority: it makes the hub send the desired state again.

@@ -6,7 +6,7 @@ use core::str::FromStr;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyId, Order, PublicKey, Record, Statement, StatementType};
+use super::{KeyId, Order, PublicKey, Record, Statement, StatementType, Tick};
 use crate::digest::{Digest, hex_serde, parse_hex};
 use crate::error::Reject;
 use crate::id::{BadId, DeviceId, HardwareClass, ModelName, Version};
@@ -41,6 +41,31 @@ pub struct Report {
 
 impl Statement for Report {
     const TYPE: StatementType = StatementType::Report;
+}
+
+/// Never used before by the device that says it; what answers it is fresh.
+pub type Nonce = [u8; 16];
+
+/// What a device knows of the statements that change what counts, and its question for the time:
+/// the hub answers with what it lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The device.
+    pub device: DeviceId,
+    /// New for every connection.
+    pub nonce: Nonce,
+    /// Version of the root it believes.
+    pub root: u32,
+    /// Number of the latest checkpoint; 0 before one.
+    pub checkpoint: u64,
+    /// As [`super::Counters::recalls_digest`].
+    pub recalls: Digest,
+    /// The latest logical time.
+    pub tick: Option<Tick>,
+}
+
+impl Statement for Known {
+    const TYPE: StatementType = StatementType::Known;
 }
 
 /// One model on a device.

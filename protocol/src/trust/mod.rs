@@ -8,14 +8,18 @@
 //!   |                  |
 //!   |   Release  <-----+-- one publisher, k approvers (distinct persons)
 //!   |   StageGrant <---+-- the grant threshold: whom a stage may reach
+//!   |   Recall, Checkpoint <-- an approver; a witness for checkpoints
 //!   |   Assignment, Command, Ack <-- the hub's director key, online
-//!   |   Attestation <-- the hub's registry key; never stands in for a person
-//!  Report, Batch, Connect, Enrol <-- the device's own key
+//!   |   Epoch <-- the hub's time key, answering a device's nonce
+//!   |   Attestation, AuditHead <-- the hub's registry key; never stands in for a person
+//!  Report, Known, Batch, Connect, Enrol <-- the device's own key
 //! ```
 
+mod counters;
 mod device;
 mod key;
 mod online;
+mod recall;
 mod record;
 mod release;
 mod root;
@@ -24,9 +28,11 @@ mod verify;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use device::{Batch, Connect, Enrol, ModelReport, OutboxId, Phase, Report, Running};
+pub use counters::{Counters, Tick};
+pub use device::{Batch, Connect, Enrol, Known, ModelReport, Nonce, OutboxId, Phase, Report, Running};
 pub use key::{FleetId, KeyId, PublicKey, Signature, SignatureBytes};
-pub use online::{Ack, Assignment, Attestation, Command, Mode, Order, Request, Wanted};
+pub use online::{Ack, Assignment, Attestation, AuditHead, Command, Epoch, Mode, Order, Request, Wanted};
+pub use recall::{Checkpoint, Floor, Otherwise, Recall, Recalled};
 pub use record::{Event, Exit, Failure, Log, LogWhy, Profile, Reason, Record, RecordBody, Sample, Scores};
 pub use release::{Cohort, PackageRef, Release, Requires, StageGrant, Validity, bucket};
 pub use root::{KeyClass, KeyEntry, KeyStatus, RoleSet, Root, RootFault, Thresholds};
@@ -38,7 +44,7 @@ use crate::frame;
 use crate::limit::{SIGNATURES_MAX, STATEMENT_BYTES_MAX};
 
 /// The type of a statement; part of what is signed, so that no statement passes for another.
-/// Append only. Recall (4), Checkpoint (5) and Epoch (9) are reserved.
+/// Append only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "each names the statement of the same name")]
@@ -46,14 +52,19 @@ pub enum StatementType {
     Root = 1,
     Release = 2,
     StageGrant = 3,
+    Recall = 4,
+    Checkpoint = 5,
     Assignment = 6,
     Command = 7,
     Ack = 8,
+    Epoch = 9,
     Report = 10,
     Batch = 11,
     Connect = 12,
     Enrol = 13,
     Attestation = 14,
+    Known = 15,
+    AuditHead = 16,
 }
 
 /// A value that can be signed.
@@ -107,11 +118,43 @@ pub fn sign<'b, T: Statement + Deserialize<'b>>(
     Ok(signature)
 }
 
-fn signature(kind: StatementType, fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
+/// The bytes that a signer outside this process signs, such as a token or an agent of keys, for a
+/// body of type `T`.
+///
+/// # Errors
+///
+/// As [`sign`].
+pub fn signing_bytes<'b, T: Statement + Deserialize<'b>>(
+    fleet: FleetId,
+    body: &'b [u8],
+) -> Result<Vec<u8, MESSAGE_BYTES_MAX>, Reject> {
+    let message = message(T::TYPE, fleet, body)?;
+    frame::decode::<T>(body)?;
+    Ok(message)
+}
+
+/// What a key in this process gives over [`signing_bytes`].
+#[must_use]
+pub fn signature_bytes(message: &[u8], key: &crate::SigningKey) -> [u8; 64] {
     use ed25519_dalek::Signer as _;
 
+    key.sign(message).to_bytes()
+}
+
+/// The signature that such a signer gave over [`signing_bytes`], checked strictly: a device that
+/// signs something else, or with another key, is found out here.
+///
+/// # Errors
+///
+/// [`Reject::BadSignature`].
+pub fn signature_made(message: &[u8], key: &PublicKey, bytes: [u8; 64]) -> Result<Signature, Reject> {
+    let bytes = SignatureBytes::new(bytes);
+    if key.verifies(message, &bytes) { Ok(Signature { key: key.id(), bytes }) } else { Err(Reject::BadSignature) }
+}
+
+fn signature(kind: StatementType, fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
     let message = message(kind, fleet, body)?;
-    let bytes = SignatureBytes::new(key.sign(&message).to_bytes());
+    let bytes = SignatureBytes::new(signature_bytes(&message, key));
     Ok(Signature { key: PublicKey(key.verifying_key().to_bytes()).id(), bytes })
 }
 
@@ -133,7 +176,8 @@ pub fn seal<'b, T: Statement>(
 }
 
 const PREFIX: [u8; 5] = *b"BWL1\0";
-const MESSAGE_BYTES_MAX: usize = PREFIX.len() + 1 + 16 + STATEMENT_BYTES_MAX;
+/// Most bytes that one signature covers.
+pub const MESSAGE_BYTES_MAX: usize = PREFIX.len() + 1 + 16 + STATEMENT_BYTES_MAX;
 
 /// What is signed.
 fn message(kind: StatementType, fleet: FleetId, body: &[u8]) -> Result<Vec<u8, MESSAGE_BYTES_MAX>, Reject> {

@@ -3,10 +3,11 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::{OutboxId, Statement, StatementType};
+use super::{Nonce, OutboxId, Statement, StatementType};
 use crate::digest::Digest;
 use crate::id::{DeviceId, ModelName, ModelRef};
 use crate::limit::MODELS_MAX;
+use crate::time::Millis;
 
 /// The place of a director's statement in the order of all: generation, then sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,6 +92,38 @@ pub struct Ack {
 
 impl Statement for Ack {
     const TYPE: StatementType = StatementType::Ack;
+}
+
+/// Logical time, told to one device in answer to its nonce. It raises no floor: it only says
+/// whether what has a validity may begin now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The root's time generation.
+    pub generation: u32,
+    /// Counts up within the generation; days since 1970 by the hub's clock.
+    pub epoch: u64,
+    /// The nonce of the [`super::Known`] that it answers.
+    pub nonce: Nonce,
+}
+
+impl Statement for Epoch {
+    const TYPE: StatementType = StatementType::Epoch;
+}
+
+/// The registry's word on how far the audit chain goes and what its head is: who holds it finds any
+/// edit or cut before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Number of the last event.
+    pub sequence: u64,
+    /// The head after it.
+    pub head: Digest,
+    /// The hub's clock.
+    pub at: Millis,
+}
+
+impl Statement for AuditHead {
+    const TYPE: StatementType = StatementType::AuditHead;
 }
 
 /// The registry's word that it gave this version and repeated the checks.

@@ -1,12 +1,15 @@
 //! The one verifier. Only it makes an [`Approved`] release or a [`Granted`] one, so whoever asks
 //! for these types cannot act on anything unchecked.
+//!
+//! Serialised, a [`TrustedRoot`] is for the store of whoever verified it: who can write there can
+//! do what they like anyway. It never travels.
 
 use heapless::Vec;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, PublicKey, Release, RoleSet, Root, Signed, StageGrant, Statement,
-    message,
+    Checkpoint, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, PublicKey, Recall, Release, RoleSet, Root, Signed,
+    StageGrant, Statement, message,
 };
 use crate::digest::Digest;
 use crate::error::Reject;
@@ -34,7 +37,7 @@ pub fn open_by<'a, T: Statement + Deserialize<'a>>(
 }
 
 /// A root whose signatures hold, and the fleet it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustedRoot {
     fleet: FleetId,
     root: Root,
@@ -95,6 +98,47 @@ impl TrustedRoot {
         let trusted = Self { fleet, root };
         let signed_by = persons(&trusted.signers::<Root>(signed)?, RoleSet::ROOT, &[]).len();
         if signed_by < usize::from(threshold) { Err(Reject::TooFewSignatures) } else { Ok(trusted) }
+    }
+
+    /// Accepts the root that follows this one: its version is the next, it is whole, and the
+    /// threshold of this root and its own signed it (TUF, section 5.3.4).
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::RootSkipped`] for any other version, [`Reject::Malformed`] for a root that cannot
+    /// work, or why a signature does not count under the old root or the new.
+    pub fn next(&self, signed: &Signed<'_>) -> Result<Self, Reject> {
+        let root: Root = signed.peek()?;
+        if self.root.version.checked_add(1) != Some(root.version) {
+            return Err(Reject::RootSkipped);
+        }
+        if root.check().is_err()
+            || root.director_generation < self.root.director_generation
+            || root.time_generation < self.root.time_generation
+        {
+            return Err(Reject::Malformed);
+        }
+        let next = Self { fleet: self.fleet, root };
+        // A key that only one of the two lists is a stranger to the other, and one that the new root
+        // revokes may sign itself away under the old: neither is a mistake. Whoever has left signs no
+        // root any more, so retired keys do not count.
+        for (trusted, is_new) in [(self, false), (&next, true)] {
+            let counts = |signature: &&super::Signature| {
+                let key = trusted.root.key(signature.key);
+                key.is_some_and(|key| !is_new || key.status != KeyStatus::Revoked)
+            };
+            let own =
+                Signed { body: signed.body, signatures: signed.signatures.iter().filter(counts).copied().collect() };
+            let mut signers = trusted.signers::<Root>(&own)?;
+            signers.retain(|key| key.status == KeyStatus::Active);
+            if persons(&signers, RoleSet::ROOT, &[]).len() < usize::from(trusted.root.thresholds.root) {
+                return Err(Reject::TooFewSignatures);
+            }
+        }
+        if signed.signatures.iter().any(|one| self.root.key(one.key).is_none() && next.root.key(one.key).is_none()) {
+            return Err(Reject::UnknownKey);
+        }
+        Ok(next)
     }
 
     /// The fleet.
@@ -168,6 +212,46 @@ impl TrustedRoot {
             && granted.grant.cohort.reaches(self.fleet, &approved.release.salt, device)
     }
 
+    /// Reads a recall: every signer approves, and is enrolled for this model.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::TooFewSignatures`] for none, [`Reject::WrongRole`], [`Reject::WrongPrefix`], or why
+    /// a signature does not count.
+    pub fn recall(&self, signed: &Signed<'_>) -> Result<Recall, Reject> {
+        let signers = self.signers::<Recall>(signed)?;
+        let recall: Recall = signed.peek()?;
+        all_may(&signers, |roles| roles.contains(RoleSet::APPROVE))?;
+        all_cover(&signers, &recall.name)?;
+        Ok(recall)
+    }
+
+    /// Reads a checkpoint: every signer approves or is a witness, and is enrolled for every model in
+    /// it; with floors in it, as many persons signed as approve a release.
+    ///
+    /// # Errors
+    ///
+    /// As [`TrustedRoot::recall`].
+    pub fn checkpoint(&self, signed: &Signed<'_>) -> Result<Checkpoint, Reject> {
+        let signers = self.signers::<Checkpoint>(signed)?;
+        let checkpoint: Checkpoint = signed.peek()?;
+        all_may(&signers, |roles| roles.contains(RoleSet::APPROVE) || roles.contains(RoleSet::WITNESS))?;
+        let recalled = checkpoint.recalls.iter().map(|recalled| &recalled.name);
+        for name in recalled.chain(checkpoint.floors.iter().map(|floor| &floor.name)) {
+            all_cover(&signers, name)?;
+        }
+        let approvers = persons(&signers, RoleSet::APPROVE, &[]).len();
+        if !checkpoint.floors.is_empty() && approvers < usize::from(self.root.thresholds.approve) {
+            return Err(Reject::TooFewSignatures);
+        }
+        Ok(checkpoint)
+    }
+
+    /// How many distinct persons who approve signed a checkpoint.
+    pub(super) fn approvers(&self, signed: &Signed<'_>) -> Result<usize, Reject> {
+        Ok(persons(&self.signers::<Checkpoint>(signed)?, RoleSet::APPROVE, &[]).len())
+    }
+
     /// Reads a statement of the hub, signed once by a key that has `role` and is active.
     ///
     /// # Errors
@@ -201,6 +285,14 @@ impl TrustedRoot {
         }
         Ok(signers)
     }
+}
+
+/// Somebody signed, and all of them may.
+fn all_may(signers: &[&KeyEntry], may: impl Fn(RoleSet) -> bool) -> Result<(), Reject> {
+    if signers.is_empty() {
+        return Err(Reject::TooFewSignatures);
+    }
+    if signers.iter().all(|key| may(key.roles)) { Ok(()) } else { Err(Reject::WrongRole) }
 }
 
 fn all_cover(signers: &[&KeyEntry], name: &ModelName) -> Result<(), Reject> {

@@ -14,7 +14,7 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
     Assignment, Cohort, Command, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, Mode, Order, PackageRef, PublicKey,
     Release, Request, Requires, RoleSet, Root, Signature, Signed, StageGrant, Statement, Thresholds, TrustedRoot,
-    Wanted, sign,
+    Validity, Wanted, sign,
 };
 use serde::Deserialize;
 
@@ -81,11 +81,24 @@ pub(crate) struct Offer<'m> {
     pub(crate) shadow: bool,
     /// A bit of the publisher's signature is flipped.
     pub(crate) flip: bool,
+    /// What the grant says of its validity.
+    pub(crate) validity: Option<Validity>,
+    /// Generation of the director's statement.
+    pub(crate) generation: u32,
 }
 
 impl<'m> Offer<'m> {
     pub(crate) fn granted(made: &'m Made) -> Self {
-        Self { made, grant: Some(1000), approvals: 2, evidence: true, shadow: false, flip: false }
+        Self {
+            made,
+            grant: Some(1000),
+            approvals: 2,
+            evidence: true,
+            shadow: false,
+            flip: false,
+            validity: None,
+            generation: 1,
+        }
     }
 }
 
@@ -96,7 +109,7 @@ pub(crate) fn encode<T: Statement>(value: &T) -> Vec<u8> {
 
 impl Fleet {
     pub(crate) fn new() -> Self {
-        let hub = RoleSet::DIRECTOR.with(RoleSet::REGISTRY);
+        let hub = RoleSet::DIRECTOR.with(RoleSet::REGISTRY).with(RoleSet::TIME);
         let root = Root {
             version: 1,
             nonce: [1; 16],
@@ -176,12 +189,12 @@ impl Fleet {
         };
         let assignment = encode(&Assignment {
             device: device.parse().unwrap(),
-            order: Order { generation: 1, sequence },
+            order: Order { generation: offers.first().map_or(1, |offer| offer.generation), sequence },
             models: offers.iter().map(wanted).collect(),
             audit: Digest::default(),
         });
         let grants: Vec<Vec<u8>> =
-            offers.iter().map(|offer| grant(offer.made.digest, offer.grant.unwrap_or(0))).collect();
+            offers.iter().map(|offer| grant(offer.made.digest, offer.grant.unwrap_or(0), offer.validity)).collect();
         let evidence = offers.iter().zip(&grants).filter(|(offer, _)| offer.evidence).map(|(offer, grant)| {
             let mut signers = vec![PUBLISHER];
             signers.extend(APPROVERS.iter().take(offer.approvals));
@@ -200,13 +213,8 @@ impl Fleet {
     }
 }
 
-fn grant(release: Digest, buckets: u16) -> Vec<u8> {
-    let grant = StageGrant {
-        release,
-        cohort: Cohort::Buckets(buckets),
-        gate: Digest::default(),
-        checkpoint: 0,
-        validity: None,
-    };
+fn grant(release: Digest, buckets: u16, validity: Option<Validity>) -> Vec<u8> {
+    let grant =
+        StageGrant { release, cohort: Cohort::Buckets(buckets), gate: Digest::default(), checkpoint: 0, validity };
     encode(&grant)
 }

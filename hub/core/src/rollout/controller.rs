@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{ModelName, ModelRef};
 use bellwether_protocol::time::Millis;
@@ -147,6 +148,17 @@ impl Rules {
         let state = self.past_grant(&rollout, state, now);
         self.enter(&mut changes, &rollout, state, reason, now);
         Ok(changes)
+    }
+
+    /// Takes back every rollout of a release that was recalled.
+    pub(crate) fn take_back(&self, changes: &mut Changes, release: Digest, reason: &str, now: Millis) {
+        for rollout in self.rollouts.values().filter(|rollout| rollout.release == release) {
+            let input = Input::RollBack(reason.to_owned());
+            // What ended or is going back already stays so.
+            if let Ok(state) = next(&rollout.state, now, input, rollout.policy, rollout.stages.len()) {
+                self.enter(changes, rollout, state, reason, now);
+            }
+        }
     }
 
     /// A stage that is granted already does not wait for a grant.
@@ -384,7 +396,9 @@ impl Rules {
         let mut desires: Desires = Vec::new();
         for rollout in self.rollouts.values().rev() {
             let settled = desires.iter().any(|desired| desired.model.name == rollout.model.name);
-            if settled || !rollout.reaches(fleet, rollout.offered(), key) {
+            let is_recalled = self.counters.recalled(&rollout.model.name, rollout.release).is_some();
+            let is_lost = is_recalled || self.is_beyond(device, &rollout.model);
+            if settled || is_lost || !rollout.reaches(fleet, rollout.offered(), key) {
                 continue;
             }
             let has = |issued: &crate::fleet::Issued| issued.models.iter().any(|want| want.rollout == rollout.id);

@@ -176,3 +176,40 @@ fn a_rollout_takes_approvals() {
     let refused = world.start(&model, &[buckets(1000)]);
     assert_eq!(refused, Err(Denied::NotApproved { model, given: 1, needed: 2 }));
 }
+
+#[test]
+fn a_rejected_version_takes_no_more_signatures() {
+    let (mut world, model) = published();
+    world.approve_by(&model, &[BO]).unwrap();
+    let draft = world.register("digits");
+    assert_eq!(world.rules.reject(&draft, "no", "Cy", world.now).err(), Some(Denied::NoRelease(draft)));
+    let rejected = world.rules.reject(&model, "trained on the test set", "Cy", world.now);
+    world.take(rejected);
+    let why = "trained on the test set".to_owned();
+    let refused = Denied::Rejected { model: model.clone(), person: "Cy".into(), why: why.clone() };
+    assert_eq!(world.approve_by(&model, &[DEE]), Err(refused.clone()));
+    assert_eq!(world.rules.reject(&model, "again", "Dee", world.now).err(), Some(refused));
+    assert_eq!(given(&world, &model), 1);
+    let told = What::ReleaseRejected { model, person: "Cy".into(), why };
+    assert_eq!(world.events().filter(|what| **what == told).count(), 1);
+}
+
+#[test]
+fn what_is_approved_is_not_rejected_any_more() {
+    let mut world = World::new();
+    let model = world.approved("digits");
+    let refused = world.rules.reject(&model, "too late", "Cy", world.now);
+    assert!(matches!(refused, Err(Denied::NotNow { action: "reject", .. })), "{refused:?}");
+}
+
+#[test]
+fn a_root_with_the_time_key_of_another_hub_is_refused() {
+    let set = |time: Option<u8>| {
+        let statement = crate::world::root_with_time_key(time);
+        let world = World::default();
+        world.rules.set_root(&statement, &crate::world::hub_public(), "Bo", world.now).map(drop)
+    };
+    assert_eq!(set(None), Ok(()), "roots from before there was one");
+    assert_eq!(set(Some(crate::world::TIME)), Ok(()));
+    assert_eq!(set(Some(STRANGER)), Err(Denied::NotThisHub("time")));
+}

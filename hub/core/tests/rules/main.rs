@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where, and that is what it is for")]
 
 mod approvals;
+mod chain;
 mod intake;
+mod keyring;
 mod outboxes;
 mod random;
 mod registry;

@@ -215,6 +215,11 @@ fn a_restart_from_stored_records_gives_the_same(world: &World) {
     for change in &world.log {
         let (key, kept) = match change {
             Change::Root(_) => ("root".to_owned(), true),
+            Change::KeyRequest(request) => (format!("key-request/{}", request.id()), true),
+            Change::KeyRequestGone(id) => (format!("key-request/{id}"), false),
+            Change::RootStep(step) => (format!("root-step/{}", step.version), true),
+            Change::Recall(recall) => (format!("recall/{}", recall.number), true),
+            Change::Checkpoint(_) => ("checkpoint".to_owned(), true),
             Change::Model(model) => (format!("model/{}", model.name), true),
             Change::Version(record) => (format!("version/{}", record.model), true),
             Change::VersionGone(model) => (format!("version/{model}"), false),
@@ -251,6 +256,10 @@ fn through_json(change: &Change) -> Change {
     }
     match change {
         Change::Root(root) => Change::Root(again(root)),
+        Change::KeyRequest(request) => Change::KeyRequest(again(request)),
+        Change::RootStep(step) => Change::RootStep(again(step)),
+        Change::Recall(recall) => Change::Recall(again(recall)),
+        Change::Checkpoint(checkpoint) => Change::Checkpoint(again(checkpoint)),
         Change::Model(model) => Change::Model(again(model)),
         Change::Version(version) => Change::Version(again(version)),
         Change::Device(device) => Change::Device(again(device)),
@@ -262,6 +271,7 @@ fn through_json(change: &Change) -> Change {
         Change::Window(window) => Change::Window(again(window)),
         Change::Monitor(monitor) => Change::Monitor(again(monitor)),
         Change::VersionGone(_)
+        | Change::KeyRequestGone(_)
         | Change::DeviceGone(_)
         | Change::TroublesGone(_)
         | Change::BaselineGone(_)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bellwether_hub_core::registry::{Candidate, Checks, Lineage};
 use bellwether_hub_core::rollout::{OnFailure, Policy, Rollout, State, Step};
+use bellwether_hub_core::trust::HubPublic;
 use bellwether_hub_core::{Change, Changes, Denied, Rules, event::What};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::{Digest, Hasher};
@@ -34,6 +35,7 @@ pub(crate) const OTHER_PUBLISHES: u8 = 8;
 pub(crate) const RETIRED: u8 = 9;
 const REGISTRY: u8 = 10;
 const DIRECTOR: u8 = 11;
+pub(crate) const TIME: u8 = 13;
 /// Not in the root.
 pub(crate) const STRANGER: u8 = 12;
 /// Devices' seeds count up from here.
@@ -54,18 +56,23 @@ pub(crate) struct World {
     pub(crate) rules: Rules,
     pub(crate) now: Millis,
     pub(crate) log: Vec<Change>,
-    reports: BTreeMap<DeviceId, u64>,
+    pub(crate) reports: BTreeMap<DeviceId, u64>,
 }
 
 impl World {
     /// A hub with its root set.
     pub(crate) fn new() -> Self {
         let mut world = Self { now: Millis(1_000_000), ..Self::default() };
+        world.set_root();
+        world
+    }
+
+    /// Sets the root, signed by Bo and Cy.
+    pub(crate) fn set_root(&mut self) {
         let body = body(&root());
         let statement = signed::<Root>(FleetId::of_root(&body), &body, &[BO, CY]);
-        let set = world.rules.set_root(&statement, public(DIRECTOR), public(REGISTRY), "Bo", world.now);
-        world.take(set);
-        world
+        let set = self.rules.set_root(&statement, &hub_public(), "Bo", self.now);
+        self.take(set);
     }
 
     pub(crate) fn fleet(&self) -> FleetId {
@@ -319,6 +326,24 @@ pub(crate) fn candidate(name: &str) -> Candidate {
     }
 }
 
+/// The public halves of the hub's keys; its root is from before there was a time key.
+pub(crate) fn hub_public() -> HubPublic {
+    HubPublic { director: public(DIRECTOR), registry: public(REGISTRY), time: public(TIME) }
+}
+
+/// The first root, signed, listing this key as the hub's for time.
+pub(crate) fn root_with_time_key(time: Option<u8>) -> Vec<u8> {
+    let mut root = root();
+    let hub = root.keys.iter().find(|key| key.class == KeyClass::Hub).unwrap().clone();
+    if let Some(seed) = time {
+        let mut entry = hub;
+        (entry.public, entry.roles) = (public(seed), RoleSet::TIME);
+        root.keys.push(entry).unwrap();
+    }
+    let body = body(&root);
+    signed::<Root>(FleetId::of_root(&body), &body, &[BO, CY])
+}
+
 fn root() -> Root {
     let entry = |seed: u8, person: &str, roles, class, prefix: &str, status| KeyEntry {
         public: public(seed),
@@ -355,15 +380,15 @@ fn root() -> Root {
     }
 }
 
-fn key(seed: u8) -> SigningKey {
+pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn public(seed: u8) -> PublicKey {
+pub(crate) fn public(seed: u8) -> PublicKey {
     PublicKey(key(seed).verifying_key().to_bytes())
 }
 
-fn body<T: Statement>(value: &T) -> Vec<u8> {
+pub(crate) fn body<T: Statement>(value: &T) -> Vec<u8> {
     let mut buffer = vec![0; 8192];
     frame::encode(value, &mut buffer).unwrap().to_vec()
 }

@@ -194,13 +194,50 @@ pub struct DeviceTokenRequest {
     /// How long it is valid; the hub's default if absent.
     #[serde(default)]
     pub valid_seconds: Option<u64>,
+    /// The one name that may enrol with it; any, if absent.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Whether that name may be taken from the device that has it: replaced, wiped or lost.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 /// A token with which devices enrol; shown once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceTokenView {
-    /// `bw1.…`: hub, fleet and secret in one word.
-    pub token: String,
+    /// The secret. What a device is given is `bw1.FLEET.SECRET`, put together by whoever pins the
+    /// root: the hub's word on the fleet is none.
+    pub secret: String,
+}
+
+/// Devices whose keys were made elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// At most 1,000.
+    pub devices: Vec<ImportedDevice>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedDevice {
+    /// Its name.
+    pub device: String,
+    /// Its public key, in hexadecimal.
+    pub key: String,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// How many of them are new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImportView {
+    /// Registered now.
+    pub registered: u32,
+    /// Known already, with the same key.
+    pub known: u32,
 }
 
 /// A device asks to be enrolled; the secret is its permission.
@@ -209,7 +246,7 @@ pub struct DeviceTokenView {
 pub struct EnrolRequest {
     /// The name it asks for.
     pub device: String,
-    /// The token's secret.
+    /// The token's secret; empty for a device whose key was imported.
     pub secret: String,
     /// `Signed<Enrol>` by the device's own key.
     pub statement: String,

@@ -5,6 +5,7 @@
 //! no rules: the facade makes them from the hub's inside, the dashboard renders them, the client
 //! reads them back.
 
+mod audit;
 mod data;
 mod device;
 mod drift;
@@ -12,15 +13,18 @@ mod event;
 mod model;
 mod rollout;
 mod system;
+mod trust;
 mod webhook;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use audit::{AuditHeadView, AuditQuery, DayQuery, DeviceAuditView, GrantedView, RanView, SignedByView};
 pub use data::{CollectedView, Elements, ExportFormat, ExportQuery, PartitionView, RowView, RowsQuery, TensorValues};
 pub use device::{
     DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolBroker, EnrolRequest, EnrolView, FailedView,
-    LogView, ModelOnDevice, Presence, RejectView, RunningView, TagsRequest, TroublesView,
+    ImportRequest, ImportView, ImportedDevice, LogView, ModelOnDevice, Presence, RejectView, RunningView, TagsRequest,
+    TroublesView,
 };
 pub use drift::{
     ColumnView, GroupQuery, HistogramView, MonitorDetail, MonitorQuery, MonitorState, MonitorView, PointView,
@@ -36,9 +40,11 @@ pub use rollout::{
     RolloutState, RolloutView, StageState, StageView, TimelineView,
 };
 pub use system::{
-    BrokerView, DeviceState, DeviceTotals, FleetView, HubView, KeyView, KeysView, NeedView, OverviewView, Role,
-    RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest, TokenView,
+    BrokerView, CheckpointView, DeviceState, DeviceTotals, FleetView, FloorView, HubView, KeyView, KeysView, NeedView,
+    OverviewView, RecallView, Role, RootView, SiteDevice, SiteView, ThresholdsView, TokenCreated, TokenRequest,
+    TokenView,
 };
+pub use trust::{ApprovalDetail, ApprovalPolicyView, KeyRequestRequest, KeyRequestView, RejectRequest, RejectionView};
 pub use webhook::{
     DeadLetterView, RedeliverRequest, RedeliverView, WebhookCreated, WebhookRequest, WebhookState, WebhookTestView,
     WebhookView,

@@ -6,6 +6,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::trust::RejectionView;
+
 /// One model with the state of its latest version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelView {
@@ -61,6 +63,8 @@ pub enum VersionState {
     Draft,
     /// Its release waits for signatures.
     AwaitingApproval,
+    /// An approver refused to sign, and said why; it takes no more signatures.
+    Rejected,
     /// Signed by publisher and enough approvers: it may roll out.
     Approved,
     /// Taken out of use.
@@ -74,6 +78,7 @@ impl VersionState {
         match self {
             Self::Draft => "draft",
             Self::AwaitingApproval => "awaiting approval",
+            Self::Rejected => "rejected",
             Self::Approved => "approved",
             Self::Retired => "retired",
         }
@@ -133,6 +138,9 @@ pub struct VersionView {
     pub publisher: Option<String>,
     /// Approvals given and needed.
     pub approvals: ApprovalsView,
+    /// Who refused to approve it, and why, if somebody did.
+    #[serde(default)]
+    pub rejection: Option<RejectionView>,
     /// What a device must offer.
     pub requires: RequiresView,
     /// What it asks of the devices that run it.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::scope::Scope;
 use super::drift::MonitorView;
 use super::rollout::RolloutView;
 
@@ -56,6 +57,8 @@ pub struct HubView {
     pub director_key: String,
     /// Its registry key, to be listed in the root.
     pub registry_key: String,
+    /// Its time key, to be listed in the root.
+    pub time_key: String,
     /// Its clock.
     pub time_ms: u64,
     /// Its broker.
@@ -80,8 +83,61 @@ pub struct BrokerView {
 pub struct RootView {
     /// The fleet.
     pub fleet: String,
-    /// `Signed<Root>`.
+    /// `Signed<Root>`, version 1: the one that the fleet id pins.
     pub statement: String,
+    /// The version in force.
+    #[serde(default)]
+    pub version: u32,
+    /// `Signed<Root>` of every version after the first, in order.
+    #[serde(default)]
+    pub later: Vec<String>,
+}
+
+/// A recall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecallView {
+    /// The model.
+    pub model: String,
+    /// The versions it names, as far as this hub knows them.
+    pub versions: Vec<u32>,
+    /// Digests of the releases it names.
+    pub releases: Vec<String>,
+    /// What devices do that have no other lawful version: `keep` or `stop`.
+    pub otherwise: String,
+    /// Who signed it.
+    pub persons: Vec<String>,
+    /// Whether it counts: not once its key was revoked.
+    pub in_force: bool,
+    /// When it arrived.
+    pub at_ms: u64,
+    /// `Signed<Recall>`.
+    pub statement: String,
+}
+
+/// The latest checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointView {
+    /// Its number.
+    pub number: u64,
+    /// How many recalls are in it.
+    pub recalls: usize,
+    /// The floors in it.
+    pub floors: Vec<FloorView>,
+    /// Who signed it.
+    pub persons: Vec<String>,
+    /// When it arrived.
+    pub at_ms: u64,
+    /// `Signed<Checkpoint>`.
+    pub statement: String,
+}
+
+/// The least version of a model that may be installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FloorView {
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u32,
 }
 
 /// The fleet that a new root made.
@@ -96,6 +152,9 @@ pub struct FleetView {
 pub struct KeysView {
     /// How many persons must sign what.
     pub thresholds: ThresholdsView,
+    /// Whether a release needs an approval by a key outside browsers.
+    #[serde(default)]
+    pub offline_approval: bool,
     /// The keys.
     pub keys: Vec<KeyView>,
 }
@@ -122,7 +181,7 @@ pub struct KeyView {
     pub person: String,
     /// `root`, `publish`, `approve`, `grant`, `registry`, `director`, `time`, `witness`.
     pub roles: Vec<String>,
-    /// `file`, `ssh_agent`, `pkcs11`, `browser` or `hub`.
+    /// `file`, `ssh-agent`, `pkcs11`, `browser` or `hub`.
     pub class: String,
     /// The models it may decide about begin with this.
     pub prefix: String,
@@ -138,9 +197,17 @@ pub struct TokenRequest {
     pub name: String,
     /// What it allows.
     pub role: Role,
-    /// How long it is valid; for ever if absent.
+    /// How long it is valid; 90 days if absent.
     #[serde(default)]
     pub valid_days: Option<u32>,
+    /// Whether it is valid for ever instead.
+    #[serde(default)]
+    pub forever: bool,
+    /// What it is limited to besides: `read`, `model=PREFIX`, or groups of routes such as
+    /// `models:write` or `devices:enrol`.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub scopes: Vec<Scope>,
 }
 
 /// A new API token; shown once.
@@ -165,6 +232,10 @@ pub struct TokenView {
     pub created_ms: u64,
     /// When it ends.
     pub expires_ms: Option<u64>,
+    /// What it is limited to besides its role.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub scopes: Vec<Scope>,
 }
 
 /// The first page at a glance.

@@ -13,7 +13,7 @@ use bellwether_protocol::trust::{Release, Signature, Signed};
 use super::super::denied::base64;
 use crate::api::types::{
     ApprovalView, ApprovalsView, FactsView, FileView, GitView, GoldenView, ModelView, PackageView, PolicyView,
-    RequiresView, TensorView, VersionState, VersionView,
+    RejectionView, RequiresView, TensorView, VersionState, VersionView,
 };
 
 /// A model at a glance; `None` if there is none or all its versions were deleted.
@@ -81,6 +81,11 @@ pub(in crate::drive) fn version(rules: &Rules, record: &VersionRecord) -> Versio
         release: record.release.as_ref().map(|release| release.digest().to_string()),
         publisher: record.release.as_ref().and_then(|release| Some(release.signatures.first()?.person.clone())),
         approvals: approvals(rules, record),
+        rejection: record.rejection.as_ref().map(|rejection| RejectionView {
+            person: rejection.person.clone(),
+            why: rejection.why.clone(),
+            at_ms: rejection.at.0,
+        }),
         requires: requires(record),
         policy: policy(record.policy),
         baseline_columns: rules.baseline(&record.model).map_or(0, |baseline| count(baseline.columns.len())),
@@ -98,6 +103,7 @@ pub(in crate::drive) fn version(rules: &Rules, record: &VersionRecord) -> Versio
 fn state(rules: &Rules, record: &VersionRecord) -> VersionState {
     match &record.release {
         None => VersionState::Draft,
+        Some(_) if record.rejection.is_some() => VersionState::Rejected,
         Some(_) if rules.approved(record).is_ok() => VersionState::Approved,
         Some(_) => VersionState::AwaitingApproval,
     }
