@@ -237,7 +237,7 @@ async fn row_48_a_power_cut_while_the_pointer_is_written() {
     let report = bellwether_tests::wait::wait_for("it reports", async || rogue.report()).await;
     assert_eq!(report.models.len(), 0);
     let one = body(&release(1, &linear));
-    let assignment = body(&bellwether_protocol::trust::Assignment {
+    let assignment = body(&Assignment {
         device: rogue.device.clone(),
         order: bellwether_protocol::trust::Order { generation: 1, sequence: 1 },
         models: std::iter::once(bellwether_protocol::trust::Wanted {

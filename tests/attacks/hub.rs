@@ -118,7 +118,7 @@ async fn row_41_a_model_in_use_deleted() {
 async fn row_42_prepared_bytes_swapped_before_anyone_signs() {
     let fleet = Fleet::start();
     fleet.register("digits", "digits-linear");
-    let package = fleet.api().version("digits", 1).await.unwrap().package_digest;
+    let package = fleet.api().version("digits", 1).await.unwrap().package.digest;
     // The hub is taken over: it serves other bytes under the digest that the publisher signed.
     let path = fleet.hub.data().join("packages").join(&package);
     let mut bytes = std::fs::read(&path).unwrap();

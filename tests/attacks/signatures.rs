@@ -138,8 +138,8 @@ async fn row_36_a_stage_widened_past_its_grant_and_ground_buckets() {
     stage.refuses(stage.offer(&two, &ALL, Some((others, &[BO]))), Reject::NotGranted).await;
     stage.refuses(stage.offer(&two, &ALL, None), Reject::NotGranted).await;
     // The hub grants more itself, with every key it has.
-    for seed in [DIRECTOR, REGISTRY] {
-        let own = Some((Cohort::Buckets(1000), [seed].as_slice()));
+    for seed in [[DIRECTOR], [REGISTRY]] {
+        let own = Some((Cohort::Buckets(1000), seed.as_slice()));
         stage.refuses(stage.offer(&two, &ALL, own), Reject::TooFewSignatures).await;
     }
     let stranger = Some((Cohort::Buckets(1000), [STRANGER].as_slice()));
