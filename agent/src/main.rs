@@ -35,7 +35,7 @@ struct Cli {
 enum Command {
     /// Run the agent (also without this word).
     #[command(after_help = EXAMPLES)]
-    Run(Run),
+    Run(Box<Run>),
     /// Print this device's public key, making the key if there is none: what `bellwether device
     /// import` takes.
     Key {
@@ -117,7 +117,7 @@ fn main() -> ExitCode {
         .with_filter(filter);
     tracing_subscriber::registry().with(shown).with(journal::layer()).init();
     let run = match cli.command {
-        Some(Command::Run(run)) => run,
+        Some(Command::Run(run)) => *run,
         Some(Command::Key { data }) => return exit(print_key(data)),
         None => cli.run,
     };

@@ -170,6 +170,7 @@ impl Hub {
         tasks.spawn(async move { drop(axum::serve(listener, router).await) });
         let (link, mut arrivals) = Link::open(Options {
             address: format!("mqtt://{at}").parse().unwrap(),
+            trust: bellwether_link::tls::Trust::default(),
             client_id: "hub".into(),
             subscriptions: vec![HUB_FILTER.into()],
             keep_alive: Duration::from_secs(30),

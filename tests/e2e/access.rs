@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    bellwether_tests::http::client()
 }
 
 /// A token pasted into the login page.

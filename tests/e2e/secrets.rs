@@ -87,7 +87,7 @@ async fn told(options: Options, admit: impl Fn(&Fleet)) {
     let password = options.broker.rsplit_once('@').and_then(|(user, _)| user.rsplit_once(':'));
     let password = password.map(|(_, password)| password.to_owned());
     let mut fleet = Fleet::start_with(Options { log: Some(LOG), ..options });
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = bellwether_tests::http::client();
     let mut secrets = Secrets(Vec::new());
     let cookie = log_in(&fleet, &http).await;
     secrets.add("the session", cookie.split_once('=').unwrap().1);

@@ -78,7 +78,8 @@ async fn a_wrong_authority_is_refused_and_the_agent_keeps_trying() {
 async fn an_expired_certificate_is_refused() {
     let ca = DevCa::new();
     let (good, expired) = (ca.server("good", &[]), ca.server("expired", &["--days", "0"]));
-    let shown = shown_from(folder().keep(), &good);
+    let place = folder();
+    let shown = shown_from(place.path(), &good);
     let mut fleet = Fleet::start_with(ca.hub(&shown, ""));
     let agent = fleet.agent("gw-1");
     online(&fleet, "gw-1").await;
@@ -89,7 +90,6 @@ async fn an_expired_certificate_is_refused() {
     fleet.cli.run(&["model", "list"]).refused(1, &["has expired"]);
     wait_until("the agent says why", async || agent.log().contains("has expired")).await;
     enrolling_fails(&fleet, &trusting(&ca.file()), "has expired");
-    std::fs::remove_dir_all(shown.cert.parent().unwrap()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +228,7 @@ fn plain_text_beyond_loopback_is_refused_unless_asked_for() {
 }
 
 /// A place for a hub's certificate that another may be put into later.
-fn shown_from(folder: std::path::PathBuf, first: &Issued) -> Issued {
+fn shown_from(folder: &std::path::Path, first: &Issued) -> Issued {
     let shown = Issued { cert: folder.join("shown.pem"), key: folder.join("shown.key") };
     std::fs::copy(&first.cert, &shown.cert).unwrap();
     std::fs::copy(&first.key, &shown.key).unwrap();

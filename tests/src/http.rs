@@ -9,7 +9,6 @@ pub fn client() -> reqwest::Client {
 }
 
 /// The same, to be told more.
-#[must_use]
 pub fn builder() -> reqwest::ClientBuilder {
     // reqwest asks the process for its cryptography, whether or not there will be any.
     tls::install();

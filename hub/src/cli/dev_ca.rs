@@ -170,6 +170,7 @@ fn names(name: &str, dns: &[String], ip: &[IpAddr]) -> Result<Vec<SanType>, Fail
     dns.iter().map(|name| host(name)).chain(addresses).collect()
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other kind is ever made here")]
 fn spelled(name: &SanType) -> String {
     match name {
         SanType::DnsName(name) => name.to_string(),

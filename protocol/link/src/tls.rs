@@ -174,6 +174,7 @@ pub fn unusable(path: &Path, why: &rustls::Error) -> TlsError {
 
 /// What a failure means if TLS is behind it. `who` is the other side, such as `the hub`.
 #[must_use]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library has many more, and says them itself")]
 pub fn reason(error: &(dyn Error + 'static), trust: &Trust, who: &str) -> Option<String> {
     let error = behind(error)?;
     let text = match error {
@@ -190,6 +191,7 @@ pub fn reason(error: &(dyn Error + 'static), trust: &Trust, who: &str) -> Option
     Some(text)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library has many more, and says them itself")]
 fn certificate(why: &CertificateError, trust: &Trust, who: &str) -> String {
     let days = |from: &UnixTime, to: &UnixTime| to.as_secs().saturating_sub(from.as_secs()) / DAY_SECONDS;
     match why {
