@@ -50,7 +50,7 @@ impl Gatekeeper for Open {
 /// Messages a second from eight devices to the hub's session, through the broker that the hub embeds
 /// and under its rules.
 async fn broker_alone() -> f64 {
-    let free = "127.0.0.1:0".parse().expect("an address");
+    let free: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let broker = Embedded::start(free, Arc::new(Open)).await.expect("the broker starts");
     let open = |name: String, login: Option<(String, String)>, subscriptions| {
         Link::open(Options {

@@ -11,7 +11,6 @@ use super::args::{Backup, Login, TokenCommand};
 use super::failure::{Exit, Failure};
 use super::home::write_new;
 use crate::api::types::TokenRequest;
-use crate::client::Client;
 use crate::date::Moment;
 
 /// Longest token that is read from stdin.
