@@ -218,8 +218,7 @@ async fn a_package_is_verified_where_no_hub_is() {
     assert!(found["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{found}");
     let stranger = Cli::new("http://127.0.0.1:9", None, files.path());
     stranger.run(&["verify", &package, "--release", &late]).refused(4, &["not pinned here"]);
-    let pinned = found["signatures"]["fleet"].as_str().map(str::to_owned);
-    let known = pinned.unwrap_or(fleet.api().hub().await.unwrap().fleet.unwrap());
+    let known = fleet.api().hub().await.unwrap().fleet.unwrap();
     stranger.ok(&["verify", &package, "--release", &late, "--fleet", &known]);
     let mut bytes = std::fs::read(&package).unwrap();
     let last = bytes.len() - 1;
@@ -259,7 +258,7 @@ async fn a_wider_grant_needs_somebody_healthy_and_travels_as_a_file() {
     let wide = ["grant", "digits:1", "--percent", "100", "--key", "bo"];
     fleet.cli.run(&wide).refused(6, &["none is healthy", "--force"]);
     fleet.cli.ok(&["rollout", "start", "digits:1", "--stage", "device=gw-1", "--soak-seconds", "1"]);
-    fleet.device_until("gw-1", "running version 1", |d| runs(d) == Some(1) && d.in_sync).await;
+    fleet.cli.ok(&["rollout", "status", "--timeout", "40"]);
     let files = folder();
     let file = path(files.path(), "grant.json");
     let written = fleet.cli.ok(&[&wide[..], &["--out", &file]].concat());
@@ -270,4 +269,55 @@ async fn a_wider_grant_needs_somebody_healthy_and_travels_as_a_file() {
     fleet.cli.ok(&["submit", &file]);
     assert_eq!(fleet.api().grants("digits", 1).await.unwrap().items.len(), 2);
     drop(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_approver_recalls_a_version_and_a_checkpoint_carries_it() {
+    let fleet = Fleet::start();
+    fleet.two_versions();
+    let agent = fleet.agent("gw-1");
+    fleet.roll_out("digits:1");
+    fleet.roll_out("digits:2");
+    fleet.cli.run(&["recall", "digits:2", "--key", "ada"]).refused(4, &["ada may not recall"]);
+    let recalled = fleet.cli.ok(&["recall", "digits:2", "--key", "bo"]);
+    assert!(recalled.stderr.contains("RECALLED") && recalled.stderr.contains("it goes on answering"), "{recalled}");
+    fleet.device_until("gw-1", "back on version 1", |device| runs(device) == Some(1)).await;
+    assert_eq!(agent.score().await, Some(("1".to_owned(), 7)));
+    let refused = fleet.cli.run(&["rollout", "start", "digits:2", "--stage", "100%"]);
+    assert_ne!(refused.code, 0, "{refused}");
+
+    let files = folder();
+    let file = path(files.path(), "checkpoint.json");
+    let first = fleet.cli.ok(&["checkpoint", "--key", "cy"]);
+    assert!(first.stderr.contains("checkpoint 1") && first.stderr.contains("recalled: digits"), "{first}");
+    let floor = ["checkpoint", "--floor", "digits:1", "--key", "bo"];
+    fleet.cli.run(&floor).refused(4, &["checkpoint does not hold", "--out FILE"]);
+    fleet.cli.ok(&[&floor[..], &["--out", &file]].concat());
+    fleet.cli.offline().run(&["status", &file]).refused(8, &["checkpoint 2", "no digits below version 1"]);
+    fleet.cli.offline().ok(&["sign", &file, "--key", "cy"]);
+    fleet.cli.ok(&["submit", &file]);
+    let latest = fleet.api().checkpoint().await.unwrap().expect("a checkpoint was signed");
+    assert_eq!((latest.number, latest.recalls, latest.floors.len()), (2, 1, 1));
+    let lower = ["checkpoint", "--floor", "digits:1", "--key", "bo", "--key", "cy"];
+    fleet.cli.ok(&lower);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_release_is_approved_anew_and_installed() {
+    let fleet = Fleet::start();
+    fleet.register("digits", "digits-linear");
+    fleet.approve("digits:1");
+    let before = fleet.api().release("digits", 1).await.unwrap().digest;
+    fleet.cli.run(&["model", "publish", "digits:1", "--key", "ada"]).refused(6, &["published before", "--renew"]);
+    fleet.cli.ok(&["model", "publish", "digits:1", "--key", "ada", "--renew", "--valid-days", "30"]);
+    assert_ne!(fleet.api().release("digits", 1).await.unwrap().digest, before);
+    assert_eq!(fleet.api().version("digits", 1).await.unwrap().approvals.given.len(), 0);
+    let shown = fleet.cli.ok(&["approve", "digits:1", "--key", "bo"]);
+    assert!(shown.stderr.contains("may be newly installed from epoch"), "{shown}");
+    fleet.cli.ok(&["approve", "digits:1", "--key", "cy"]);
+    let _agent = fleet.agent("gw-1");
+    fleet.roll_out("digits:1");
+    let device = fleet.device_until("gw-1", "running version 1", |device| runs(device) == Some(1)).await;
+    let active = device.models[0].active.clone().unwrap();
+    assert_eq!(active.release, fleet.api().release("digits", 1).await.unwrap().digest);
 }

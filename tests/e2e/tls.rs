@@ -17,7 +17,7 @@ use bellwether_tests::agent::Settings;
 use bellwether_tests::dev_ca::{Issued, trusting};
 use bellwether_tests::files::binary;
 use bellwether_tests::hub::{Options, folder};
-use bellwether_tests::{DevCa, Fleet, Hub, Mosquitto, wait_until};
+use bellwether_tests::{Agent, DevCa, Fleet, Hub, Mosquitto, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -58,7 +58,8 @@ async fn a_wrong_authority_is_refused_and_the_agent_keeps_trying() {
 
     let file = fleet.hub.home().join("trusted.pem");
     std::fs::copy(ca.file(), &file).unwrap();
-    let mut agent = fleet.agent_as("gw-1", &Settings { config: &trusting(&file), ..Settings::default() });
+    let settings = Settings { config: &trusting(&file), ..Settings::default() };
+    let mut agent = Agent::start_as(&fleet.hub.url, &fleet.device_token(1), "gw-1", &settings);
     online(&fleet, "gw-1").await;
     agent.process().stop();
     std::fs::copy(stranger.file(), &file).unwrap();
@@ -139,7 +140,8 @@ async fn where_the_hub_asks_for_certificates_a_device_without_one_stays_out() {
     online(&fleet, "gw-1").await;
     let bare = fleet.agent("gw-2");
     wait_until("it is told why", async || bare.log().contains("wants a client certificate")).await;
-    let foreign = DevCa::new().client("gw-3").agent();
+    let other = DevCa::new();
+    let foreign = other.client("gw-3").agent();
     let stranger = fleet.agent_as("gw-3", &Settings { config: &foreign, ..Settings::default() });
     wait_until("it is told why", async || stranger.log().contains("refuses the connection")).await;
     for name in ["gw-2", "gw-3"] {

@@ -12,7 +12,7 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
-use bellwether_protocol::message::Up;
+use bellwether_protocol::message::{Hello, Up};
 use bellwether_protocol::trust::{Connect, Enrol, FleetId, PublicKey, Signed, Statement, seal};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -79,6 +79,14 @@ impl RawDevice {
         let signed = seal(value, self.fleet, &self.key, &mut body).expect("it is sealed");
         let mut buffer = vec![0; 2 * STATEMENT_BYTES_MAX];
         frame::encode(&wrap(signed), &mut buffer).expect("it fits").to_vec()
+    }
+
+    /// The frame of a hello.
+    #[must_use]
+    pub fn up_hello(&self) -> Vec<u8> {
+        let mut buffer = [0; 64];
+        let hello = Hello { boot: 1, session: 1 };
+        frame::encode(&Up::Hello(hello), &mut buffer).expect("it fits").to_vec()
     }
 
     /// Publishes once, at QoS 1, by a connection of its own; whether the broker said yes.

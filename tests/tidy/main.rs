@@ -55,7 +55,8 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
 ];
 
 /// A library that breaks or dies is replaced in one room: the text that betrays it, and the room.
-const ONE_ROOM: [(&str, &[&str], &str); 6] = [
+const ONE_ROOM: [(&str, &[&str], &str); 7] = [
+    ("cryptoki::", &["hub/src/cli/signer/"], "ask a token through Signer"),
     ("rumqttc::", &["protocol/link/"], "talk MQTT through bellwether-link"),
     ("mqtt5::", &["hub/src/broker/", "agent/tests/", "protocol/link/"], "use the trait of hub/src/broker"),
     ("tract_onnx", &["agent/runtime/"], "score through bellwether-runtime"),

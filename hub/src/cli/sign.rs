@@ -1,7 +1,7 @@
 //! What approvers sign: releases, after checking the very package, and grants of stages, after
 //! looking at what devices report.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::heapless;
@@ -154,7 +154,7 @@ impl Stages {
         Ok(granted)
     }
 
-    async fn write(&self, context: &Context, cohorts: &[CohortView], out: &PathBuf) -> Result<Exit, Failure> {
+    async fn write(&self, context: &Context, cohorts: &[CohortView], out: &Path) -> Result<Exit, Failure> {
         let [cohort] = cohorts else {
             return Err(Failure::new(Exit::Usage, "a file holds the grant of one stage")
                 .next("run it once for each stage, with another --out"));

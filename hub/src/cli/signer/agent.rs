@@ -9,7 +9,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -90,14 +90,14 @@ fn socket() -> Result<PathBuf, Failure> {
     })
 }
 
-fn list(socket: &PathBuf) -> Result<Vec<Identity>, Failure> {
+fn list(socket: &Path) -> Result<Vec<Identity>, Failure> {
     let answer = ask(socket, &[REQUEST_IDENTITIES])?;
     identities(&answer)
         .ok_or_else(|| Failure::error(format!("{} answered what no ssh-agent answers", socket.display())))
 }
 
 /// One question and its answer, without the length before it.
-fn ask(socket: &PathBuf, request: &[u8]) -> Result<Vec<u8>, Failure> {
+fn ask(socket: &Path, request: &[u8]) -> Result<Vec<u8>, Failure> {
     let fault = |fault: std::io::Error| {
         Failure::error(format!("the ssh-agent at {}: {fault}", socket.display()))
             .next("is it still running? eval \"$(ssh-agent)\" starts one")

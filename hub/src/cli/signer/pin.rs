@@ -31,5 +31,9 @@ pub(super) fn ask(label: &str) -> Result<String, Failure> {
     tcsetattr(&stdin, OptionalActions::Flush, &shown).map_err(fault)?;
     eprintln!();
     read.map_err(|fault| Failure::error(format!("no PIN was read: {fault}")))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    match line.trim_end_matches(['\r', '\n']) {
+        // Whoever changed their mind must not use up one of the token's tries.
+        "" => Err(Failure::new(Exit::Error, "no PIN was given; nothing was signed")),
+        pin => Ok(pin.to_owned()),
+    }
 }

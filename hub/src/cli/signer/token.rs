@@ -152,10 +152,11 @@ fn halves(session: &Session, label: Option<&str>) -> Result<Vec<(PublicKey, Vec<
 fn half(session: &Session, object: ObjectHandle) -> Result<Option<(PublicKey, Vec<u8>)>, Error> {
     let (mut key, mut id) = (None, None);
     for attribute in session.get_attributes(object, &[AttributeType::EcPoint, AttributeType::Id])? {
-        match attribute {
-            Attribute::EcPoint(point) => key = point_of(&point),
-            Attribute::Id(bytes) => id = Some(bytes),
-            _ => {}
+        if let Attribute::EcPoint(point) = &attribute {
+            key = point_of(point);
+        }
+        if let Attribute::Id(bytes) = attribute {
+            id = Some(bytes);
         }
     }
     Ok(key.zip(id))
@@ -180,21 +181,21 @@ fn make(session: &Session, name: &str) -> Result<(), Error> {
 }
 
 fn failed(label: &str, fault: &Error) -> Failure {
-    let said = Failure::new(Exit::Error, format!("the token {label}: {fault}"));
-    match fault {
-        Error::Pkcs11(RvError::PinIncorrect | RvError::PinLenRange | RvError::PinInvalid, _) => {
-            Failure::new(Exit::NotAllowed, format!("the token {label} does not take this PIN"))
-                .next("try again with the right one: a token locks itself after a few wrong ones")
-        }
-        Error::Pkcs11(RvError::PinLocked, _) => {
-            Failure::new(Exit::NotAllowed, format!("the token {label} has locked itself after wrong PINs"))
-                .next("unlock it with its maker's tool and the security officer's PIN")
-        }
-        Error::Pkcs11(RvError::MechanismInvalid, _) => {
-            said.next("this token does not do Ed25519 (CKM_EDDSA); use another, or another class of key")
-        }
-        _ => said,
+    let said = |exit, what: &str| Failure::new(exit, format!("the token {label} {what}"));
+    let Error::Pkcs11(code, _) = fault else { return said(Exit::Error, &format!("gave up: {fault}")) };
+    if matches!(code, RvError::PinIncorrect | RvError::PinLenRange | RvError::PinInvalid) {
+        return said(Exit::NotAllowed, "does not take this PIN")
+            .next("try again with the right one: a token locks itself after a few wrong ones");
     }
+    if matches!(code, RvError::PinLocked) {
+        return said(Exit::NotAllowed, "has locked itself after wrong PINs")
+            .next("unlock it with its maker's tool and the security officer's PIN");
+    }
+    let failure = said(Exit::Error, &format!("gave up: {fault}"));
+    if matches!(code, RvError::MechanismInvalid) {
+        return failure.next("this token does not do Ed25519 (CKM_EDDSA); use another, or another class of key");
+    }
+    failure
 }
 
 #[cfg(test)]
