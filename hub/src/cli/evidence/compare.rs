@@ -68,7 +68,18 @@ pub(in crate::cli) async fn with_running(
     let Some((version, devices)) = most.max_by_key(|(_, devices)| *devices) else {
         return Ok(Compared { running: None, devices: 0, signed: Vec::new(), told: told(None, &now), description });
     };
-    let before = context.client.version(name, version).await?;
+    let before = match context.client.version(name, version).await {
+        // A hub that was restored from a backup has forgotten what its devices run.
+        Err(error) if error.problem().is_some_and(|problem| problem.status == 404) => {
+            let told = vec![Difference {
+                what: "the hub".to_owned(),
+                before: format!("does not know version {version}: it was restored from a backup"),
+                now: "nothing can be compared".to_owned(),
+            }];
+            return Ok(Compared { running: Some(version), devices, signed: Vec::new(), told, description });
+        }
+        found => found?,
+    };
     let statement = Held::read(&context.client.release(name, version).await?.statement)?;
     let old: Release = statement.signed()?.peek().map_err(|reject| refused("the release that runs", reject))?;
     let told = told(Some(&before), &now);
