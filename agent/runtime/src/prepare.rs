@@ -413,9 +413,9 @@ mod tests {
             .unwrap()
             .files()
             .map(|(file, bytes)| (file.name.clone(), file.role, bytes.to_vec()))
-            .rev()
             .collect();
-        let files: Vec<_> = files.iter().map(|(name, role, bytes)| (name.clone(), *role, bytes.as_slice())).collect();
+        let files: Vec<_> =
+            files.iter().rev().map(|(name, role, bytes)| (name.clone(), *role, bytes.as_slice())).collect();
         let (other, _) = pack(&digits(), &files, whole.manifest.tensors.clone()).unwrap();
         assert!(examine(&other).is_ok());
         assert_ne!(repeat(&other).unwrap().package, other);
