@@ -15,7 +15,7 @@
 //! reader of time; [`keys`] the hub's own keys; [`store`] records; [`blob`] packages; [`broker`]
 //! where devices connect; [`tls`] what the hub shows
 //! to those who connect; [`drive`] carries out what the rules decide, and is what everything else
-//! calls; [`exec`] bounded children; [`words`] digests to be read aloud; [`backup`] the whole state in a file; `outlet` tells others by
+//! calls; [`exec`] bounded children; [`dsse`] envelopes that others read; [`words`] digests to be read aloud; [`backup`] the whole state in a file; `outlet` tells others by
 //! webhook; [`api`], [`dashboard`], [`cli`], [`client`] the faces.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
@@ -32,6 +32,7 @@ pub mod config;
 pub mod dashboard;
 mod date;
 pub mod drive;
+pub mod dsse;
 pub mod exec;
 pub mod keys;
 mod outlet;

@@ -14,6 +14,7 @@ mod ceremony;
 mod crashes;
 mod drift;
 mod first_fleet;
+mod interchange;
 mod previous;
 mod recovery;
 mod refusals;

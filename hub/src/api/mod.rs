@@ -18,6 +18,7 @@ mod devices;
 mod drift;
 mod events;
 mod guard;
+mod interchange;
 mod keys;
 mod models;
 mod rollouts;
@@ -88,6 +89,7 @@ surface! {
     POST   "/models/{name}/versions/{version}/release" => approvals::post_release,
     POST   "/models/{name}/versions/{version}/signatures" => approvals::add_signature,
     POST   "/models/{name}/versions/{version}/rejection" => approvals::reject,
+    GET    "/models/{name}/versions/{version}/dsse" => interchange::dsse,
     GET    "/models/{name}/versions/{version}/grants" => approvals::grants,
     POST   "/models/{name}/versions/{version}/grants" => approvals::post_grant,
 

@@ -163,6 +163,9 @@ pub(super) enum ModelCommand {
         #[arg(long, value_name = "FILE")]
         release: Option<PathBuf>,
     },
+    /// An approved release as an in-toto statement in a DSSE envelope, for programs that know those
+    #[command(after_help = "Example:\n  bellwether model export digits:1 --out digits-1.dsse.json")]
+    Export(super::export::Export),
     /// The models
     List {
         /// Only with this tag

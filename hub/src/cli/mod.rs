@@ -4,7 +4,7 @@
 //! codes and what is said on stderr; [`output`] what goes to stdout; [`home`] the files it keeps;
 //! [`key`], [`root`], [`model`], [`sign`], [`reject`], [`recall`], [`rollout`], [`device`], [`data`], [`audit`],
 //! [`events`], [`webhook`], [`hub`] the nouns; [`signer`] whatever keeps a private key; [`evidence`] and
-//! [`verify`] what can be known before a signature; [`handover`] statements as files; [`doctor`] the
+//! [`verify`] what can be known before a signature; [`export`] a release for programs that know in-toto; [`handover`] statements as files; [`doctor`] the
 //! checks; [`dev_ca`] certificates to try TLS with. Private keys never leave this process, or never
 //! enter it; the hub only ever sees signatures.
 
@@ -20,6 +20,7 @@ mod doctor;
 mod drift;
 mod events;
 mod evidence;
+mod export;
 mod failure;
 mod handover;
 mod home;

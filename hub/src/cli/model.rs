@@ -54,6 +54,7 @@ pub(super) async fn run(context: &Context, command: ModelCommand) -> Result<Exit
             show(context, &publish(context, &model, &examined, &key, validity).await?)
         }
         ModelCommand::Download { model, file, release } => download(context, &model, &file, release.as_deref()).await,
+        ModelCommand::Export(given) => super::export::run(context, &given).await,
         ModelCommand::List { tag } => list(context, tag).await,
         ModelCommand::Show { model } => show_model(context, &model).await,
         ModelCommand::Delete { model } => {

@@ -67,6 +67,12 @@ impl Output {
         Ok(())
     }
 
+    /// A document for another program: JSON, whatever was asked for.
+    pub(super) fn document<T: Serialize>(&self, item: &T) -> Result<(), Failure> {
+        println!("{}", json(item, self.format != Format::Ndjson)?);
+        Ok(())
+    }
+
     /// One thing: its fields for people.
     pub(super) fn one<T: Serialize>(&self, item: &T, fields: &[(&str, String)], name: &str) -> Result<(), Failure> {
         match self.format {

@@ -3,7 +3,9 @@
 use reqwest::Method;
 
 use super::{Answer, Client};
-use crate::api::types::{ApprovalDetail, KeyRequestRequest, KeyRequestView, Page, RejectRequest, VersionView};
+use crate::api::types::{
+    ApprovalDetail, EnvelopeView, KeyRequestRequest, KeyRequestView, Page, RejectRequest, VersionView,
+};
 
 #[expect(clippy::missing_errors_doc, reason = "the errors of all are those of `ClientError`, said once there")]
 impl Client {
@@ -20,6 +22,11 @@ impl Client {
     /// `POST /models/{name}/versions/{version}/rejection`.
     pub async fn reject(&self, name: &str, version: u32, reason: String) -> Answer<VersionView> {
         self.post(&["models", name, "versions", &version.to_string(), "rejection"], &RejectRequest { reason }).await
+    }
+
+    /// `GET /models/{name}/versions/{version}/dsse`.
+    pub async fn dsse(&self, name: &str, version: u32) -> Answer<EnvelopeView> {
+        self.fetch(&["models", name, "versions", &version.to_string(), "dsse"]).await
     }
 
     /// `GET /keys/requests`.

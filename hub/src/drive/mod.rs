@@ -18,6 +18,7 @@ mod drift;
 mod events;
 mod evict;
 mod fleet;
+mod interchange;
 mod overview;
 mod people;
 mod pump;

@@ -88,8 +88,7 @@ pub(crate) fn signature(secret: &str, id: &str, timestamp_seconds: u64, body: &[
 
 /// Milliseconds since 1970 as RFC 3339 in UTC.
 fn rfc3339(at_ms: u64) -> String {
-    let Moment { year, month, day, hour, minute, second, millis } = Moment::of(Millis(at_ms));
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    Moment::of(Millis(at_ms)).to_string()
 }
 
 #[cfg(test)]

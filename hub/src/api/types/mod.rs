@@ -10,6 +10,7 @@ mod data;
 mod device;
 mod drift;
 mod event;
+mod interchange;
 mod model;
 mod rollout;
 mod system;
@@ -30,6 +31,10 @@ pub use drift::{
     ColumnView, GroupQuery, HistogramView, MonitorDetail, MonitorQuery, MonitorState, MonitorView, PointView,
 };
 pub use event::{EventQuery, EventView, WAIT_SECONDS_MAX};
+pub use interchange::{
+    AttestationView, AttestedSigner, EnvelopeSignature, EnvelopeView, PREDICATE_TYPE, ReleasePredicate, STATEMENT_TYPE,
+    SubjectView,
+};
 pub use model::{
     ApprovalView, ApprovalsView, BadCohort, CohortView, FactsView, FileView, GitView, GoldenView, GrantView,
     ModelDetail, ModelQuery, ModelView, PackageView, PolicyView, RegisterRequest, RequiresView, StatementRequest,
