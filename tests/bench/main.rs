@@ -14,6 +14,7 @@
 mod collect;
 mod live;
 mod profile;
+mod trust;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -35,6 +36,11 @@ fn main() -> ExitCode {
     if let Some(code) = bellwether_agent::run_if_child() {
         return code;
     }
+    // It needs no fleet, so it can be had alone.
+    if std::env::args().nth(1).as_deref() == Some("trust") {
+        trust::measure();
+        return ExitCode::SUCCESS;
+    }
     tokio::runtime::Runtime::new().expect("a runtime").block_on(measure());
     ExitCode::SUCCESS
 }
@@ -47,6 +53,8 @@ async fn measure() {
     live::measure().await;
     println!();
     collect::measure().await;
+    println!();
+    trust::measure();
 }
 
 async fn scoring() {
