@@ -175,7 +175,7 @@ impl Agent {
         let slots = Slots::new(&config.data);
         let scoring =
             Scoring::new(Rules { rows_per_minute_max: config.collect_rows_per_minute_max, pace: config.pace });
-        brain = load_all(brain, slots.clone(), scoring.clone(), clock).await?;
+        brain = Box::pin(load_all(brain, slots.clone(), scoring.clone(), clock)).await?;
         let (stop, stopped) = watch::channel(false);
         let (listen, server) = serve(&config, &scoring, stopped.clone()).await?;
         let session = Arc::new(AtomicU32::new(0));
