@@ -1,6 +1,5 @@
 //! Row 10 of the attack table: the published vectors of Project Wycheproof for Ed25519, and what they
 //! do not hold: keys and nonces of small order, which a strict verifier must refuse.
-#![expect(clippy::unwrap_used, reason = "a test that fails says where, and that is what it is for")]
 
 use bellwether_protocol::trust::{PublicKey, SignatureBytes};
 use wycheproof::TestResult;

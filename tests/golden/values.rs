@@ -50,6 +50,7 @@ pub(crate) fn public(seed: u8) -> PublicKey {
 }
 
 impl Values {
+    #[expect(clippy::too_many_lines, reason = "a table with a line for each statement")]
     pub(crate) fn new() -> Self {
         let manifest = manifest();
         let package = package(&manifest);

@@ -108,7 +108,7 @@ impl Verifier {
 /// The line of a stored event, its number and its head.
 fn read(text: &str) -> Option<(String, u64, Digest)> {
     let event: Event = serde_json::from_str(text).ok()?;
-    let Some(start) = text.len().checked_sub(TAIL_BYTES) else { return None };
+    let start = text.len().checked_sub(TAIL_BYTES)?;
     if event.head == Digest::default() && !text.get(start..).is_some_and(|tail| tail.starts_with(HEAD)) {
         return Some((text.to_owned(), event.sequence, event.head));
     }

@@ -184,12 +184,11 @@ fn spans(events: &[Event]) -> Vec<Span> {
         if let Some(span) = current.and_then(|at| spans.get_mut(at)) {
             span.until = Some((event.at, ended));
         }
-        let next = match phase {
-            Phase::RolledBack => {
-                let before = spans.iter().rev().find(|span| span.model.name == model.name && span.model != *model);
-                before.map(|span| span.model.clone())
-            }
-            _ => Some(model.clone()),
+        let next = if *phase == Phase::RolledBack {
+            let before = spans.iter().rev().find(|span| span.model.name == model.name && span.model != *model);
+            before.map(|span| span.model.clone())
+        } else {
+            Some(model.clone())
         };
         spans.extend(next.map(|model| Span { model, from: event.at, until: None }));
     }
