@@ -85,6 +85,7 @@ impl Tls {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one is made, once")]
 #[derive(Subcommand)]
 enum Command {
     /// Serve until Ctrl-C. At its first start it prints a login and a token, once.

@@ -10,7 +10,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test fails by panicking, and says where"
+    clippy::large_futures,
+    reason = "a test fails by panicking, and says where; its futures live once"
 )]
 
 mod data;

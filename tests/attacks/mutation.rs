@@ -156,7 +156,7 @@ async fn a_rogue_hub_with_every_key_of_a_hub_gets_nothing_installed() {
         brain_holds(&mut stage.brain.lock().unwrap(), &bytes, two);
         stage.rogue.send_bytes(topic, bytes, false).await;
         attempts += 1;
-        if attempts % 200 == 0 {
+        if attempts.is_multiple_of(200) {
             let report = stage.rogue.report().unwrap();
             let has =
                 |running: Option<bellwether_protocol::trust::Running>| running.is_some_and(|one| one.release == two);

@@ -244,7 +244,9 @@ impl Stage {
             Down::Recall(signed) => Told::Recall(signed),
             Down::Checkpoint(signed) => Told::Checkpoint(signed),
             Down::Epoch(signed) => Told::Epoch(signed),
-            other => panic!("not a statement that changes what counts: {other:?}"),
+            Down::Desired(_) | Down::Command(_) | Down::Ack(_) | Down::Chunk(_) | Down::Table(_) => {
+                panic!("not a statement that changes what counts: {down:?}")
+            }
         };
         match self.brain.lock().unwrap().handle(Millis(0), Input::Told(told)) {
             Ok(()) => Ok(()),
