@@ -56,7 +56,10 @@ impl Token {
         let is_secret = |secret: &str| {
             !secret.is_empty() && secret.len() <= 128 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
-        let read = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| AgentError::BadToken);
+        let read = |text: &str| {
+            let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| AgentError::BadToken)?;
+            if bytes.is_empty() { Err(AgentError::BadToken) } else { Ok(bytes) }
+        };
         let checkpoint = parts.next().map(read).transpose()?;
         if parts.next().is_some() || secret.is_some_and(|secret| !is_secret(secret)) {
             return Err(AgentError::BadToken);
