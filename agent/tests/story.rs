@@ -299,7 +299,7 @@ async fn serve(mut arrivals: tokio::sync::mpsc::Receiver<Arrival>, link: Link, d
                     out.push((DownTopic::Part(transfer, Part::Chunk(n)), encoded(&Down::Chunk(Chunk { bytes }))));
                 }
             }
-            (UpTopic::Hello, Up::Hello(_)) | (UpTopic::Gone, Up::Gone(_)) => {}
+            (UpTopic::Hello, Up::Hello(_)) | (UpTopic::Gone, Up::Gone(_)) | (UpTopic::Known, Up::Known(_)) => {}
             other => panic!("{other:?}"),
         }
         for (topic, payload) in out {
