@@ -147,6 +147,11 @@ async fn search(
     secrets: &Secrets,
     logs: &[String; 2],
 ) {
+    // What both say as they start is read line by line: until they are connected nothing was searched.
+    wait_until("both are connected again", async || {
+        agent.log().contains("connected session=") && fleet.hub.log().contains("connected to the broker")
+    })
+    .await;
     for (place, text) in [
         ("the hub's log", &logs[0]),
         ("the agent's log", &logs[1]),
