@@ -13,6 +13,7 @@ mod broker_rules;
 mod ceremony;
 mod crashes;
 mod drift;
+mod enrolment;
 mod first_fleet;
 mod interchange;
 mod previous;

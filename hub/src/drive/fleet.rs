@@ -142,7 +142,12 @@ impl Hub {
         let mut replaced = false;
         if request.secret.is_empty() {
             // Its key was imported, and it has just proved that it holds it.
-            self.decide_durably(|rules, now| Ok(((), rules.enrol(&device, enrol.key, request.tags, now)?)))?;
+            self.decide_durably(|rules, now| {
+                let mut tags = request.tags;
+                // What it was imported with comes before what it says of itself.
+                tags.extend(rules.device(&device)?.tags.clone());
+                Ok(((), rules.enrol(&device, enrol.key, tags, now)?))
+            })?;
         } else {
             let enrolment = self.use_up(&request.secret, &device)?;
             let mut tags = enrolment.tags;
