@@ -139,16 +139,10 @@ impl Hub {
         check_tags(&request.tags)?;
         let device = device_id(&request.device)?;
         let enrol = self.proof(&device, &request)?;
+        // Without a secret its key was imported, and it has just proved that it holds it: there is
+        // nothing to change, so a statement that is sent again changes nothing either.
         let mut replaced = false;
-        if request.secret.is_empty() {
-            // Its key was imported, and it has just proved that it holds it.
-            self.decide_durably(|rules, now| {
-                let mut tags = request.tags;
-                // What it was imported with comes before what it says of itself.
-                tags.extend(rules.device(&device)?.tags.clone());
-                Ok(((), rules.enrol(&device, enrol.key, tags, now)?))
-            })?;
-        } else {
+        if !request.secret.is_empty() {
             let enrolment = self.use_up(&request.secret, &device)?;
             let mut tags = enrolment.tags;
             tags.extend(request.tags);
