@@ -37,6 +37,13 @@ pub fn write(data: &Path, store: &dyn Store, out: impl Write) -> io::Result<()> 
         let bytes = std::fs::read(key_directory.join(name))?;
         append(&mut archive, &format!("keys/{name}"), &bytes)?;
     }
+    for name in keys::NEXT_FILES {
+        match std::fs::read(key_directory.join(name)) {
+            Ok(bytes) => append(&mut archive, &format!("keys/{name}"), &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
     let mut records = Vec::new();
     let mut after: Option<String> = None;
     loop {
@@ -106,7 +113,7 @@ fn fill(archive: impl Read, store: &Path, packages: &Path, key_directory: &Path)
                 put_records(&bytes, store).ok_or_else(|| bad("its records do not read"))??;
                 seen_records = true;
             }
-            Some(("keys", name)) if keys::FILES.contains(&name) => {
+            Some(("keys", name)) if keys::FILES.contains(&name) || keys::NEXT_FILES.contains(&name) => {
                 keys::write_secret(&key_directory.join(name), &bytes)?
             }
             Some(("packages", name)) if name.parse() == Ok(Digest::of(&bytes)) => {
@@ -157,6 +164,7 @@ mod tests {
             std::fs::create_dir_all(directory).unwrap();
         }
         keys::HubKeys::open(&key_directory).unwrap();
+        keys::new_key(&key_directory, keys::Which::Director).unwrap();
         std::fs::write(packages.join(Digest::of(b"package").to_string()), b"package").unwrap();
         let store = SledStore::open(&store).unwrap();
         store.commit(&[Put::put("device/a".into(), b"\x01{}".to_vec()), Put::put("root".into(), vec![1, 2])]).unwrap();
@@ -176,8 +184,10 @@ mod tests {
         assert_eq!(store.get("root").unwrap().unwrap().value, [1, 2]);
         assert_eq!(store.scan("", None, 10).unwrap().len(), 2);
         assert!(packages.join(Digest::of(b"package").to_string()).exists());
-        let read = |directory: &Path| std::fs::read(directory.join("director.key")).unwrap();
-        assert_eq!(read(&key_directory), read(&home.path().join("a/keys")));
+        for name in ["director.key", "director.next.key"] {
+            let read = |directory: &Path| std::fs::read(directory.join(name)).unwrap();
+            assert_eq!(read(&key_directory), read(&home.path().join("a/keys")), "{name}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use bellwether_hub::api::types::Role;
 use bellwether_hub::broker::device_password;
 use bellwether_hub::config::Config;
 use bellwether_hub::drive::TOKEN_DAYS;
+use bellwether_hub::keys::Which;
 use bellwether_hub::{backup, exec, run};
 use bellwether_protocol::id::DeviceId;
 use clap::{Args, Parser, Subcommand};
@@ -124,6 +125,17 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Make a key that is to take another's place, and print its public half; a hub may be running.
+    ///
+    /// The hub goes on with the old key until people sign a root that lists the new one:
+    /// `bellwether root rotate --new-director PUBLIC`, then `sign` and `submit`. Asked again before
+    /// that, it prints the same key.
+    NewKey {
+        #[command(flatten)]
+        common: Common,
+        /// Which one.
+        which: Which,
+    },
     /// Print DEVICE:PASSWORD for a broker that cannot check device signatures (mosquitto_passwd -U).
     BrokerUsers {
         #[command(flatten)]
@@ -191,6 +203,10 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             let archive = std::fs::File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
             backup::restore(std::io::BufReader::new(archive), &data)?;
             println!("restored into {}; start it: bellwether-hub serve --data {}", data.display(), data.display());
+            Ok(())
+        }
+        Command::NewKey { common, which } => {
+            println!("{}", run::new_key(&common.config()?, which)?);
             Ok(())
         }
         Command::BrokerUsers { common, devices } => {

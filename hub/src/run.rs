@@ -1,11 +1,13 @@
 //! The composition root: opens the parts, binds the ports, and runs until told to stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::serve::ListenerExt as _;
+use bellwether_protocol::trust::PublicKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,7 +18,7 @@ use crate::broker::{Broker, BrokerError, Embedded, External, Place};
 use crate::collect;
 use crate::config::{BROKER_DEFAULT, Config, LISTEN_DEFAULT};
 use crate::drive::{FirstLogin, Hub, Parts};
-use crate::keys::HubKeys;
+use crate::keys::{self, HubKeys, Which};
 use crate::store::SledStore;
 use crate::tls::{Shown, TlsListener, may_serve, url};
 
@@ -51,7 +53,9 @@ pub fn open(config: Config) -> anyhow::Result<Hub> {
         keys,
         config,
     };
-    Ok(Hub::new(parts)?)
+    let hub = Hub::new(parts)?;
+    hub.settle_keys();
+    Ok(hub)
 }
 
 /// The secret behind the passwords of devices at a broker of its own. It touches no store, so a hub
@@ -61,10 +65,23 @@ pub fn open(config: Config) -> anyhow::Result<Hub> {
 ///
 /// If the directory of keys cannot be made or read.
 pub fn broker_secret(config: &Config) -> anyhow::Result<[u8; 32]> {
+    Ok(HubKeys::open(&keys_of(config)?).context("cannot read the hub's keys")?.broker_secret)
+}
+
+/// Makes the key that is to take another's place, once a root lists it; a hub may be running.
+///
+/// # Errors
+///
+/// As [`broker_secret`].
+pub fn new_key(config: &Config, which: Which) -> anyhow::Result<PublicKey> {
+    keys::new_key(&keys_of(config)?, which).context("cannot make the key")
+}
+
+fn keys_of(config: &Config) -> anyhow::Result<PathBuf> {
     let [_, _, key_directory] = directories(&config.data);
     std::fs::create_dir_all(&key_directory).with_context(|| format!("cannot make {}", key_directory.display()))?;
     private(&config.data)?;
-    Ok(HubKeys::open(&key_directory).context("cannot read the hub's keys")?.broker_secret)
+    Ok(key_directory)
 }
 
 /// Nobody else on the machine reads the hub's data.

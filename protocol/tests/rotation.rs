@@ -4,14 +4,17 @@
 
 mod fleet;
 
+use std::collections::BTreeMap;
+
+use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::heapless::String as Text;
 use bellwether_protocol::id::Version;
 use bellwether_protocol::limit::{RECALL_RELEASES_MAX, RECALLS_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::trust::{
-    Checkpoint, Counters, Epoch, Floor, KeyClass, KeyStatus, Otherwise, Recall, Recalled, Release, RoleSet, Root,
-    Signed, Tick, TrustedRoot, Validity,
+    Checkpoint, Counters, Epoch, Floor, KeyClass, KeyEntry, KeyStatus, Otherwise, PublicKey, Recall, Recalled, Release,
+    RoleSet, Root, RootFault, Signed, Tick, TrustedRoot, Validity,
 };
 use fleet::{
     ADA, BO, BO_AGAIN, BROWSER, CY, DEE, DIRECTOR, OTHER, RETIRED, REVOKED, STRANGER, body, by, entry, public, release,
@@ -64,6 +67,38 @@ fn a_root_takes_the_threshold_of_the_old_and_of_the_new() {
     assert_eq!(next(&old, hand_over, &[BO, CY, DEE, 60, STRANGER]), Err(Reject::UnknownKey));
     let third = next(&rotated, |root| root.thresholds.approve = 3, &[DEE, 60]).unwrap();
     assert_eq!(third.root().version, 3);
+}
+
+#[test]
+fn two_keys_that_begin_alike_are_never_both_known() {
+    // Birthdays: of some 300 keys, two share their first two bytes.
+    let mut seen = BTreeMap::new();
+    let (one, other) = (0u32..)
+        .find_map(|number| {
+            let mut seed = [77; 32];
+            seed[..4].copy_from_slice(&number.to_le_bytes());
+            let public = PublicKey(SigningKey::from_bytes(&seed).verifying_key().to_bytes());
+            seen.insert(public.id().tag(), public).map(|before| (before, public))
+        })
+        .unwrap();
+    let lists = |public: PublicKey| {
+        move |root: &mut Root| {
+            root.keys.push(KeyEntry { public, ..entry(60, "Eve", RoleSet::APPROVE, KeyClass::File) }).unwrap();
+        }
+    };
+    let mut both = root();
+    lists(one)(&mut both);
+    assert_eq!(both.check(), Ok(()));
+    lists(other)(&mut both);
+    assert_eq!(both.check(), Err(RootFault::SameTag(one.id(), other.id())));
+    // Nor may the next root give the tag to another key.
+    let with_one = next(&trusted(&root()), lists(one), &[BO, CY]).unwrap();
+    let swaps = |root: &mut Root| {
+        root.keys.pop();
+        lists(other)(root);
+    };
+    assert_eq!(next(&with_one, swaps, &[BO, CY]), Err(Reject::Malformed));
+    assert!(next(&with_one, |root| drop(root.keys.pop()), &[BO, CY]).is_ok());
 }
 
 #[test]

@@ -9,9 +9,9 @@ use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::limit::{BUCKETS, SIGNATURES_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, Cohort, Command, Connect, Enrol, FleetId, KeyClass, KeyId, KeyStatus, Mode, Order,
-    OutboxId, PublicKey, Release, Request, RoleSet, Root, RootFault, SignatureBytes, Signed, StageGrant, TrustedRoot,
-    Wanted, bucket, open_by, sign, signature_bytes, signature_made, signing_bytes,
+    Ack, Assignment, Attestation, Cohort, Command, Connect, Enrol, FleetId, KeyClass, KeyId, KeyName, KeyStatus,
+    KeyTag, Mode, Order, OutboxId, PublicKey, Release, Request, RoleSet, Root, RootFault, SignatureBytes, Signed,
+    StageGrant, TrustedRoot, Wanted, bucket, open_by, sign, signature_bytes, signature_made, signing_bytes,
 };
 
 use fleet::{
@@ -107,7 +107,8 @@ fn one_bit_flipped_in_any_signature_is_refused() {
             assert_eq!(refused, Err(Reject::BadSignature), "signature {index}, bit {bit}");
         }
         let mut renamed = good.clone();
-        renamed.signatures[index].key.0[0] ^= 1;
+        let KeyTag([first, second]) = good.signatures[index].key.tag();
+        renamed.signatures[index].key = KeyName::Tag(KeyTag([first ^ 1, second]));
         assert_eq!(trusted.approve(&renamed), Err(Reject::UnknownKey), "signature {index}");
     }
     let mut swapped = good.clone();
@@ -462,11 +463,45 @@ fn more_signatures_than_the_limit_do_not_decode() {
     let signed = by::<Release>(fleet, &release, &full);
     let mut buffer = [0; 8192];
     let mut frame = frame::encode(&signed, &mut buffer).unwrap().to_vec();
-    let count = frame.len() - SIGNATURES_MAX * (16 + 64) - 1;
-    assert_eq!(usize::from(frame[count]), SIGNATURES_MAX);
+    let count = frame.len() - SIGNATURES_MAX * (2 + 64) - 1;
+    assert_eq!(usize::from(frame[count]), 0x10 + SIGNATURES_MAX);
     frame[count] += 1;
-    frame.extend_from_slice(&[0; 80]);
+    frame.extend_from_slice(&[0; 66]);
     assert_eq!(frame::decode::<Signed<'_>>(&frame), Err(Reject::Malformed));
+}
+
+#[test]
+fn signatures_that_name_keys_by_whole_ids_count_and_keep_their_bytes() {
+    let trusted = trusted(&root());
+    let release = body(&release());
+    let mut signed = by::<Release>(trusted.fleet(), &release, &[ADA, BO, CY]);
+    let tagged = body_of(&signed);
+    for (signature, seed) in signed.signatures.iter_mut().zip([ADA, BO, CY]) {
+        signature.key = KeyName::Id(public(seed).id());
+    }
+    let whole = body_of(&signed);
+    assert_eq!(whole.len(), tagged.len() + 3 * 14);
+    let read: Signed<'_> = frame::decode(&whole).unwrap();
+    assert_eq!(read, signed);
+    assert!(trusted.approve(&read).is_ok());
+    // Some of both are written as tags; an id whose tag is known is no known key.
+    signed.signatures[1].key = public(BO).id().into();
+    assert_eq!(body_of(&signed), tagged);
+    let KeyId(mut other) = public(BO).id();
+    other[15] ^= 1;
+    signed.signatures[1].key = KeyName::Id(KeyId(other));
+    assert_eq!(trusted.approve(&signed).err(), Some(Reject::UnknownKey));
+    // None at all is written in one way only.
+    signed.signatures.clear();
+    let mut none = body_of(&signed);
+    assert!(frame::decode::<Signed<'_>>(&none).is_ok());
+    *none.last_mut().unwrap() |= 0x10;
+    assert_eq!(frame::decode::<Signed<'_>>(&none), Err(Reject::NotCanonical));
+}
+
+fn body_of(signed: &Signed<'_>) -> Vec<u8> {
+    let mut buffer = vec![0; 8192];
+    frame::encode(signed, &mut buffer).unwrap().to_vec()
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn raw_signed(stage: &Stage, bytes: &[u8]) -> bellwether_protocol::trust::Signat
     let message = [b"BWL1\0".as_slice(), &kind, &stage.rogue.fleet.0, bytes].concat();
     let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[DIRECTOR; 32]).unwrap();
     let bytes: [u8; 64] = pair.sign(&message).as_ref().try_into().unwrap();
-    Signature { key: crate::rogue::public(DIRECTOR).id(), bytes: SignatureBytes::new(bytes) }
+    Signature { key: crate::rogue::public(DIRECTOR).id().into(), bytes: SignatureBytes::new(bytes) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

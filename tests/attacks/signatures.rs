@@ -92,11 +92,10 @@ async fn row_09_the_bytes_of_one_statement_as_another_type() {
     let (stage, two) = two().await;
     // Signed as a stage grant (type 3), sent as a release (type 2): the type is in what is signed.
     let as_grant = |seed: &u8| -> Signature {
-        use bellwether_protocol::trust::KeyId;
         let message = [b"BWL1\0\x03".as_slice(), &stage.rogue.fleet.0, &two].concat();
         let signing: SigningKey = key(*seed);
-        let id: KeyId = PublicKey(signing.verifying_key().to_bytes()).id();
-        Signature { key: id, bytes: SignatureBytes::new(sign_raw(&signing, &message)) }
+        let id = PublicKey(signing.verifying_key().to_bytes()).id();
+        Signature { key: id.into(), bytes: SignatureBytes::new(sign_raw(&signing, &message)) }
     };
     let signed = Signed { body: &two, signatures: ALL.iter().map(as_grant).collect() };
     stage.refuses(stage.offer_signed(&signed, EVERYBODY), Reject::BadSignature).await;

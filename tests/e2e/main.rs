@@ -16,6 +16,7 @@ mod drift;
 mod enrolment;
 mod first_fleet;
 mod interchange;
+mod new_keys;
 mod previous;
 mod recovery;
 mod refusals;

@@ -18,7 +18,7 @@ use bellwether_protocol::profile::{Baseline, columns};
 use bellwether_protocol::topic::Topic;
 use bellwether_protocol::trust::{
     Ack, Assignment, Attestation, AuditHead, Batch, Checkpoint, Command, Connect, Enrol, Epoch, FleetId, KeyId, Known,
-    OutboxId, PublicKey, Recall, RecordBody, Release, Report, Root, Signature, Signed, StageGrant,
+    OutboxId, PublicKey, Recall, RecordBody, Release, Report, Root, Signed, StageGrant,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,6 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("up", up),
     ("down", down),
     ("signed", |bytes| exact::<Signed<'_>>(bytes)),
-    ("signature", |bytes| exact::<Signature>(bytes)),
     ("root", |bytes| exact::<Root>(bytes)),
     ("release", |bytes| exact::<Release>(bytes)),
     ("grant", |bytes| exact::<StageGrant>(bytes)),

@@ -298,7 +298,7 @@ fn step(root: &TrustedRoot, statement: &[u8]) -> Result<TrustedRoot, Reject> {
 fn signers(root: &TrustedRoot, statement: &[u8]) -> String {
     let Ok(signed) = frame::decode::<Signed<'_>>(statement) else { return String::new() };
     let mut persons: Vec<&str> = Vec::new();
-    for key in signed.signatures.iter().filter_map(|signature| root.root().key(signature.key)) {
+    for key in signed.signatures.iter().filter_map(|signature| root.root().named(signature.key)) {
         if !persons.contains(&key.person.as_str()) {
             persons.push(key.person.as_str());
         }

@@ -2,7 +2,7 @@
 
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
-use bellwether_protocol::trust::KeyId;
+use bellwether_protocol::trust::{KeyId, KeyName};
 
 /// A rule said no; nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,8 @@ pub enum Denied {
     GrantsFull(ModelRef),
     #[error("key {key} {why}")]
     Key { key: KeyId, why: &'static str },
+    #[error("the root lists no key that begins with {0}")]
+    KeyUnlisted(KeyName),
     #[error("{model} is not approved: {given} given, {needed} needed")]
     NotApproved { model: ModelRef, given: usize, needed: usize },
     #[error("{person} rejected {model}: {why}")]

@@ -198,7 +198,9 @@ impl Rules {
             let report = device.report.as_ref().filter(|report| report.seen.generation <= generation);
             let seen = report.map_or(Order::default(), |report| report.seen);
             let other = report.is_some_and(|report| report.refused == Some(Reject::StaleSequence)) && seen == issued;
-            let same = device.assignment.as_ref().map_or(models.is_empty(), |issued| issued.models == models);
+            // What an earlier director signed, no device takes any more.
+            let is_same = |known: &Issued| known.models == models && known.order.generation == generation;
+            let same = device.assignment.as_ref().map_or(models.is_empty(), is_same);
             if same && seen <= issued && !other {
                 continue;
             }

@@ -8,8 +8,8 @@ use bellwether_protocol::id::ModelRef;
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Approved, FleetId, Granted, KeyEntry, KeyStatus, PublicKey, Release, RoleSet, Signature, Signed, StageGrant,
-    TrustedRoot,
+    Approved, FleetId, Granted, KeyEntry, KeyId, KeyStatus, PublicKey, Release, RoleSet, Signature, SignatureBytes,
+    Signed, StageGrant, TrustedRoot,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,12 +57,21 @@ pub struct ReleaseRecord {
 /// A signature and when it was given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GivenSignature {
-    /// A frame with the signature.
+    /// A frame with the whole id of the key, and the signature.
     pub signature: Vec<u8>,
     /// Whose key it is.
     pub person: String,
     /// When it arrived.
     pub at: Millis,
+}
+
+impl GivenSignature {
+    /// The signature as statements carry it, and the id of the key; `None` if the record is damaged.
+    #[must_use]
+    pub fn read(&self) -> Option<(Signature, KeyId)> {
+        let (id, bytes): (KeyId, SignatureBytes) = frame::decode(&self.signature).ok()?;
+        Some((Signature { key: id.into(), bytes }, id))
+    }
 }
 
 /// A release that an approver will not sign, and says why. It is the hub's word, not a signature:
@@ -96,8 +105,8 @@ impl ReleaseRecord {
     /// The statement with all signatures.
     #[must_use]
     pub fn signed(&self) -> Signed<'_> {
-        let signatures = self.signatures.iter().filter_map(|given| frame::decode::<Signature>(&given.signature).ok());
-        Signed { body: &self.body, signatures: signatures.collect() }
+        let signatures = self.signatures.iter().filter_map(GivenSignature::read);
+        Signed { body: &self.body, signatures: signatures.map(|(signature, _)| signature).collect() }
     }
 
     /// A frame with the statement and all signatures.
@@ -180,7 +189,7 @@ impl Rules {
         let mut record = record.clone();
         record.earlier.extend(record.release.take());
         record.release =
-            Some(ReleaseRecord { body: signed.body.to_vec(), signatures: vec![given(signature, person, now)] });
+            Some(ReleaseRecord { body: signed.body.to_vec(), signatures: vec![given(signature, key, now)] });
         changes.push(Change::Version(Box::new(record)));
         Ok(changes)
     }
@@ -217,22 +226,22 @@ impl Rules {
         let mut changes = self.changes(who, now);
         let mut record = record.clone();
         for signature in &signed.signatures {
-            if release.signed().signatures.contains(signature) {
+            if release.signed().signatures.iter().any(|known| known.bytes == signature.bytes) {
                 continue;
             }
             let key = self.signer(&signed, signature, RoleSet::APPROVE, "does not approve")?;
-            let person = key.person.to_string();
             // Against what this statement has brought so far, too: it may hold several signatures.
             self.may_sign(model, key, &release)?;
-            release.signatures.push(given(signature, person.clone(), now));
+            release.signatures.push(given(signature, key, now));
             record.release = Some(release.clone());
             let Approval { given, needed } = self.approval(&record);
+            let person = key.person.to_string();
             changes.event(What::ApprovalGiven { model: model.clone(), person, given, needed });
         }
         let own = release.signatures.first();
         if changes.is_empty()
             && let [signature] = signed.signatures.as_slice()
-            && let Some(own) = own.filter(|own| frame::decode(&own.signature) == Ok(*signature))
+            && let Some(own) = own.filter(|own| own.read().is_some_and(|(known, _)| known.bytes == signature.bytes))
         {
             return Err(Denied::OwnPublication { person: own.person.clone(), model: model.clone() });
         }
@@ -362,8 +371,8 @@ impl Rules {
         otherwise: &'static str,
     ) -> Result<&KeyEntry, Denied> {
         let trusted = self.trusted()?;
-        let key = signature.key;
-        let entry = trusted.root().key(key).ok_or(Denied::Key { key, why: "is not in the root" })?;
+        let entry = trusted.root().named(signature.key).ok_or(Denied::KeyUnlisted(signature.key))?;
+        let key = entry.id();
         if !entry.roles.contains(role) {
             return Err(Denied::Key { key, why: otherwise });
         }
@@ -394,10 +403,14 @@ pub fn peek_grant(record: &GrantRecord) -> Option<StageGrant> {
     frame::decode::<Signed<'_>>(&record.statement).ok()?.peek().ok()
 }
 
-fn given(signature: &Signature, person: String, at: Millis) -> GivenSignature {
+fn given(signature: &Signature, key: &KeyEntry, at: Millis) -> GivenSignature {
     let mut buffer = [0; 128];
-    let signature = frame::encode(signature, &mut buffer).map(|frame| frame.to_vec()).unwrap_or_default();
-    GivenSignature { signature, person, at }
+    let frame = frame::encode(&(key.id(), signature.bytes), &mut buffer);
+    GivenSignature {
+        signature: frame.map(|frame| frame.to_vec()).unwrap_or_default(),
+        person: key.person.to_string(),
+        at,
+    }
 }
 
 fn describes(record: &VersionRecord, release: &Release) -> Result<(), Denied> {

@@ -183,6 +183,9 @@ pub(super) struct Rotate {
     /// Nothing that this key ever signed counts
     #[arg(long, value_name = "KEY")]
     pub(super) revoke: Vec<String>,
+    /// Leave a key out that was retired or revoked: nothing it ever signed counts, and its place is free
+    #[arg(long, value_name = "KEY")]
+    pub(super) forget: Vec<String>,
     /// Persons who must approve a release
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) approve_threshold: Option<u8>,
@@ -195,9 +198,12 @@ pub(super) struct Rotate {
     /// Whether at least one approval must come from a key that is not in a browser
     #[arg(long, value_name = "true|false")]
     pub(super) offline_approval: Option<bool>,
-    /// The hub's director key from now on, in hexadecimal; the one before is retired
+    /// The hub's director key from now on, as `bellwether-hub new-key` prints it; the one before is retired
     #[arg(long, value_name = "PUBLIC")]
     pub(super) new_director: Option<PublicKey>,
+    /// The hub's registry key from now on, in hexadecimal; the one before is retired
+    #[arg(long, value_name = "PUBLIC")]
+    pub(super) new_registry: Option<PublicKey>,
     /// The hub's time key from now on, in hexadecimal; the one before is retired
     #[arg(long, value_name = "PUBLIC")]
     pub(super) new_time: Option<PublicKey>,

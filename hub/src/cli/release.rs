@@ -52,7 +52,7 @@ impl Held {
     pub(super) fn with(&self, more: &[Signature]) -> Result<Self, Failure> {
         let mut signed = self.signed()?;
         for signature in more {
-            if signed.signatures.iter().any(|given| given.key == signature.key) {
+            if signed.signatures.iter().any(|given| given.key.tag() == signature.key.tag()) {
                 continue;
             }
             signed.signatures.push(*signature).map_err(|_| {

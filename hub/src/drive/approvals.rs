@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::keyring::KeyRequest;
 use bellwether_hub_core::registry::VersionRecord;
-use bellwether_protocol::frame;
 use bellwether_protocol::id::{BadId, ModelRef, Person, Version};
-use bellwether_protocol::trust::{
-    FleetId, KeyClass, KeyId, KeyStatus, PublicKey, Release, RoleSet, Signature, StatementType,
-};
+use bellwether_protocol::trust::{FleetId, KeyClass, KeyId, KeyStatus, PublicKey, Release, RoleSet, StatementType};
 
 use super::denied::{bad_id, model_ref};
 use super::releases::class;
@@ -187,8 +184,7 @@ fn policy(rules: &Rules, record: &VersionRecord) -> ApprovalPolicyView {
     persons.sort();
     persons.dedup();
     let outside = |given: &bellwether_hub_core::trust::GivenSignature| {
-        let signature = frame::decode::<Signature>(&given.signature).ok();
-        signature.and_then(|signature| root.key(signature.key)).is_some_and(|key| key.class != KeyClass::Browser)
+        given.read().and_then(|(_, key)| root.key(key)).is_some_and(|key| key.class != KeyClass::Browser)
     };
     ApprovalPolicyView {
         needed: root.thresholds.approve.into(),

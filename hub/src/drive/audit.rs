@@ -36,7 +36,7 @@ impl Hub {
         let head = AuditHead { sequence: rules.last_event(), head: rules.audit_head(), at: clock::now() };
         let statement = rules.trusted().ok().and_then(|root| {
             let mut body = vec![0; STATEMENT_BYTES_MAX];
-            let signed = seal(&head, root.fleet(), &self.0.keys.registry, &mut body).ok()?;
+            let signed = seal(&head, root.fleet(), self.keys().registry.under(root.root()), &mut body).ok()?;
             Some(base64(&bellwether_hub_core::trust::encode(&signed)))
         });
         Ok(AuditHeadView { sequence: head.sequence, head: head.head.to_string(), statement })

@@ -10,7 +10,7 @@ use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::message::Down;
 use bellwether_protocol::topic::DownTopic;
-use bellwether_protocol::trust::{Checkpoint, Epoch, Known, Nonce, Recall, RoleSet, Signed, seal};
+use bellwether_protocol::trust::{Checkpoint, Epoch, Known, Nonce, Recall, RoleSet, Root, Signed, seal};
 
 use super::denied::{base64, statement};
 use super::desired::{Message, from_device, message};
@@ -35,8 +35,13 @@ impl Hub {
     pub fn add_root(&self, caller: &Caller, request: StatementRequest) -> Result<RootView, Problem> {
         caller.need(Role::Admin)?;
         self.room()?;
-        let (bytes, hub) = (statement(&request.statement)?, self.public_keys());
+        let bytes = statement(&request.statement)?;
+        self.look_for_new_keys().map_err(|error| Problem::unavailable("keys_failed", error.to_string()))?;
+        let next: Root =
+            frame::decode::<Signed<'_>>(&bytes).and_then(|signed| signed.peek()).map_err(Denied::BadRoot)?;
+        let hub = self.public_keys(&next);
         self.decide_durably(|rules, now| Ok(((), rules.add_root(&bytes, &hub, &caller.name, now)?)))?;
+        self.settle_keys();
         self.tell_lagging();
         self.root()
     }
@@ -135,14 +140,19 @@ fn refused(reject: Reject) -> Problem {
 impl Hub {
     /// A device says what it knows: it is told what it lacks, and the time.
     pub(super) fn knows(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<(), Refusal> {
-        let nonce = self.decide(|rules, now| {
+        let (nonce, caught_up) = self.decide(|rules, now| {
             let known: Known = from_device(rules, device, signed)?;
             if known.device != *device {
                 return Err(Denied::Statement(Reject::WrongDevice));
             }
-            Ok((known.nonce, rules.learnt(&known, now)?))
+            let before = rules.device(device)?.learnt.as_ref().map_or(1, |learnt| learnt.root);
+            Ok(((known.nonce, known.root > before), rules.learnt(&known, now)?))
         })?;
         unpoisoned(&self.0.sending.telling).insert(device.clone(), Some(nonce));
+        if caught_up {
+            // What it was sent before may rest on the root that it believes only now.
+            self.greet(device.clone());
+        }
         Ok(())
     }
 
@@ -186,12 +196,14 @@ impl Hub {
         let sent = downs.iter().map(|down| message(id, DownTopic::Trust, down));
         let mut messages = sent.collect::<Result<Vec<Message>, Denied>>()?;
         let root = rules.trusted()?;
-        let time_key = crate::keys::public(&self.0.keys.time).id();
-        let is_timed = root.root().key(time_key).is_some_and(|key| key.roles.contains(RoleSet::TIME));
+        let keys = self.keys();
+        let time = keys.time.under(root.root());
+        let is_timed =
+            root.root().key(crate::keys::public(time).id()).is_some_and(|key| key.roles.contains(RoleSet::TIME));
         if let Some(nonce) = nonce.filter(|_| is_timed) {
             let epoch = Epoch { generation: root.root().time_generation, epoch: clock::now().0 / EPOCH_MS, nonce };
             let mut body = vec![0; STATEMENT_BYTES_MAX];
-            let signed = seal(&epoch, root.fleet(), &self.0.keys.time, &mut body).map_err(Denied::Statement)?;
+            let signed = seal(&epoch, root.fleet(), time, &mut body).map_err(Denied::Statement)?;
             messages.push(message(id, DownTopic::Trust, &Down::Epoch(signed))?);
         }
         Ok(messages)

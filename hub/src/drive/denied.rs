@@ -40,7 +40,9 @@ fn explain(denied: &Denied) -> (StatusCode, &'static str, String) {
         Denied::RootExists { .. } => (CONFLICT, "root_exists", owned("bellwether root show")),
         Denied::BadRoot(_) => (REFUSED, "bad_root", owned("make it with this version of bellwether root init")),
         Denied::NotThisHub(_) => {
-            (REFUSED, "not_this_hub", owned("run bellwether root init against this hub, so that it lists its keys"))
+            let hint = "make the root against this hub, so that it lists its keys: bellwether root init; \
+                        for a new one of them: bellwether-hub new-key, then bellwether root rotate --new-director PUBLIC";
+            (REFUSED, "not_this_hub", owned(hint))
         }
         Denied::NoModel(_) => (NOT_FOUND, "no_model", owned("bellwether model list")),
         Denied::NoVersion(model) => (NOT_FOUND, "no_version", format!("bellwether model show {}", model.name)),
@@ -62,7 +64,9 @@ fn explain(denied: &Denied) -> (StatusCode, &'static str, String) {
         Denied::PersonSigned { .. } => (CONFLICT, "person_signed", owned("ask another approver")),
         Denied::SignaturesFull(_) => (CONFLICT, "signatures_full", owned("it has all it can hold")),
         Denied::GrantsFull(_) => (CONFLICT, "grants_full", owned("a wider grant covers the narrower ones")),
-        Denied::Key { .. } => (REFUSED, "key_refused", owned("bellwether root show lists who may sign what")),
+        Denied::Key { .. } | Denied::KeyUnlisted(_) => {
+            (REFUSED, "key_refused", owned("bellwether root show lists who may sign what"))
+        }
         Denied::NotApproved { model, .. } => {
             (CONFLICT, "not_approved", format!("approvers sign: bellwether approve {model} --key KEY"))
         }

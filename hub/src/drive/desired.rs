@@ -36,35 +36,38 @@ impl Hub {
             evidence.push(Evidence { release, grant }).map_err(|_| Denied::Statement(Reject::TooManyModels))?;
         }
         let mut body = vec![0; STATEMENT_BYTES_MAX];
-        let assignment =
-            seal(&assignment, root.fleet(), &self.0.keys.director, &mut body).map_err(Denied::Statement)?;
+        let keys = self.keys();
+        let director = keys.director.under(root.root());
+        let assignment = seal(&assignment, root.fleet(), director, &mut body).map_err(Denied::Statement)?;
         let down = Down::Desired(Desired { assignment, evidence });
         message(&device.id, DownTopic::Desired, &down).map(Some)
     }
 
     /// A signed command to a device, with the next number, which is durable before it is used.
     pub(super) fn command(&self, id: &DeviceId, request: Request) -> Result<Message, Refusal> {
-        let (order, fleet) = self.decide_durably(|rules, now| {
+        let (order, fleet, director) = self.decide_durably(|rules, now| {
             let device = rules.device(id)?;
             let root = rules.trusted()?;
             let commands = device.commands.saturating_add(1);
             let order = Order { generation: root.root().director_generation, sequence: commands };
             let mut changes = rules.changes("hub", now);
             changes.push(Change::Device(Box::new(Device { commands, ..device.clone() })));
-            Ok(((order, root.fleet()), changes))
+            Ok(((order, root.fleet(), self.keys().director.under(root.root()).clone()), changes))
         })?;
         let command = Command { device: id.clone(), order, request };
         let mut body = vec![0; STATEMENT_BYTES_MAX];
-        let signed = seal(&command, fleet, &self.0.keys.director, &mut body).map_err(Denied::Statement)?;
+        let signed = seal(&command, fleet, &director, &mut body).map_err(Denied::Statement)?;
         Ok(message(id, DownTopic::Command, &Down::Command(signed))?)
     }
 
     /// A signed acknowledgement of everything through `through`.
     pub(super) fn ack(&self, id: &DeviceId, outbox: OutboxId, through: u64) -> Result<Message, Denied> {
-        let fleet = self.rules().trusted()?.fleet();
+        let (rules, keys) = (self.rules(), self.keys());
+        let root = rules.trusted()?;
         let ack = Ack { device: id.clone(), outbox, through };
         let mut body = vec![0; STATEMENT_BYTES_MAX];
-        let signed = seal(&ack, fleet, &self.0.keys.director, &mut body).map_err(Denied::Statement)?;
+        let signed =
+            seal(&ack, root.fleet(), keys.director.under(root.root()), &mut body).map_err(Denied::Statement)?;
         message(id, DownTopic::Ack, &Down::Ack(signed))
     }
 }

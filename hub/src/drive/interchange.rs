@@ -32,7 +32,7 @@ impl Hub {
         let rules = self.rules();
         let statement = statement(&rules, rules.version(&model)?, roots)?;
         let payload = serde_json::to_vec(&statement).map_err(|fault| Problem::internal(fault.to_string()))?;
-        Ok(dsse::seal(&payload, &self.0.keys.registry))
+        Ok(dsse::seal(&payload, self.keys().registry.under(rules.trusted()?.root())))
     }
 }
 
@@ -66,7 +66,7 @@ fn statement(rules: &Rules, record: &VersionRecord, roots: Vec<String>) -> Resul
 fn signers(root: &TrustedRoot, record: &VersionRecord, role: RoleSet) -> Vec<AttestedSigner> {
     let signed = record.release.as_ref().map(|release| release.signed());
     let signatures = signed.iter().flat_map(|signed| &signed.signatures);
-    let keys = signatures.filter_map(|signature| root.root().key(signature.key));
+    let keys = signatures.filter_map(|signature| root.root().named(signature.key));
     let of_role = keys.filter(|key| key.roles.contains(role));
     of_role.map(|key| AttestedSigner { person: key.person.to_string(), keyid: key.id().to_string() }).collect()
 }

@@ -51,7 +51,7 @@ use crate::clock;
 use crate::collect;
 use crate::config::Config;
 use crate::exec::Checker;
-use crate::keys::{self, HubKeys};
+use crate::keys::{self, HubKeys, Online};
 use crate::outlet::Desk;
 use crate::store::{Store, StoreError, Write, record};
 
@@ -69,7 +69,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     config: Config,
     data: PathBuf,
-    keys: HubKeys,
+    keys: RwLock<Arc<HubKeys>>,
     store: Box<dyn Store>,
     blobs: Blobs,
     checker: Checker,
@@ -153,7 +153,7 @@ impl Hub {
             broker: OnceLock::new(),
             link: OnceLock::new(),
             config,
-            keys,
+            keys: RwLock::new(Arc::new(keys)),
             store,
             blobs,
         })))
@@ -286,7 +286,33 @@ impl Hub {
     /// From it come the passwords of devices at an external broker.
     #[must_use]
     pub fn broker_secret(&self) -> [u8; 32] {
-        self.0.keys.broker_secret
+        self.keys().broker_secret
+    }
+
+    /// The hub's keys. Take them while a root is read-locked, and they are the ones for it.
+    fn keys(&self) -> Arc<HubKeys> {
+        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the keys anew: one that waits may have been made since.
+    fn look_for_new_keys(&self) -> std::io::Result<()> {
+        let [_, _, directory] = backup::directories(&self.0.data);
+        let keys = Arc::new(HubKeys::open(&directory)?);
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// Throws away what the root in force has replaced. Until that worked the right key is chosen all
+    /// the same.
+    pub(crate) fn settle_keys(&self) {
+        let [_, _, directory] = backup::directories(&self.0.data);
+        let settled = match self.rules().trusted() {
+            Ok(root) => HubKeys::settle(&directory, root.root()),
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = settled.and_then(|()| self.look_for_new_keys()) {
+            tracing::warn!(%error, "an old key of this hub is still in its directory");
+        }
     }
 
     /// Returns once everything decided so far is durable.
@@ -302,12 +328,18 @@ impl Hub {
     #[must_use]
     pub fn hub_view(&self) -> HubView {
         let refusing = self.refusing_because();
+        let (rules, keys) = (self.rules(), self.keys());
+        let root = rules.trusted().ok();
+        let in_use = |online: &Online| {
+            let key = root.map_or_else(|| online.first(), |root| online.under(root.root()));
+            keys::public(key).to_string()
+        };
         HubView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            fleet: self.rules().trusted().ok().map(|root| root.fleet().to_string()),
-            director_key: keys::public(&self.0.keys.director).to_string(),
-            registry_key: keys::public(&self.0.keys.registry).to_string(),
-            time_key: keys::public(&self.0.keys.time).to_string(),
+            fleet: root.map(|root| root.fleet().to_string()),
+            director_key: in_use(&keys.director),
+            registry_key: in_use(&keys.registry),
+            time_key: in_use(&keys.time),
             time_ms: self.now_ms(),
             broker: BrokerView {
                 kind: self.broker().map_or("none", Broker::kind).to_owned(),

@@ -290,7 +290,7 @@ impl Hub {
     }
 
     /// Has a device told its desired state again, once everything decided is durable.
-    fn greet(&self, device: DeviceId) {
+    pub(super) fn greet(&self, device: DeviceId) {
         unpoisoned(&self.0.sending.greetings).insert(device);
     }
 

@@ -9,7 +9,7 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::{ModelName, ModelRef};
 use bellwether_protocol::limit::{PACKAGE_BYTES_MAX, STATEMENT_BYTES_MAX};
-use bellwether_protocol::trust::{Attestation, FleetId, PackageRef, seal};
+use bellwether_protocol::trust::{Attestation, FleetId, PackageRef, TrustedRoot, seal};
 use bellwether_runtime::crash;
 use bytes::Bytes;
 
@@ -129,8 +129,7 @@ impl Hub {
         let model = self.decide_durably(|rules, now| {
             let name = &candidate.manifest.name;
             let model = ModelRef { name: name.clone(), version: rules.next_version(name)? };
-            let fleet = rules.trusted().map_or(FleetId([0; 16]), |root| root.fleet());
-            let attestation = self.attest(&model, &candidate, fleet)?;
+            let attestation = self.attest(&model, &candidate, rules.trusted().ok())?;
             rules.register(candidate, attestation, who, now)
         })?;
         crash::point("hub.register.stored");
@@ -140,14 +139,17 @@ impl Hub {
         Ok((model, view))
     }
 
-    fn attest(&self, model: &ModelRef, candidate: &Candidate, fleet: FleetId) -> Result<Vec<u8>, Denied> {
+    fn attest(&self, model: &ModelRef, candidate: &Candidate, root: Option<&TrustedRoot>) -> Result<Vec<u8>, Denied> {
         let attestation = Attestation {
             model: model.clone(),
             package: candidate.package.digest,
             golden: candidate.checks.golden.is_some(),
         };
         let mut buffer = vec![0; STATEMENT_BYTES_MAX];
-        let signed = seal(&attestation, fleet, &self.0.keys.registry, &mut buffer).map_err(Denied::Statement)?;
+        let keys = self.keys();
+        let registry = root.map_or_else(|| keys.registry.first(), |root| keys.registry.under(root.root()));
+        let fleet = root.map_or(FleetId([0; 16]), TrustedRoot::fleet);
+        let signed = seal(&attestation, fleet, registry, &mut buffer).map_err(Denied::Statement)?;
         Ok(bellwether_hub_core::trust::encode(&signed))
     }
 

@@ -1,9 +1,10 @@
 //! The root, and what people sign: releases, approvals, grants.
 
+use bellwether_hub_core::Denied;
 use bellwether_hub_core::trust::HubPublic;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
-use bellwether_protocol::trust::{KeyClass, KeyStatus, RoleSet, Signed, StageGrant};
+use bellwether_protocol::trust::{KeyClass, KeyStatus, RoleSet, Root, Signed, StageGrant};
 
 use super::denied::{base64, model_ref, statement};
 use super::{Hub, view};
@@ -13,7 +14,7 @@ use crate::api::types::{
     FleetView, GrantView, KeyView, KeysView, Page, Role, RootView, StatementRequest, StatementView, ThresholdsView,
     VersionView,
 };
-use crate::keys::public;
+use crate::keys::{Online, public};
 
 impl Hub {
     /// The fleet's root as it was received.
@@ -35,9 +36,11 @@ impl Hub {
         })
     }
 
-    pub(super) fn public_keys(&self) -> HubPublic {
-        let keys = &self.0.keys;
-        HubPublic { director: public(&keys.director), registry: public(&keys.registry), time: public(&keys.time) }
+    /// The keys with which the hub would sign under this root.
+    pub(super) fn public_keys(&self, root: &Root) -> HubPublic {
+        let keys = self.keys();
+        let of = |online: &Online| public(online.under(root));
+        HubPublic { director: of(&keys.director), registry: of(&keys.registry), time: of(&keys.time) }
     }
 
     /// Takes the root; once.
@@ -50,7 +53,9 @@ impl Hub {
         caller.need(Role::Admin)?;
         self.room()?;
         let bytes = statement(&request.statement)?;
-        let hub = self.public_keys();
+        let root: Root =
+            frame::decode::<Signed<'_>>(&bytes).and_then(|signed| signed.peek()).map_err(Denied::BadRoot)?;
+        let hub = self.public_keys(&root);
         self.decide_durably(|rules, now| Ok(((), rules.set_root(&bytes, &hub, &caller.name, now)?)))?;
         Ok(FleetView { fleet: self.rules().trusted()?.fleet().to_string() })
     }

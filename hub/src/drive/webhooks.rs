@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_hub_core::event::Event;
 use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{KeyEntry, RoleSet};
 
 use super::{Hub, Refusal, event_view};
 use crate::api::auth::Caller;
@@ -64,9 +65,14 @@ impl Hub {
 
     /// Who this hub is to receivers.
     pub(crate) fn origin(&self) -> Origin {
-        let key = hex::encode(keys::public(&self.0.keys.director).0);
-        let hub = key.chars().take(16).collect();
-        Origin { hub, fleet: self.rules().trusted().ok().map(|root| root.fleet().to_string()) }
+        let rules = self.rules();
+        let root = rules.trusted().ok();
+        // The fleet's first director, whose key stays listed: the name outlives the key.
+        let is_director = |key: &&KeyEntry| key.roles.contains(RoleSet::DIRECTOR);
+        let first = root.and_then(|root| root.root().keys.iter().find(is_director)).map(|key| key.public);
+        let key = first.unwrap_or_else(|| keys::public(self.keys().director.first()));
+        let hub = hex::encode(key.0).chars().take(16).collect();
+        Origin { hub, fleet: root.map(|root| root.fleet().to_string()) }
     }
 
     /// The sequence of the latest event.

@@ -14,8 +14,8 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, Epoch, Floor, KeyId, KeyStatus, Nonce, Recall, Recalled, Release, RoleSet, Signed, TrustedRoot,
-    Validity,
+    Checkpoint, Epoch, Floor, KeyEntry, KeyId, KeyStatus, Nonce, Recall, Recalled, Release, RoleSet, Signed,
+    TrustedRoot, Validity,
 };
 use crate::digest::{Digest, Hasher};
 use crate::error::Reject;
@@ -58,7 +58,7 @@ impl Counters {
     /// then nothing of it is taken.
     pub fn recall(&mut self, root: &TrustedRoot, signed: &Signed<'_>) -> Result<Recall, Reject> {
         let recall = root.recall(signed)?;
-        let key = signed.signatures.first().ok_or(Reject::TooFewSignatures)?.key;
+        let key = root.first_signer(signed)?;
         let stop = recall.otherwise == super::Otherwise::Stop;
         let of = |release: &Digest| Recalled { name: recall.name.clone(), release: *release, stop };
         self.merge(recall.releases.iter().map(of), key)?;
@@ -76,10 +76,11 @@ impl Counters {
         if checkpoint.number < self.checkpoint {
             return Err(Reject::StaleCheckpoint);
         }
-        let key = signed.signatures.first().ok_or(Reject::TooFewSignatures)?.key;
+        let key = root.first_signer(signed)?;
         self.merge(checkpoint.recalls.iter().cloned(), key)?;
         self.checkpoint = checkpoint.number;
-        self.checkpoint_by = signed.signatures.iter().map(|signature| signature.key).collect();
+        self.checkpoint_by =
+            signed.signatures.iter().filter_map(|one| root.root().named(one.key)).map(KeyEntry::id).collect();
         // Who alone signs a checkpoint can neither raise a floor nor lower one.
         if root.approvers(signed)? >= usize::from(root.root().thresholds.approve) {
             self.floors.clone_from(&checkpoint.floors);

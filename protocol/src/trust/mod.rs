@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use counters::{Counters, Tick};
 pub use device::{Batch, Connect, Enrol, Known, ModelReport, Nonce, OutboxId, Phase, Report, Running};
-pub use key::{FleetId, KeyId, PublicKey, Signature, SignatureBytes};
+pub use key::{FleetId, KeyId, KeyName, KeyTag, PublicKey, Signature, SignatureBytes};
 pub use online::{Ack, Assignment, Attestation, AuditHead, Command, Epoch, Mode, Order, Request, Wanted};
 pub use recall::{Checkpoint, Floor, Otherwise, Recall, Recalled};
 pub use record::{Event, Exit, Failure, Log, LogWhy, Profile, Reason, Record, RecordBody, Sample, Scores};
@@ -79,6 +79,7 @@ pub struct Signed<'a> {
     /// A frame with the statement; at most [`STATEMENT_BYTES_MAX`].
     pub body: &'a [u8],
     /// Signatures, in any order.
+    #[serde(with = "key::list")]
     pub signatures: Vec<Signature, SIGNATURES_MAX>,
 }
 
@@ -149,13 +150,17 @@ pub fn signature_bytes(message: &[u8], key: &crate::SigningKey) -> [u8; 64] {
 /// [`Reject::BadSignature`].
 pub fn signature_made(message: &[u8], key: &PublicKey, bytes: [u8; 64]) -> Result<Signature, Reject> {
     let bytes = SignatureBytes::new(bytes);
-    if key.verifies(message, &bytes) { Ok(Signature { key: key.id(), bytes }) } else { Err(Reject::BadSignature) }
+    if key.verifies(message, &bytes) {
+        Ok(Signature { key: key.id().into(), bytes })
+    } else {
+        Err(Reject::BadSignature)
+    }
 }
 
 fn signature(kind: StatementType, fleet: FleetId, body: &[u8], key: &crate::SigningKey) -> Result<Signature, Reject> {
     let message = message(kind, fleet, body)?;
     let bytes = SignatureBytes::new(signature_bytes(&message, key));
-    Ok(Signature { key: PublicKey(key.verifying_key().to_bytes()).id(), bytes })
+    Ok(Signature { key: PublicKey(key.verifying_key().to_bytes()).id().into(), bytes })
 }
 
 /// Writes a statement with one signature into `buffer`: what a device or the hub does online.

@@ -3,7 +3,7 @@
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
-use super::{KeyId, PublicKey, Statement, StatementType};
+use super::{KeyId, KeyName, PublicKey, Statement, StatementType};
 use crate::id::{ModelName, Person};
 use crate::limit::{KEYS_MAX, MODEL_NAME_BYTES_MAX};
 
@@ -153,6 +153,9 @@ pub enum RootFault {
     /// A key twice.
     #[error("key {0} is listed twice")]
     DuplicateKey(KeyId),
+    /// Two keys that signatures could not tell apart.
+    #[error("keys {0} and {1} begin with the same four digits: make another key")]
+    SameTag(KeyId, KeyId),
     /// A key that verifies nothing: not a point of the curve, or of small order.
     #[error("key {0} is not a usable Ed25519 key")]
     WeakKey(KeyId),
@@ -174,6 +177,12 @@ impl Root {
         self.keys.iter().find(|key| key.id() == id)
     }
 
+    /// The key that a signature names.
+    #[must_use]
+    pub fn named(&self, name: KeyName) -> Option<&KeyEntry> {
+        self.keys.iter().find(|key| name.names(key.id()))
+    }
+
     /// Checks that the root can work: thresholds reachable, roles apart, keys distinct.
     ///
     /// # Errors
@@ -181,18 +190,20 @@ impl Root {
     /// The first [`RootFault`] found.
     pub fn check(&self) -> Result<(), RootFault> {
         for (index, key) in self.keys.iter().enumerate() {
-            if self.keys.iter().take(index).any(|before| before.public == key.public) {
-                return Err(RootFault::DuplicateKey(key.id()));
+            let id = key.id();
+            if let Some(before) = self.keys.iter().take(index).find(|before| before.id().tag() == id.tag()) {
+                let is_same = before.public == key.public;
+                return Err(if is_same { RootFault::DuplicateKey(id) } else { RootFault::SameTag(before.id(), id) });
             }
             if !key.public.is_usable() {
-                return Err(RootFault::WeakKey(key.id()));
+                return Err(RootFault::WeakKey(id));
             }
             if key.roles.contains(RoleSet::PUBLISH.with(RoleSet::APPROVE)) {
-                return Err(RootFault::PublisherApproves(key.id()));
+                return Err(RootFault::PublisherApproves(id));
             }
             let hub = RoleSet::REGISTRY.with(RoleSet::DIRECTOR).with(RoleSet::TIME);
             if (key.class == KeyClass::Hub) == (key.roles.0 & !hub.0 != 0) {
-                return Err(RootFault::MixedRoles(key.id()));
+                return Err(RootFault::MixedRoles(id));
             }
         }
         let Thresholds { root, approve, grant } = self.thresholds;

@@ -27,7 +27,7 @@ pub fn open_by<'a, T: Statement + Deserialize<'a>>(
     key: &PublicKey,
 ) -> Result<T, Reject> {
     let [signature] = signed.signatures.as_slice() else { return Err(Reject::TooFewSignatures) };
-    if signature.key != key.id() {
+    if !signature.key.names(key.id()) {
         return Err(Reject::UnknownKey);
     }
     if !key.verifies(&message(T::TYPE, fleet, signed.body)?, &signature.bytes) {
@@ -112,7 +112,13 @@ impl TrustedRoot {
         if self.root.version.checked_add(1) != Some(root.version) {
             return Err(Reject::RootSkipped);
         }
+        // A signature names its key by a tag, which must not mean one key here and another there.
+        let is_other = |key: &KeyEntry| {
+            let before = self.root.named(key.id().into());
+            before.is_some_and(|before| before.public != key.public)
+        };
         if root.check().is_err()
+            || root.keys.iter().any(is_other)
             || root.director_generation < self.root.director_generation
             || root.time_generation < self.root.time_generation
         {
@@ -124,7 +130,7 @@ impl TrustedRoot {
         // root any more, so retired keys do not count.
         for (trusted, is_new) in [(self, false), (&next, true)] {
             let counts = |signature: &&super::Signature| {
-                let key = trusted.root.key(signature.key);
+                let key = trusted.root.named(signature.key);
                 key.is_some_and(|key| !is_new || key.status != KeyStatus::Revoked)
             };
             let own =
@@ -135,7 +141,8 @@ impl TrustedRoot {
                 return Err(Reject::TooFewSignatures);
             }
         }
-        if signed.signatures.iter().any(|one| self.root.key(one.key).is_none() && next.root.key(one.key).is_none()) {
+        if signed.signatures.iter().any(|one| self.root.named(one.key).is_none() && next.root.named(one.key).is_none())
+        {
             return Err(Reject::UnknownKey);
         }
         Ok(next)
@@ -247,6 +254,12 @@ impl TrustedRoot {
         Ok(checkpoint)
     }
 
+    /// The key that signed first: it vouches for what is remembered.
+    pub(super) fn first_signer(&self, signed: &Signed<'_>) -> Result<KeyId, Reject> {
+        let first = signed.signatures.first().ok_or(Reject::TooFewSignatures)?;
+        self.root.named(first.key).map(KeyEntry::id).ok_or(Reject::UnknownKey)
+    }
+
     /// How many distinct persons who approve signed a checkpoint.
     pub(super) fn approvers(&self, signed: &Signed<'_>) -> Result<usize, Reject> {
         Ok(persons(&self.signers::<Checkpoint>(signed)?, RoleSet::APPROVE, &[]).len())
@@ -271,7 +284,7 @@ impl TrustedRoot {
         let message = message(T::TYPE, self.fleet, signed.body)?;
         let mut signers: Vec<&KeyEntry, SIGNATURES_MAX> = Vec::new();
         for signature in &signed.signatures {
-            let key = self.root.key(signature.key).ok_or(Reject::UnknownKey)?;
+            let key = self.root.named(signature.key).ok_or(Reject::UnknownKey)?;
             if signers.iter().any(|before| before.public == key.public) {
                 return Err(Reject::DuplicateKey);
             }

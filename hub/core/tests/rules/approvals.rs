@@ -80,11 +80,10 @@ fn signatures_that_arrive_together_are_counted_like_those_that_do_not() {
 #[test]
 fn strangers_leavers_and_others_do_not_approve() {
     let (world, model) = published();
-    for (seed, why) in [
-        (STRANGER, "is not in the root"),
-        (RETIRED, "is no longer active"),
-        (OTHER, "is enrolled for other model names"),
-    ] {
+    let stranger = signed::<Release>(world.fleet(), &world.release(&model), &[STRANGER]);
+    let refused = world.rules.sign(&model, &stranger, "x", world.now);
+    assert_eq!(refused, Err(Denied::KeyUnlisted(key_id(STRANGER).into())));
+    for (seed, why) in [(RETIRED, "is no longer active"), (OTHER, "is enrolled for other model names")] {
         let release = world.release(&model);
         let statement = signed::<Release>(world.fleet(), &release, &[seed]);
         let refused = world.rules.sign(&model, &statement, "x", world.now);

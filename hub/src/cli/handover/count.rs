@@ -2,7 +2,7 @@
 
 use bellwether_protocol::id::{ModelName, Person};
 use bellwether_protocol::trust::{
-    Checkpoint, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, Recall, Release, RoleSet, Root, Signed, StageGrant,
+    Checkpoint, FleetId, KeyClass, KeyEntry, KeyName, KeyStatus, Recall, Release, RoleSet, Root, Signed, StageGrant,
     Statement, TrustedRoot, signing_bytes,
 };
 use serde::{Deserialize, Serialize};
@@ -142,7 +142,7 @@ fn signers<'r, T: Statement + for<'b> Deserialize<'b>>(
     let message = signing_bytes::<T>(fleet, signed.body).map_err(|reject| refused("the statement", reject))?;
     let mut good = Signers::new();
     for signature in &signed.signatures {
-        match root.key(signature.key) {
+        match root.named(signature.key) {
             None => void.push(said(signature.key, "is not in the root")),
             Some(key) if key.status == KeyStatus::Revoked => void.push(said(signature.key, "is revoked")),
             Some(key) if !key.public.verifies(&message, &signature.bytes) => {
@@ -154,7 +154,7 @@ fn signers<'r, T: Statement + for<'b> Deserialize<'b>>(
     Ok(good)
 }
 
-fn said(key: KeyId, why: &str) -> String {
+fn said(key: KeyName, why: &str) -> String {
     format!("the key {key} {why}")
 }
 

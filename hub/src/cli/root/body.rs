@@ -21,8 +21,10 @@ pub(in crate::cli) enum BodyError {
     IsIn { key: KeyId, person: String },
     #[error("the key {0} is retired: it can still be revoked, but not used again")]
     Ended(KeyId),
-    #[error("the key {0} is the hub's: name the new one, with --new-director or --new-time")]
+    #[error("the key {0} is the hub's: name the new one, with --new-director, --new-registry or --new-time")]
     Hubs(KeyId),
+    #[error("the key {0} counts still: only what was retired or revoked by an earlier root can be forgotten")]
+    Counts(KeyId),
     #[error("nothing would change")]
     Nothing,
     #[error("the version or a generation is at its end")]
@@ -44,11 +46,13 @@ pub(in crate::cli) struct HubKeys {
 pub(in crate::cli) struct Changes {
     pub(in crate::cli) add: Vec<KeyEntry>,
     pub(in crate::cli) end: Vec<(KeyId, KeyStatus)>,
+    pub(in crate::cli) forget: Vec<KeyId>,
     pub(in crate::cli) root: Option<u8>,
     pub(in crate::cli) approve: Option<u8>,
     pub(in crate::cli) grant: Option<u8>,
     pub(in crate::cli) offline_approval: Option<bool>,
     pub(in crate::cli) director: Option<PublicKey>,
+    pub(in crate::cli) registry: Option<PublicKey>,
     pub(in crate::cli) time: Option<PublicKey>,
 }
 
@@ -92,10 +96,16 @@ pub(in crate::cli) fn first(
     Ok(root)
 }
 
-/// The version after `now`, with these changes. Keys are never left out: what they signed is still
-/// there to be judged.
+/// The version after `now`, with these changes. Keys that end stay listed, since what they signed is
+/// still there to be judged, until they are forgotten by name.
 pub(in crate::cli) fn next(now: &Root, changes: &Changes) -> Result<Root, BodyError> {
     let mut keys = now.keys.to_vec();
+    for id in &changes.forget {
+        let at = keys.iter().position(|key| key.id() == *id).ok_or(BodyError::NoKey(*id))?;
+        if keys.remove(at).status == KeyStatus::Active {
+            return Err(BodyError::Counts(*id));
+        }
+    }
     for (id, status) in &changes.end {
         let key = keys.iter_mut().find(|key| key.id() == *id).ok_or(BodyError::NoKey(*id))?;
         if key.class == KeyClass::Hub {
@@ -114,8 +124,9 @@ pub(in crate::cli) fn next(now: &Root, changes: &Changes) -> Result<Root, BodyEr
     }
     let mut root = now.clone();
     for (public, role, generation) in [
-        (changes.director, RoleSet::DIRECTOR, &mut root.director_generation),
-        (changes.time, RoleSet::TIME, &mut root.time_generation),
+        (changes.director, RoleSet::DIRECTOR, Some(&mut root.director_generation)),
+        (changes.registry, RoleSet::REGISTRY, None),
+        (changes.time, RoleSet::TIME, Some(&mut root.time_generation)),
     ] {
         let Some(public) = public else { continue };
         if keys.iter().any(|key| key.public == public) {
@@ -125,7 +136,9 @@ pub(in crate::cli) fn next(now: &Root, changes: &Changes) -> Result<Root, BodyEr
             key.status = KeyStatus::Retired;
         }
         keys.push(hubs(public, role)?);
-        *generation = generation.checked_add(1).ok_or(BodyError::Counter)?;
+        if let Some(generation) = generation {
+            *generation = generation.checked_add(1).ok_or(BodyError::Counter)?;
+        }
     }
     root.keys = list(&keys)?;
     root.thresholds.root = changes.root.unwrap_or(now.thresholds.root);
@@ -196,12 +209,34 @@ pub(in crate::cli) mod tests {
     }
 
     #[test]
+    fn a_key_is_forgotten_only_after_it_ended() {
+        let forget = |seed| Changes { forget: vec![public(seed).id()], ..Changes::default() };
+        let mut wider = small();
+        for seed in 4..22 {
+            let add =
+                Changes { add: vec![person(seed + 60, &format!("P{seed}"), RoleSet::APPROVE)], ..Changes::default() };
+            wider = next(&wider, &add).unwrap();
+        }
+        let one_more = Changes { add: vec![person(99, "Zoe", RoleSet::APPROVE)], ..Changes::default() };
+        assert_eq!(next(&wider, &one_more), Err(BodyError::TooManyKeys(25)));
+        assert_eq!(next(&wider, &forget(64)), Err(BodyError::Counts(public(64).id())));
+        let end = Changes { end: vec![(public(64).id(), KeyStatus::Revoked)], ..Changes::default() };
+        let ended = next(&wider, &end).unwrap();
+        let room = next(&ended, &Changes { forget: vec![public(64).id()], ..one_more }).unwrap();
+        assert_eq!((room.keys.len(), room.key(public(64).id())), (24, None));
+        assert_eq!(next(&room, &forget(64)), Err(BodyError::NoKey(public(64).id())));
+    }
+
+    #[test]
     fn a_new_key_of_the_hub_raises_its_generation_and_retires_the_old_one() {
         let root = next(&small(), &Changes { director: Some(public(21)), ..Changes::default() }).unwrap();
         assert_eq!((root.director_generation, root.time_generation), (2, 1));
         assert_eq!(root.key(public(11).id()).unwrap().status, KeyStatus::Retired);
         let root = next(&root, &Changes { time: Some(public(23)), ..Changes::default() }).unwrap();
         assert_eq!((root.director_generation, root.time_generation), (2, 2));
+        let registry = next(&root, &Changes { registry: Some(public(22)), ..Changes::default() }).unwrap();
+        assert_eq!(registry.key(public(12).id()).unwrap().status, KeyStatus::Retired);
+        assert_eq!((registry.director_generation, registry.time_generation), (2, 2));
         let same = Changes { time: Some(public(23)), ..Changes::default() };
         assert!(matches!(next(&root, &same), Err(BodyError::IsIn { .. })));
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bellwether_protocol::heapless;
-use bellwether_protocol::trust::{FleetId, KeyEntry, KeyId, KeyStatus, PublicKey, RoleSet, Root, Signed, Thresholds};
+use bellwether_protocol::trust::{
+    FleetId, KeyEntry, KeyId, KeyStatus, PublicKey, RoleSet, Root, RootFault, Signed, Thresholds,
+};
 
 use super::body::{BodyError, Changes, HubKeys, entry, first, next};
 use super::{say_fleet, words};
@@ -105,13 +107,16 @@ fn hub_keys(hub: &HubView) -> Result<HubKeys, Failure> {
 fn impossible(fault: &BodyError) -> Failure {
     let failure = Failure::new(Exit::Conflict, fault.to_string());
     match fault {
+        BodyError::Fault(RootFault::SameTag(..)) => failure,
         BodyError::Fault(_) => failure.next("give more persons such a key, or lower the threshold"),
         BodyError::NoKey(_) => failure.next("bellwether root show lists the keys"),
-        BodyError::TooManyKeys(_)
-        | BodyError::Prefix(_)
+        BodyError::TooManyKeys(_) => failure
+            .next("make room: bellwether root rotate --forget KEY, of keys that ended and whose releases are gone"),
+        BodyError::Prefix(_)
         | BodyError::IsIn { .. }
         | BodyError::Ended(_)
         | BodyError::Hubs(_)
+        | BodyError::Counts(_)
         | BodyError::Nothing
         | BodyError::Counter => failure,
     }
@@ -126,6 +131,7 @@ pub(super) async fn rotate(context: &Context, given: Rotate) -> Result<Exit, Fai
         grant: given.grant_threshold,
         offline_approval: given.offline_approval,
         director: given.new_director,
+        registry: given.new_registry,
         time: given.new_time,
         ..Changes::default()
     };
@@ -139,6 +145,9 @@ pub(super) async fn rotate(context: &Context, given: Rotate) -> Result<Exit, Fai
         for key in keys {
             changes.end.push((id_of(context, now, key)?, status));
         }
+    }
+    for key in &given.forget {
+        changes.forget.push(id_of(context, now, key)?);
     }
     let root = next(now, &changes).map_err(|fault| impossible(&fault))?;
     write(context, &chain, &root, &given.draft)

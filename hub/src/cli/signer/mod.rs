@@ -140,7 +140,7 @@ mod tests {
             keeper: Box::new(Other(SigningKey::from_bytes(&[seed; 32]))),
         };
         let fleet = FleetId([1; 16]);
-        assert_eq!(signer(3).sign::<StageGrant>(fleet, &body).unwrap().key, public.id());
+        assert_eq!(signer(3).sign::<StageGrant>(fleet, &body).unwrap().key, public.id().into());
         assert!(signer(4).sign::<StageGrant>(fleet, &body).is_err());
         assert!(signer(3).sign::<bellwether_protocol::trust::Root>(fleet, &body).is_err(), "the body is no root");
     }

@@ -56,9 +56,11 @@ function number(value) {
 // "BWL1" 0 type fleet body
 export const message = (type, fleet, body) => Uint8Array.from([...PREFIX, type, ...fleet, ...body]);
 
+const ONE_WITH_TAG = 0x11; // one signature, beside which the first two bytes of the key's id stand
+
 // The statement as the hub takes it, with one signature.
 export function statement(body, key, signature) {
-  return Uint8Array.from([FORMAT, ...number(body.length), ...body, 1, ...key, ...signature]);
+  return Uint8Array.from([FORMAT, ...number(body.length), ...body, ONE_WITH_TAG, ...key.slice(0, 2), ...signature]);
 }
 
 // The body of a grant that reaches the buckets below `buckets` of 1000.

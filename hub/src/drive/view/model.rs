@@ -129,9 +129,7 @@ fn requires(record: &VersionRecord) -> RequiresView {
 fn approvals(rules: &Rules, record: &VersionRecord) -> ApprovalsView {
     let given = record.release.iter().flat_map(|release| release.signatures.iter().skip(1)).map(|given| ApprovalView {
         person: given.person.clone(),
-        key: frame::decode::<Signature>(&given.signature)
-            .map(|signature| signature.key.to_string())
-            .unwrap_or_default(),
+        key: given.read().map(|(_, key)| key.to_string()).unwrap_or_default(),
         at_ms: given.at.0,
     });
     ApprovalsView { given: given.collect(), needed: u32::try_from(rules.approval(record).needed).unwrap_or(u32::MAX) }
@@ -142,7 +140,7 @@ pub(in crate::drive) fn signers(rules: &Rules, statement: &[u8]) -> Vec<String> 
     let (Ok(root), Ok(signed)) = (rules.trusted(), frame::decode::<Signed<'_>>(statement)) else {
         return Vec::new();
     };
-    let key = |signature: &Signature| root.root().key(signature.key).map(|key| key.person.to_string());
+    let key = |signature: &Signature| root.root().named(signature.key).map(|key| key.person.to_string());
     signed.signatures.iter().filter_map(key).collect()
 }
 
