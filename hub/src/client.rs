@@ -20,7 +20,7 @@ use crate::api::error::Problem;
 use crate::api::types::{
     ActionRequest, DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, EventQuery,
     EventView, FleetView, GrantView, HubView, ImportRequest, ImportView, KeysView, ModelDetail, ModelQuery, ModelView,
-    OverviewView, PackageView, Page, RegisterRequest, RolloutAction, RolloutRequest, RolloutView, RootView,
+    OverviewView, PackageView, Page, RegisterRequest, ReportView, RolloutAction, RolloutRequest, RolloutView, RootView,
     StatementRequest, StatementView, TagsRequest, TokenCreated, TokenRequest, TokenView, VersionView,
 };
 
@@ -318,6 +318,11 @@ impl Client {
     /// `GET /devices`, one page.
     pub async fn devices(&self, query: &DeviceQuery) -> Answer<Page<DeviceView>> {
         self.fetch_with(&["devices"], query).await
+    }
+
+    /// `GET /reports`, one page.
+    pub async fn reports(&self, query: &DeviceQuery) -> Answer<Page<ReportView>> {
+        self.fetch_with(&["reports"], query).await
     }
 
     /// `GET /devices/{id}`.

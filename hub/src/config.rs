@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bellwether_hub_core::drift::Policy;
+use bellwether_hub_core::intake::ROWS_MAX;
 use bellwether_link::tls::{Identity, Trust};
 use bellwether_protocol::time::Millis;
 use serde::Deserialize;
@@ -63,13 +64,15 @@ pub struct Config {
     pub webhook_retry_ms_first: u64,
     /// How often collected rows are moved from the store into files, in seconds; sooner if many wait.
     pub collect_seal_seconds: u64,
+    /// Rows of one device that are stored in an hour; what is beyond counts as missing.
+    pub collect_rows_hourly_max: u32,
     /// Days for which files of collected rows are kept, besides today.
     pub collect_retention_days: u64,
     /// Bytes that files of collected rows may have in all; the oldest are deleted first.
     pub collect_bytes_max: u64,
 }
 
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "data",
     "listen",
     "broker",
@@ -94,6 +97,7 @@ const KEYS: [&str; 26] = [
     "webhook_timeout_ms",
     "webhook_retry_ms_first",
     "collect_seal_seconds",
+    "collect_rows_hourly_max",
     "collect_retention_days",
     "collect_bytes_max",
 ];
@@ -130,6 +134,7 @@ impl Default for Config {
             webhook_timeout_ms: 10_000,
             webhook_retry_ms_first: 1000,
             collect_seal_seconds: 60,
+            collect_rows_hourly_max: ROWS_MAX,
             collect_retention_days: 30,
             collect_bytes_max: 10 * 1024 * 1024 * 1024,
         }

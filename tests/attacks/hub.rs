@@ -1,12 +1,16 @@
 //! Rows 6, 21, 39, 41, 42, 44 to 46 and 50: the real hub, and who tries to deceive it.
 
-use bellwether_hub::api::types::{ModelQuery, RolloutState};
+use bellwether_hub::api::types::{ModelQuery, MonitorQuery, MonitorState, RolloutState};
 use bellwether_hub::store::{SledStore, Store as _, Write};
 use bellwether_protocol::digest::Digest;
+use bellwether_protocol::id::ModelName;
 use bellwether_protocol::message::Up;
+use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Batch, ModelReport, Order, OutboxId, Phase, Record, RecordBody, Report, Running, Scores, Signed,
+    Batch, ModelReport, Order, OutboxId, Phase, Profile, Reason, Record, RecordBody, Report, Running, Sample, Scores,
+    Signed,
 };
+use bellwether_tests::hub::Options;
 use bellwether_tests::raw::RawDevice;
 use bellwether_tests::wait::wait_for;
 use bellwether_tests::{Fleet, Hub, wait_until};
@@ -173,7 +177,7 @@ fn scores(rows: u32) -> Record<'static> {
         p50_us: 10,
         p95_us: 20,
     };
-    Record { at: bellwether_protocol::time::Millis(1), body: RecordBody::Scores(scores) }
+    Record { at: Millis(1), body: RecordBody::Scores(scores) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +201,69 @@ async fn row_46_collected_data_forged_or_repeated() {
     assert!(one.publish(&topic(&one, "batch"), &last, &[]));
     let view = fleet.device_until("gw-1", "the last batch came", |view| view.rows_scored >= 15).await;
     assert_eq!(view.rows_scored, 15, "each honest record once, no forged one");
+}
+
+/// Rows that a device may store in an hour at the hub below.
+const ROWS_HOURLY: u32 = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_46_collected_data_over_quota_and_poisoned() {
+    let config = format!("collect_rows_hourly_max = {ROWS_HOURLY}\ndrift_window_seconds = 1\ndrift_rows_min = 20\n");
+    let fleet = Fleet::start_with(Options { config, ..Options::default() });
+    let rows: Vec<Vec<f64>> = (0..300).map(|row| (0..64).map(|at| f64::from((row + at) % 17)).collect()).collect();
+    let (baseline, held) = (fleet.csv("baseline.csv", &rows[..200]), fleet.csv("held-out.csv", &rows[200..]));
+    let words = ["--baseline", &baseline.to_string_lossy(), "--held-out", &held.to_string_lossy()];
+    fleet.release("digits", 1, "digits-linear", &words);
+    let device = RawDevice::enrol(&fleet, "gw-1").await;
+    let (name, version) = ("digits".parse::<ModelName>().unwrap(), 1.try_into().unwrap());
+    let mut next = 1;
+    let mut send = |bodies: Vec<RecordBody<'_>>| {
+        let records = bodies.into_iter().map(|body| Record { at: Millis(1), body }).collect::<Vec<_>>();
+        let count = records.len() as u64;
+        let batch = Batch {
+            device: device.id.clone(),
+            outbox: OutboxId([8; 16]),
+            oldest: next,
+            first: next,
+            records: records.into_iter().collect(),
+        };
+        next += count;
+        assert!(device.publish(&topic(&device, "batch"), &device.up(&batch, batch_of), &[]));
+    };
+    // A row of the model's shape, one that is not, and more than may be stored.
+    let row = |inputs, outputs| {
+        RecordBody::Sample(Sample { name: name.clone(), version, reason: Reason::Turn, inputs, outputs })
+    };
+    let (inputs, outputs) = ([0; 64 * 4], [0; 10 * 4]);
+    for _ in 0..ROWS_HOURLY + 2 {
+        send(vec![row(&inputs, &outputs)]);
+    }
+    send(vec![row(&inputs[1..], &outputs), row(&[], &[])]);
+    let view = fleet.device_until("gw-1", "every row was looked at", |view| view.gaps >= 4).await;
+    assert_eq!((view.rows_collected, view.gaps), (u64::from(ROWS_HOURLY), 4));
+    // Profiles out of thin air: too many rows for their counts, columns that there are none of,
+    // counts cut short, another model's. Nothing of it is merged, and nothing alerts.
+    let profile = |rows: u32, first: u16, columns: &'static [u8]| {
+        RecordBody::Profile(Profile { name: name.clone(), version, span: Millis(1000), rows, first, columns })
+    };
+    let made_up = vec![
+        profile(u32::MAX, 0, &[0xff; 900]),
+        profile(1000, u16::MAX, &[1; 40]),
+        profile(1000, 0, &[0x80]),
+        profile(1000, 0, &[]),
+        profile(0, 0, &[0; 64]),
+    ];
+    for body in made_up {
+        send(vec![body]);
+    }
+    send(vec![scores(7).body]);
+    fleet.device_until("gw-1", "the last record came", |view| view.rows_scored == 7).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let all = MonitorQuery { all: Some(true), ..MonitorQuery::default() };
+    let monitors = fleet.api().monitors(&all).await.unwrap().items;
+    assert!(monitors.iter().all(|monitor| monitor.state == MonitorState::NotEnoughData), "{monitors:?}");
+    assert!(!fleet.hub.log().contains("panicked"), "{}", fleet.hub.log());
+    fleet.still_serves().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

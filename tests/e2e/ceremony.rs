@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bellwether_hub::api::types::KeyRequestRequest;
 use bellwether_tests::fleet::runs;
 use bellwether_tests::hub::folder;
 use bellwether_tests::keepers::{SoftToken, SshAgent};
@@ -156,6 +157,40 @@ async fn a_rotation_signed_by_two_persons_by_file_takes_a_key_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_asked_to_be_listed_is_taken_in_by_its_id() {
+    let fleet = Fleet::start();
+    let (theirs, files) = (folder(), folder());
+    let dee = Cli::new(&fleet.hub.url, Some(&fleet.hub.token), theirs.path());
+    let made = dee.json(&["key", "new", "dee", "--person", "Dee", "--role", "approve"]);
+    let text = |field: &str| made[field].as_str().unwrap().to_owned();
+    let request = KeyRequestRequest {
+        public: text("public"),
+        person: "Dee".to_owned(),
+        class: "file".to_owned(),
+        name: "dee".to_owned(),
+    };
+    let asked = fleet.api().request_key(&request).await.unwrap();
+    assert_eq!(asked.id, text("id"));
+    let file = path(files.path(), "root-2.json");
+    let enroll = |id: &str| {
+        let more = ["--role", "approve", "--key", "bo", "--key", "cy", "--out", &file];
+        fleet.cli.run(&[&["key", "enroll", "--request", id][..], &more].concat())
+    };
+    enroll(&"0".repeat(32)).refused(5, &["no request", "its owner sees the id"]);
+    let drafted = enroll(&asked.id);
+    assert_eq!(drafted.code, 0, "{drafted}");
+    for said in ["compare with Dee", &asked.id, "kept in a file, by the word", "+ Dee may approve"] {
+        assert!(drafted.stderr.contains(said), "`{said}` is not in {drafted}");
+    }
+    fleet.cli.ok(&["submit", &file]);
+    assert!(fleet.api().key_requests().await.unwrap().items.is_empty(), "it is answered");
+    fleet.register("digits", "digits-linear");
+    dee.ok(&["root", "pin", &fleet.api().hub().await.unwrap().fleet.unwrap()]);
+    dee.ok(&["approve", "digits:1", "--key", "dee"]);
+    enroll(&asked.id).refused(5, &["no request"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_approval_of_a_revoked_key_counts_no_more_and_that_of_a_retired_one_does() {
     let fleet = Fleet::start();
     fleet.register("digits", "digits-linear");
@@ -262,7 +297,9 @@ async fn a_wider_grant_needs_somebody_healthy_and_travels_as_a_file() {
     let files = folder();
     let file = path(files.path(), "grant.json");
     let written = fleet.cli.ok(&[&wide[..], &["--out", &file]].concat());
-    assert!(written.stderr.contains("of 1 devices 1 healthy"), "{written}");
+    assert!(written.stderr.contains("of 1 devices 1 healthy, 0 on the way, by their own signed reports"), "{written}");
+    let found = fleet.cli.json(&["audit", "verify"]);
+    assert_eq!(found["devices"], 1, "the device holds a head of the chain: {found}");
     let status = fleet.cli.offline().ok(&["status", &file]);
     assert!(status.stderr.contains("digits:1 may reach 100 % of the fleet"), "{status}");
     assert_eq!(fleet.api().grants("digits", 1).await.unwrap().items.len(), 1);

@@ -196,6 +196,16 @@ impl Rules {
         open.filter(|device| self.lacking(device) != Lacking::default()).map(|device| &device.id)
     }
 
+    /// How many devices have not said yet that they know everything that counts.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        let version = self.root.as_ref().map_or(0, |root| root.root().version);
+        let (recalls, checkpoint) = (self.counters.recalls_digest(), self.counters.checkpoint_number());
+        let knows =
+            |learnt: &Learnt| learnt.root >= version && learnt.recalls == recalls && learnt.checkpoint >= checkpoint;
+        self.devices.values().filter(|device| !device.learnt.as_ref().is_some_and(knows)).count()
+    }
+
     /// Recalls, checkpoint and floors in force.
     #[must_use]
     pub const fn counters(&self) -> &Counters {

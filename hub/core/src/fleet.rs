@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Version};
+use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::message::{Gone, Hello};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{KeyId, Order, OutboxId, Phase, PublicKey, Report, Running};
+use bellwether_protocol::trust::{
+    KeyId, Order, OutboxId, Phase, PublicKey, Report, Running, Signature, SignatureBytes, Signed,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::Learnt;
 use crate::error::Denied;
 use crate::event::What;
 use crate::rules::{Change, Changes, Rules};
+use crate::trust::encode;
 
 /// A device that says nothing for this long is stale: three heartbeats of 30 s.
 pub const STALE_AFTER: Millis = Millis::from_secs(90);
@@ -48,6 +53,9 @@ pub struct Device {
     pub counter: u64,
     /// Its latest report.
     pub report: Option<Report>,
+    /// Its signature over that report, so that others can check what it said.
+    #[serde(default)]
+    pub vouched: Option<SignatureBytes>,
     /// What it was told to have.
     pub assignment: Option<Issued>,
     /// Sequence of the last command to it.
@@ -176,6 +184,7 @@ impl Device {
             enrolled_at,
             counter: 0,
             report: None,
+            vouched: None,
             assignment: None,
             commands: 0,
             outboxes: BTreeMap::new(),
@@ -224,28 +233,22 @@ impl Device {
         }
     }
 
+    /// A frame with its latest report as it signed it: what is written again is what was received,
+    /// because nothing is read that is not written in the one way.
+    #[must_use]
+    pub fn signed_report(&self) -> Option<Vec<u8>> {
+        let mut body = vec![0; STATEMENT_BYTES_MAX];
+        let body: &[u8] = frame::encode(self.report.as_ref()?, &mut body).ok()?;
+        let signature = Signature { key: self.key_id().into(), bytes: self.vouched? };
+        Some(encode(&Signed { body, signatures: std::iter::once(signature).collect() }))
+    }
+
     /// How it stands towards a release of `name`.
     #[must_use]
     pub fn standing(&self, name: &ModelName, release: Digest) -> Standing {
         let Some(report) = &self.report else { return Standing::Updating };
-        let has_seen = self.assignment.as_ref().is_none_or(|issued| report.seen >= issued.order);
-        let model = report.models.iter().find(|model| model.name == *name);
-        let is = |running: Option<Running>| running.is_some_and(|running| running.release == release);
-        let (tried, answers) = model.map_or((false, false), |model| (is(model.target), is(model.active)));
-        match model {
-            Some(model) if tried && matches!(model.phase, Phase::Rejected | Phase::RolledBack) => match model.reject {
-                // It speaks of an earlier offer, or of one that was taken back: it will try anew.
-                Some(reject) if has_seen && reject != Reject::Withdrawn => Standing::Failed(reject),
-                _ => Standing::Updating,
-            },
-            Some(model) if answers && matches!(model.phase, Phase::Committed | Phase::Idle) => Standing::Healthy,
-            _ if tried || answers => Standing::Updating,
-            // It took the assignment and began nothing, because it could not even read the release.
-            _ => match report.refused {
-                Some(reject) if self.assignment.is_some() && has_seen => Standing::Failed(reject),
-                _ => Standing::Updating,
-            },
-        }
+        let told = self.assignment.as_ref().map(|issued| issued.order);
+        Standing::of(report, told, name, release)
     }
 
     /// Whether it desires or reports this version.
@@ -272,6 +275,32 @@ impl Device {
     pub fn running(&self, name: &ModelName) -> Option<Version> {
         let report = self.report.as_ref()?;
         Some(report.models.iter().find(|model| model.name == *name)?.active?.version)
+    }
+}
+
+impl Standing {
+    /// How a device that reports this stands towards a release of `name`; `told` is the order of the
+    /// latest assignment to it, as far as that is known.
+    #[must_use]
+    pub fn of(report: &Report, told: Option<Order>, name: &ModelName, release: Digest) -> Self {
+        let has_seen = told.is_none_or(|told| report.seen >= told);
+        let model = report.models.iter().find(|model| model.name == *name);
+        let is = |running: Option<Running>| running.is_some_and(|running| running.release == release);
+        let (tried, answers) = model.map_or((false, false), |model| (is(model.target), is(model.active)));
+        match model {
+            Some(model) if tried && matches!(model.phase, Phase::Rejected | Phase::RolledBack) => match model.reject {
+                // It speaks of an earlier offer, or of one that was taken back: it will try anew.
+                Some(reject) if has_seen && reject != Reject::Withdrawn => Self::Failed(reject),
+                _ => Self::Updating,
+            },
+            Some(model) if answers && matches!(model.phase, Phase::Committed | Phase::Idle) => Self::Healthy,
+            _ if tried || answers => Self::Updating,
+            // It took the assignment and began nothing, because it could not even read the release.
+            _ => match report.refused {
+                Some(reject) if told.is_some() && has_seen => Self::Failed(reject),
+                _ => Self::Updating,
+            },
+        }
     }
 }
 
@@ -334,6 +363,7 @@ impl Rules {
             enrolled_at,
             counter: 0,
             report: None,
+            vouched: None,
             learnt: None,
             session,
             outboxes: BTreeMap::new(),
@@ -459,12 +489,12 @@ impl Rules {
         Ok(changes)
     }
 
-    /// Takes a device's report, already verified against its key.
+    /// Takes a device's report and its signature, already verified against its key.
     ///
     /// # Errors
     ///
     /// [`Denied::OldReport`] unless its sequence is above the latest.
-    pub fn report(&self, report: Report, now: Millis) -> Result<Changes, Denied> {
+    pub fn report(&self, report: Report, signature: SignatureBytes, now: Millis) -> Result<Changes, Denied> {
         let device = self.device(&report.device)?;
         if let Some(latest) = &device.report
             && report.sequence <= latest.sequence
@@ -481,7 +511,8 @@ impl Rules {
             changes.event(What::DeviceOnline { device: report.device.clone() });
         }
         let session = Session { open: true, last_seen: Some(now), ..device.session };
-        changes.push(Change::Device(Box::new(Device { report: Some(report), session, ..device.clone() })));
+        let (report, vouched) = (Some(report), Some(signature));
+        changes.push(Change::Device(Box::new(Device { report, vouched, session, ..device.clone() })));
         Ok(changes)
     }
 }

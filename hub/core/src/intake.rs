@@ -17,10 +17,10 @@ use crate::fleet::{
 };
 use crate::rules::{Change, Changes, Rules};
 
-/// Rows that one device may have stored in [`ROWS_SPAN`]: ten a second. What is beyond counts as
-/// missing, so that no device fills the hub's disk.
+/// Rows that one device may have stored in [`ROWS_SPAN`] unless it is said otherwise: ten a second.
+/// What is beyond counts as missing, so that no device fills the hub's disk.
 pub const ROWS_MAX: u32 = 36_000;
-/// The span that [`ROWS_MAX`] counts in.
+/// The span that they are counted in.
 pub const ROWS_SPAN: Millis = Millis::from_secs(3600);
 
 /// What a batch changes, gathered record by record.
@@ -34,6 +34,11 @@ struct Intake<'r> {
 }
 
 impl Rules {
+    /// How many rows of one device are stored in [`ROWS_SPAN`] from now on.
+    pub const fn limit_rows(&mut self, most: u32) {
+        self.rows_max = Some(most);
+    }
+
     /// Takes what is new in a batch, already verified against the device's key, and says through
     /// which sequence everything was taken. A batch taken before changes nothing.
     ///
@@ -120,7 +125,7 @@ impl Intake<'_> {
             *rows = Caused { since: self.now, count: 0 };
         }
         rows.count = rows.count.saturating_add(1);
-        if rows.count > ROWS_MAX {
+        if rows.count > self.rules.rows_max.unwrap_or(ROWS_MAX) {
             return false;
         }
         self.device.collected = self.device.collected.saturating_add(1);

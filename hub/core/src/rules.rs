@@ -37,6 +37,8 @@ pub struct Rules {
     pub(crate) windows: BTreeMap<Key, Window>,
     pub(crate) monitors: BTreeMap<Key, Monitor>,
     pub(crate) drift: Policy,
+    /// Rows of one device that are stored in an hour, if it is said.
+    pub(crate) rows_max: Option<u32>,
     last_event: u64,
     head: Digest,
 }

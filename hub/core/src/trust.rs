@@ -188,6 +188,8 @@ impl Rules {
         changes.event(What::ReleasePublished { model: model.clone(), person: person.clone() });
         let mut record = record.clone();
         record.earlier.extend(record.release.take());
+        // Whoever refused to sign refused what was there before.
+        record.rejection = None;
         record.release =
             Some(ReleaseRecord { body: signed.body.to_vec(), signatures: vec![given(signature, key, now)] });
         changes.push(Change::Version(Box::new(record)));

@@ -40,5 +40,7 @@ pub(super) async fn device(
     At(id): At<String>,
     Asked(query): Asked<DayQuery>,
 ) -> Result<Json<DeviceAuditView>, Problem> {
-    hub.device_audit(&caller, &id, query).map(Json)
+    // It reads every event that is kept.
+    let account = tokio::task::spawn_blocking(move || hub.device_audit(&caller, &id, query)).await;
+    account.map_err(|fault| Problem::internal(fault.to_string()))?.map(Json)
 }

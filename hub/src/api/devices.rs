@@ -10,7 +10,7 @@ use super::error::Problem;
 use super::input::{Asked, At, Body};
 use super::types::{
     DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolRequest, EnrolView, ImportRequest, ImportView,
-    Page, TagsRequest, TroublesView,
+    Page, ReportView, TagsRequest, TroublesView,
 };
 use crate::drive::Hub;
 
@@ -23,6 +23,18 @@ pub(super) async fn list(
     Asked(query): Asked<DeviceQuery>,
 ) -> Result<Json<Page<DeviceView>>, Problem> {
     hub.devices(&caller, query).map(Json)
+}
+
+/// What devices last reported, as they signed it: whoever decides about them need not believe the
+/// hub.
+#[utoipa::path(get, path = "/api/v1/reports", tag = "devices", params(DeviceQuery),
+    responses((status = 200, description = "Their signed reports", body = Page<ReportView>), Problem))]
+pub(super) async fn reports(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Asked(query): Asked<DeviceQuery>,
+) -> Result<Json<Page<ReportView>>, Problem> {
+    hub.reports(&caller, query).map(Json)
 }
 
 /// One device.

@@ -108,6 +108,7 @@ surface! {
     GET    "/devices/{id}/rows" => data::latest_rows,
     GET    "/devices/{id}/troubles" => devices::troubles,
     POST   "/devices/{id}/log" => devices::ask_log,
+    GET    "/reports" => devices::reports,
     POST   "/enrol" => devices::enrol,
 
     GET    "/monitors" => drift::list,

@@ -256,9 +256,12 @@ pub(super) enum RolloutCommand {
         /// Slowest calls that are borne, at the 95th percentile [default: the version's own budget]
         #[arg(long, value_name = "MILLISECONDS", value_parser = milliseconds)]
         max_p95_ms: Option<f64>,
-        /// Also sign the grants of the stages with this key
+        /// Also sign the grant of the first stage with this key; the next ones with `bellwether grant`
         #[arg(long = "key")]
         keys: Vec<String>,
+        /// Sign the grants of all stages now: a hub that is taken over could then go to the widest at once
+        #[arg(long, requires = "keys")]
+        grant_ahead: bool,
     },
     /// The rollouts, latest first
     List,

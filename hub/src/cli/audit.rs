@@ -1,6 +1,7 @@
 //! The audit chain, checked on the operator's machine against heads that were kept here, and the
 //! account of one device on one day.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Context;
+use super::evidence::reports::each;
 use super::failure::{Exit, Failure};
 use super::home::write_new;
 use super::release::{Held, refused, trusted_root};
@@ -25,8 +27,8 @@ pub(super) enum AuditCommand {
         after_help = "Examples:\n  bellwether audit verify\n  bellwether audit verify --head 5f0c… --save chain.ndjson\n  \
                             bellwether audit verify --file chain.ndjson\n\n\
                             Every run keeps the head it saw; a later run fails if the hub's chain does not hold\n\
-                            it any more. --head adds one that was kept elsewhere, such as the `audit` of a device's\n\
-                            report. Exit code 6: edited or cut."
+                            it any more, or does not hold what a device says by its own signature that it was\n\
+                            told. --head adds a head that was kept elsewhere. Exit code 6: edited or cut."
     )]
     Verify(Verify),
     /// What ran on a device on a day, who approved it, and why
@@ -88,8 +90,10 @@ struct Found {
     head: String,
     /// Heads kept before that the chain still holds.
     held: usize,
-    /// Heads kept before of events that the hub keeps no more.
+    /// Heads of events that the hub keeps no more.
     older: usize,
+    /// Heads that devices say they were told, by their own signatures.
+    devices: usize,
 }
 
 /// The chain as it was read: numbers and heads.
@@ -124,12 +128,16 @@ async fn verify(context: &Context, given: Verify) -> Result<Exit, Failure> {
     let mut chain = Chain::default();
     let mut verifier = Verifier::default();
     let hub = context.client.base();
-    let mut kept = Vec::new();
+    let (mut kept, mut devices) = (Vec::new(), Vec::new());
     if let Some(file) = &given.file {
         let text = std::fs::read_to_string(file).map_err(|fault| Failure::file(file, &fault))?;
         chain.take(&mut verifier, &text)?;
     } else {
         let claimed = context.client.audit_head().await?;
+        if claimed.statement.is_some() {
+            // Before the chain is read, so that nobody was told later than that.
+            devices = told(context).await?;
+        }
         read_all(context, &claimed, &mut chain, &mut verifier).await?;
         signed_head(context, &claimed, &chain).await?;
         kept = context.home.heads(hub)?;
@@ -138,7 +146,8 @@ async fn verify(context: &Context, given: Verify) -> Result<Exit, Failure> {
         (Some((first, _)), Some((last, head))) => (*first, *last, *head),
         _ => return Err(Failure::new(Exit::NotFound, "there is no event yet")),
     };
-    let mut found = Found { first, last, events: chain.links.len() as u64, head: head.to_string(), held: 0, older: 0 };
+    let mut found =
+        Found { first, last, events: chain.links.len() as u64, head: head.to_string(), held: 0, older: 0, devices: 0 };
     for (sequence, head) in &kept {
         match chain.head_at(*sequence) {
             Some(holds) if holds == *head => found.held += 1,
@@ -147,11 +156,20 @@ async fn verify(context: &Context, given: Verify) -> Result<Exit, Failure> {
             None => return Err(lost(&format!("event {sequence} was there when it was last looked at here"))),
         }
     }
+    let heads: BTreeSet<Digest> = chain.links.iter().map(|(_, head)| *head).collect();
     for head in &given.head {
-        if !chain.links.iter().any(|(_, held)| held == head) {
+        if !heads.contains(head) {
             return Err(lost(&format!("no event has the head {head}")));
         }
         found.held += 1;
+    }
+    for (device, head) in devices {
+        match heads.contains(&head) {
+            true => found.devices += 1,
+            // It may be of an event that is no longer kept.
+            false if first > 1 => found.older += 1,
+            false => return Err(lost(&format!("{device} was told the head {head}, which is not in it"))),
+        }
     }
     if let Some(path) = &given.save {
         write_new(path, chain.text.as_bytes(), 0o644)?;
@@ -166,6 +184,7 @@ async fn verify(context: &Context, given: Verify) -> Result<Exit, Failure> {
             ("events", format!("{} ({first} to {last})", found.events)),
             ("head", found.head.clone()),
             ("kept heads", format!("{} held, {} of events that are no longer kept", found.held, found.older)),
+            ("devices", format!("{} hold a head of it, by their own signatures", found.devices)),
         ],
         &found.head,
     )?;
@@ -209,6 +228,19 @@ async fn signed_head(context: &Context, claimed: &AuditHeadView, chain: &Chain) 
         }
     }
     Ok(())
+}
+
+/// The heads that devices say they were told, by their own signatures.
+async fn told(context: &Context) -> Result<Vec<(String, Digest)>, Failure> {
+    let root = trusted_root(context).await?;
+    let mut told = Vec::new();
+    each(context, root.fleet(), |said| {
+        // None before the first assignment.
+        let head = said.report.map(|report| report.audit).filter(|head| *head != Digest::default());
+        told.extend(head.map(|head| (said.device, head)));
+    })
+    .await?;
+    Ok(told)
 }
 
 async fn export(context: &Context, given: Export) -> Result<Exit, Failure> {

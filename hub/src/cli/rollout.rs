@@ -16,7 +16,16 @@ use crate::api::types::{
 
 pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Exit, Failure> {
     match command {
-        RolloutCommand::Start { model, stages, soak_seconds, max_failures, on_failure, max_p95_ms, keys } => {
+        RolloutCommand::Start {
+            model,
+            stages,
+            soak_seconds,
+            max_failures,
+            on_failure,
+            max_p95_ms,
+            keys,
+            grant_ahead,
+        } => {
             let request = RolloutRequest {
                 model: model.name.to_string(),
                 version: model.version.number(),
@@ -26,7 +35,7 @@ pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Ex
                 on_failure,
                 max_p95_us: max_p95_ms.map(micros),
             };
-            start(context, &model, &request, &keys).await
+            start(context, &model, &request, &keys, grant_ahead).await
         }
         RolloutCommand::List => list(context).await,
         RolloutCommand::Status { id, no_wait, timeout } => status(context, id, no_wait, timeout).await,
@@ -49,14 +58,19 @@ async fn start(
     model: &ModelRef,
     request: &RolloutRequest,
     keys: &[String],
+    grant_ahead: bool,
 ) -> Result<Exit, Failure> {
+    let signed = if grant_ahead { request.stages.len() } else { 1 };
     if !keys.is_empty() {
-        sign_grants(context, model, &request.stages, keys).await?;
+        sign_grants(context, model, request.stages.get(..signed).unwrap_or_default(), keys).await?;
     }
     let rollout = context.client.start_rollout(request).await?;
     show(context, &rollout)?;
     if context.output.for_people() {
         eprintln!("next: bellwether rollout status {}", rollout.id);
+        if let Some(stage) = request.stages.get(signed).filter(|_| !keys.is_empty()) {
+            eprintln!("then, once stage {signed} is well: bellwether grant {model} {} --key KEY", stage.as_grant());
+        }
     }
     Ok(Exit::Ok)
 }

@@ -78,10 +78,7 @@ pub(super) async fn grant(context: &Context, given: Grant) -> Result<Exit, Failu
     let mut cohorts: Vec<CohortView> = if given.devices.is_empty() { Vec::new() } else { vec![named] };
     cohorts.extend(given.percents.iter().copied().map(CohortView::Percent));
     let stages = Stages::ready(context, &given.model, &given.keys).await?;
-    let before = stage::before(context, stages.chain.trusted.fleet(), &stages.release).await?;
-    for line in before.lines() {
-        eprintln!("{line}");
-    }
+    let before = stages.before(context).await?;
     if !given.force {
         before.demand()?;
     }
@@ -104,14 +101,17 @@ pub(super) async fn grant(context: &Context, given: Grant) -> Result<Exit, Failu
     Ok(Exit::Ok)
 }
 
-/// Signs and posts a grant for each cohort of a release that is approved.
+/// Signs and posts a grant for each cohort of a release that is approved, after telling what devices
+/// report of it so far.
 pub(super) async fn sign_grants(
     context: &Context,
     model: &ModelRef,
     cohorts: &[CohortView],
     keys: &[String],
 ) -> Result<Vec<GrantView>, Failure> {
-    Stages::ready(context, model, keys).await?.post(context, cohorts).await
+    let stages = Stages::ready(context, model, keys).await?;
+    stages.before(context).await?;
+    stages.post(context, cohorts).await
 }
 
 /// A release whose approval was checked here, and who signs its grants.
@@ -136,6 +136,15 @@ impl Stages {
                 .next(format!("bellwether approve {model} --key KEY"))
         })?;
         Ok(Self { digest: approved.digest(), chain, held, release, signers })
+    }
+
+    /// What devices report that were granted it before, told to whoever signs.
+    async fn before(&self, context: &Context) -> Result<stage::Before, Failure> {
+        let before = stage::before(context, self.chain.trusted.fleet(), &self.release, self.digest).await?;
+        for line in before.lines() {
+            eprintln!("{line}");
+        }
+        Ok(before)
     }
 
     async fn sign(&self, context: &Context, cohort: &CohortView) -> Result<Held, Failure> {

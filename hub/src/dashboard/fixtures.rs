@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::Counting;
 use crate::api::auth::Caller;
 use crate::api::types::*;
 
@@ -565,5 +566,35 @@ pub(super) fn keys() -> KeysView {
             key("hub", &["director"], "hub"),
             key("hub", &["registry"], "hub"),
         ],
+        version: 3,
+        signed_by: vec!["bob".to_owned(), "carol".to_owned()],
+        signed_ms: Some(NOW - 86_400_000),
+        devices_behind: 2,
+    }
+}
+
+pub(super) fn counting() -> Counting {
+    let recall = |version: u32, otherwise: &str, in_force: bool| RecallView {
+        model: "digits".to_owned(),
+        versions: vec![version],
+        releases: vec!["5e".repeat(32)],
+        otherwise: otherwise.to_owned(),
+        persons: vec!["carol".to_owned()],
+        in_force,
+        at_ms: NOW - 3_600_000,
+        statement: String::new(),
+    };
+    Counting {
+        keys: Some(keys()),
+        requests: key_requests(),
+        recalls: vec![recall(2, "stop", true), recall(1, "keep", false)],
+        checkpoint: Some(CheckpointView {
+            number: 4,
+            recalls: 1,
+            floors: vec![FloorView { model: "digits".to_owned(), version: 1 }],
+            persons: vec!["bob".to_owned(), "carol".to_owned()],
+            at_ms: NOW - 1_800_000,
+            statement: String::new(),
+        }),
     }
 }

@@ -133,8 +133,13 @@ impl Place {
             Kind::Approvals => approvals::page(&hub.approvals(caller)?.items, hub.root_keys(caller).ok().as_ref()),
             Kind::Approval(name, version) => approval::page(&hub.approval(caller, name, *version)?, caller),
             Kind::Keys => {
-                let requests = hub.key_requests(caller)?.items;
-                keys::page(&hub.hub_view(), hub.root_keys(caller).ok().as_ref(), &requests, caller)
+                let counting = keys::Counting {
+                    keys: hub.root_keys(caller).ok(),
+                    requests: hub.key_requests(caller)?.items,
+                    recalls: hub.recalls(caller)?.items,
+                    checkpoint: hub.checkpoint(caller).ok(),
+                };
+                keys::page(&hub.hub_view(), &counting, caller)
             }
             Kind::Device(id) => one_device(hub, caller, id)?,
             Kind::Model(name, version) => one_model(hub, caller, name, *version)?,

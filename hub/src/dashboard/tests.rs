@@ -44,7 +44,7 @@ fn full(role: Role) -> Vec<Shown> {
         ("monitor-calm", incident(&fixtures::monitor_detail(MonitorState::Calm), Some("image[20]"))),
         ("monitor-young", incident(&fixtures::monitor_detail(MonitorState::NotEnoughData), None)),
         ("events", events::page(&EventQuery::default(), &recent)),
-        ("keys", keys::page(&fixtures::hub(), Some(&fixtures::keys()), &fixtures::key_requests(), &caller)),
+        ("keys", keys::page(&fixtures::hub(), &fixtures::counting(), &caller)),
         ("approvals", approvals::page(&queue, Some(&fixtures::keys()))),
         ("approval", approval::page(&fixtures::approval(VersionState::AwaitingApproval), &approver)),
         ("approval-rejected", approval::page(&fixtures::approval(VersionState::Rejected), &approver)),
@@ -64,7 +64,11 @@ fn bare() -> Vec<Shown> {
         ("events-empty", events::page(&EventQuery::default(), &Page::whole(Vec::new()))),
         (
             "keys-empty",
-            keys::page(&HubView { fleet: None, ..fixtures::hub() }, None, &[], &fixtures::caller(Role::Operator)),
+            keys::page(
+                &HubView { fleet: None, ..fixtures::hub() },
+                &keys::Counting::default(),
+                &fixtures::caller(Role::Operator),
+            ),
         ),
     ]
 }
@@ -146,10 +150,12 @@ fn hostile_names_stay_text() {
     let mut requests = fixtures::key_requests();
     requests[0].name = HOSTILE.to_owned();
     requests[0].person = HOSTILE.to_owned();
+    let mut hostile_keys = keys::Counting { keys: None, requests, ..fixtures::counting() };
+    hostile_keys.recalls[0].persons = vec![HOSTILE.to_owned()];
     let pages = vec![
         ("approvals", approvals::page(&[waiting.version.clone()], None)),
         ("approval", approval::page(&waiting, &caller)),
-        ("keys", keys::page(&fixtures::hub(), None, &requests, &caller)),
+        ("keys", keys::page(&fixtures::hub(), &hostile_keys, &caller)),
         ("device", device::page(&hostile, &beside, &caller)),
         ("monitors", monitors::page(&MonitorQuery::default(), &glance.alerts)),
         ("monitor", incident(&detail, Some(HOSTILE))),

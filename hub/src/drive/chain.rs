@@ -10,7 +10,7 @@ use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::message::Down;
 use bellwether_protocol::topic::DownTopic;
-use bellwether_protocol::trust::{Checkpoint, Epoch, Known, Nonce, Recall, RoleSet, Root, Signed, seal};
+use bellwether_protocol::trust::{Checkpoint, Epoch, Known, Nonce, Recall, RoleSet, Signed, seal};
 
 use super::denied::{base64, statement};
 use super::desired::{Message, from_device, message};
@@ -37,9 +37,7 @@ impl Hub {
         self.room()?;
         let bytes = statement(&request.statement)?;
         self.look_for_new_keys().map_err(|error| Problem::unavailable("keys_failed", error.to_string()))?;
-        let next: Root =
-            frame::decode::<Signed<'_>>(&bytes).and_then(|signed| signed.peek()).map_err(Denied::BadRoot)?;
-        let hub = self.public_keys(&next);
+        let hub = self.public_keys(&bytes);
         self.decide_durably(|rules, now| Ok(((), rules.add_root(&bytes, &hub, &caller.name, now)?)))?;
         self.settle_keys();
         self.tell_lagging();

@@ -5,6 +5,7 @@ use bellwether_hub_core::{Change, Denied};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Enrol, PublicKey, Request, Signed, open_by};
 
 use super::denied::{device_id, statement};
@@ -16,7 +17,7 @@ use crate::api::auth::Caller;
 use crate::api::error::Problem;
 use crate::api::types::{
     DeviceQuery, DeviceView, EnrolBroker, EnrolRequest, EnrolView, ImportRequest, ImportView, ImportedDevice,
-    LIMIT_DEFAULT, LIMIT_MAX, Page, Role, TagsRequest, TroublesView,
+    LIMIT_DEFAULT, LIMIT_MAX, Page, ReportView, Role, TagsRequest, TroublesView,
 };
 use crate::clock;
 use crate::store::{Expect, StoreError, Write, record};
@@ -32,6 +33,25 @@ impl Hub {
     /// 400 for a filter that does not read.
     #[expect(clippy::needless_pass_by_value, reason = "a request is handed over whole")]
     pub fn devices(&self, _caller: &Caller, query: DeviceQuery) -> Result<Page<DeviceView>, Problem> {
+        self.page_of_devices(&query, view::device, |view| &view.id)
+    }
+
+    /// What the same devices last reported, as they signed it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::devices`].
+    #[expect(clippy::needless_pass_by_value, reason = "a request is handed over whole")]
+    pub fn reports(&self, _caller: &Caller, query: DeviceQuery) -> Result<Page<ReportView>, Problem> {
+        self.page_of_devices(&query, view::report, |view| &view.device)
+    }
+
+    fn page_of_devices<T>(
+        &self,
+        query: &DeviceQuery,
+        view: impl Fn(&Device, Millis) -> T,
+        name: impl Fn(&T) -> &String,
+    ) -> Result<Page<T>, Problem> {
         let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX) as usize;
         let tag = query.tag.as_deref().map(parse_filter).transpose()?;
         let text = query.text.as_deref().unwrap_or_default().to_lowercase();
@@ -43,11 +63,10 @@ impl Hub {
                 && (text.is_empty() || mentions(device, &text))
                 && query.state.as_deref().is_none_or(|state| view::is_in_state(device, state, now))
         };
-        let mut items: Vec<DeviceView> =
-            rules.devices().filter(fits).take(limit + 1).map(|device| view::device(device, now)).collect();
+        let mut items: Vec<T> = rules.devices().filter(fits).take(limit + 1).map(|device| view(device, now)).collect();
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| last.id.clone());
+        let next = items.last().filter(|_| more).map(|last| name(last).clone());
         Ok(Page { items, next })
     }
 

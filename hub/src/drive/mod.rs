@@ -129,6 +129,7 @@ impl Hub {
         let Parts { config, keys, store, blobs, collected } = parts;
         let mut rules = record::load(store.as_ref())?;
         rules.judge_drift(config.drift());
+        rules.limit_rows(config.collect_rows_hourly_max);
         let checker = Checker {
             program: config.checker.clone(),
             cpu_seconds: config.check_seconds,

@@ -263,7 +263,9 @@ impl Hub {
             }
             let told = rules.device(device)?.assignment.as_ref().map(|issued| issued.order);
             let behind = told.is_some_and(|told| report.seen < told) && report.refused.is_none();
-            Ok((behind, rules.report(report, now)?))
+            // One, and it holds: that was checked just now.
+            let signature = signed.signatures.first().ok_or(Denied::Statement(Reject::TooFewSignatures))?;
+            Ok((behind, rules.report(report, signature.bytes, now)?))
         })?;
         // The last hop may have lost it: no broker's word says that a device has it.
         if behind {

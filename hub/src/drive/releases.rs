@@ -1,13 +1,12 @@
 //! The root, and what people sign: releases, approvals, grants.
 
-use bellwether_hub_core::Denied;
-use bellwether_hub_core::trust::HubPublic;
+use bellwether_hub_core::trust::{HubPublic, RootRecord};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::trust::{KeyClass, KeyStatus, RoleSet, Root, Signed, StageGrant};
 
 use super::denied::{base64, model_ref, statement};
-use super::{Hub, view};
+use super::{Hub, Refusal, view};
 use crate::api::auth::Caller;
 use crate::api::error::Problem;
 use crate::api::types::{
@@ -15,6 +14,7 @@ use crate::api::types::{
     VersionView,
 };
 use crate::keys::{Online, public};
+use crate::store::record;
 
 impl Hub {
     /// The fleet's root as it was received.
@@ -23,10 +23,7 @@ impl Hub {
     ///
     /// 404 before there is one.
     pub fn root(&self) -> Result<RootView, Problem> {
-        let stored = self.0.store.get("root").map_err(super::Refusal::from)?;
-        let Some(stored) = stored else { return Err(no_root()) };
-        let record: bellwether_hub_core::trust::RootRecord =
-            crate::store::record::decode(&stored.key, &stored.value).map_err(super::Refusal::from)?;
+        let record = self.first_root()?;
         let rules = self.rules();
         Ok(RootView {
             fleet: record.fleet.to_string(),
@@ -36,10 +33,16 @@ impl Hub {
         })
     }
 
-    /// The keys with which the hub would sign under this root.
-    pub(super) fn public_keys(&self, root: &Root) -> HubPublic {
+    fn first_root(&self) -> Result<RootRecord, Problem> {
+        let stored = self.0.store.get("root").map_err(Refusal::from)?.ok_or_else(no_root)?;
+        Ok(record::decode(&stored.key, &stored.value).map_err(Refusal::from)?)
+    }
+
+    /// The keys with which the hub would sign under the root in this statement, if it reads.
+    pub(super) fn public_keys(&self, statement: &[u8]) -> HubPublic {
         let keys = self.keys();
-        let of = |online: &Online| public(online.under(root));
+        let root: Option<Root> = frame::decode::<Signed<'_>>(statement).and_then(|signed| signed.peek()).ok();
+        let of = |online: &Online| public(root.as_ref().map_or_else(|| online.first(), |root| online.under(root)));
         HubPublic { director: of(&keys.director), registry: of(&keys.registry), time: of(&keys.time) }
     }
 
@@ -53,9 +56,7 @@ impl Hub {
         caller.need(Role::Admin)?;
         self.room()?;
         let bytes = statement(&request.statement)?;
-        let root: Root =
-            frame::decode::<Signed<'_>>(&bytes).and_then(|signed| signed.peek()).map_err(Denied::BadRoot)?;
-        let hub = self.public_keys(&root);
+        let hub = self.public_keys(&bytes);
         self.decide_durably(|rules, now| Ok(((), rules.set_root(&bytes, &hub, &caller.name, now)?)))?;
         Ok(FleetView { fleet: self.rules().trusted()?.fleet().to_string() })
     }
@@ -78,7 +79,16 @@ impl Hub {
             prefix: key.prefix.to_string(),
             status: status(key.status).to_owned(),
         });
+        let latest = rules.chain().last();
+        let signed_by = match latest {
+            Some(step) => view::signers(&rules, &step.statement),
+            None => view::signers(&rules, &self.first_root()?.statement),
+        };
         Ok(KeysView {
+            version: root.version,
+            signed_by,
+            signed_ms: latest.map(|step| step.at.0),
+            devices_behind: rules.behind(),
             thresholds: ThresholdsView {
                 root: thresholds.root.into(),
                 approve: thresholds.approve.into(),

@@ -3,12 +3,13 @@
 use bellwether_hub_core::Denied;
 use bellwether_hub_core::event::What;
 use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
 use bellwether_protocol::id::ModelRef;
 use bellwether_protocol::trust::{Cohort, Release};
 
 use crate::world::{
-    ADA, ADA_APPROVES, BO, BO_AGAIN, CY, DEE, OTHER, OTHER_PUBLISHES, RETIRED, STRANGER, World, buckets, candidate,
-    key_id, signed,
+    ADA, ADA_APPROVES, BO, BO_AGAIN, CY, DEE, OTHER, OTHER_PUBLISHES, RETIRED, STRANGER, World, body, buckets,
+    candidate, key_id, signed,
 };
 
 fn published() -> (World, ModelRef) {
@@ -189,8 +190,17 @@ fn a_rejected_version_takes_no_more_signatures() {
     assert_eq!(world.approve_by(&model, &[DEE]), Err(refused.clone()));
     assert_eq!(world.rules.reject(&model, "again", "Dee", world.now).err(), Some(refused));
     assert_eq!(given(&world, &model), 1);
-    let told = What::ReleaseRejected { model, person: "Cy".into(), why };
+    let told = What::ReleaseRejected { model: model.clone(), person: "Cy".into(), why };
     assert_eq!(world.events().filter(|what| **what == told).count(), 1);
+    // What its publisher signs instead is looked at anew, by everyone.
+    let old: Release = frame::decode(&world.release(&model)).unwrap();
+    let renewed = body(&Release { salt: [99; 16], ..old });
+    let statement = signed::<Release>(world.fleet(), &renewed, &[ADA]);
+    world.take(world.rules.publish(&model, &statement, "Ada", world.now));
+    assert_eq!((given(&world, &model), world.rules.version(&model).unwrap().rejection.clone()), (0, None));
+    let approval = signed::<Release>(world.fleet(), &renewed, &[DEE]);
+    world.take(world.rules.sign(&model, &approval, "Dee", world.now));
+    assert_eq!(given(&world, &model), 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use bellwether_protocol::id::{ModelRef, Version};
 use bellwether_protocol::trust::{Checkpoint, Floor, KeyStatus, Known, Otherwise, Recall, Recalled, Release, Root};
 
 use crate::world::{
-    ADA, BO, CY, DEE, OTHER, World, body, buckets, candidate, device, hub_public, named, public, signed,
+    ADA, BO, CY, DEE, OTHER, World, body, buckets, candidate, device, hub_public, named, public, signed, unchecked,
 };
 
 /// The next root, changed, signed by these.
@@ -167,11 +167,30 @@ fn devices_are_told_what_they_lack_and_nothing_twice() {
         tick: None,
     };
     world.make(world.rules.learnt(&known, world.now)).unwrap();
-    assert_eq!(lacking(&world), (1, 0, false));
+    assert_eq!((lacking(&world), world.rules.behind()), ((1, 0, false), 4));
+    world.make(world.rules.learnt(&Known { root: 3, ..known }, world.now)).unwrap();
+    assert_eq!((lacking(&world), world.rules.behind()), ((0, 0, false), 3));
     // What a revoked key recalled is in force no more, and is told no more.
     rotate(&mut world, revoke(BO), &[CY, DEE]).unwrap();
     assert_eq!(world.rules.counters().recalls().count(), 0);
     assert_eq!(lacking(&world).1, 0);
+}
+
+#[test]
+fn a_new_director_tells_every_device_again_what_it_should_have() {
+    let (mut world, _, _) = running_two();
+    let order = |world: &World, n: u8| {
+        let issued = world.rules.device(&device(n)).unwrap().assignment.clone().unwrap();
+        (issued.order.generation, issued.order.sequence, issued.models)
+    };
+    let before: Vec<_> = (0..4).map(|n| order(&world, n)).collect();
+    assert!(world.rules.issue(world.now).is_empty());
+    rotate(&mut world, |root| root.director_generation += 1, &[BO, CY]).unwrap();
+    world.make(Ok(world.rules.issue(world.now))).unwrap();
+    for (n, (generation, _, models)) in (0..4).zip(before) {
+        assert_eq!(order(&world, n), (generation + 1, 1, models), "numbers begin anew, the models are the same");
+    }
+    assert!(world.rules.issue(world.now).is_empty(), "once");
 }
 
 #[test]
@@ -211,7 +230,7 @@ fn a_hub_restored_from_a_backup_reissues_no_version_and_rolls_nobody_back() {
     }
     assert_eq!(restored.rules.next_version(&one.name).unwrap(), two.version, "it has forgotten");
     let later = bellwether_protocol::trust::Report { sequence: report.sequence + 1, ..report };
-    restored.take(restored.rules.report(later, restored.now));
+    restored.take(restored.rules.report(later, unchecked(), restored.now));
     assert_eq!(restored.rules.next_version(&one.name).unwrap().number(), two.version.number() + 1);
     restored.tick(0);
     assert_eq!(restored.told(&device(0), "digits"), None, "it stays with what this hub has forgotten");

@@ -207,6 +207,13 @@ fn a_row_is_stored_once_under_its_number_and_nonsense_counts_as_missing() {
     };
     let rows: Vec<_> = fleet.world.log.iter().filter_map(row).collect();
     assert_eq!(rows, [(sequence, Some("lyon".to_owned()), 8)]);
+    // One was stored, one was nonsense: of three more the third is too many for this hour.
+    fleet.world.rules.limit_rows(3);
+    for _ in 0..3 {
+        fleet.send(0, sample(&[0; 8]));
+    }
+    let device = fleet.world.rules.device(&crate::world::device(0)).unwrap();
+    assert_eq!((device.collected, device.missing), (3, 2));
 }
 
 #[test]

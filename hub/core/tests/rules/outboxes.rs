@@ -6,12 +6,15 @@ use bellwether_hub_core::fleet::{
 };
 use bellwether_hub_core::{Change, Denied};
 use bellwether_protocol::error::Reject;
+use bellwether_protocol::frame;
 use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::message::{Gone, Hello};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Batch, Event, Order, OutboxId, Phase, Record, RecordBody, Scores};
+use bellwether_protocol::trust::{
+    Batch, Event, Order, OutboxId, Phase, Record, RecordBody, Report, Scores, Signed, open_by, seal,
+};
 
-use crate::world::{World, device_key, named};
+use crate::world::{DEVICE, World, device_key, key, named, unchecked};
 
 const OUTBOX: OutboxId = OutboxId([1; 16]);
 
@@ -124,14 +127,29 @@ fn no_number_a_device_claims_stops_the_hub() {
     assert_eq!(world.log.len(), before, "an empty batch leaves no trace");
 }
 
+#[test]
+fn what_a_device_reported_can_be_shown_to_others_as_it_signed_it() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    assert_eq!(world.rules.device(&cam).unwrap().signed_report(), None);
+    let report = world.next_report(&cam, Order::default(), std::iter::empty().collect());
+    let mut body = [0; 4096];
+    let sealed = seal(&report, world.fleet(), &key(DEVICE), &mut body).unwrap();
+    world.take(world.rules.report(report.clone(), sealed.signatures[0].bytes, world.now));
+    let shown = world.rules.device(&cam).unwrap().signed_report().unwrap();
+    let signed: Signed<'_> = frame::decode(&shown).unwrap();
+    assert_eq!(signed, sealed, "byte for byte");
+    assert_eq!(open_by::<Report>(world.fleet(), &signed, &device_key(0)), Ok(report));
+}
+
 /// Rows 16 and 21 of the attack table.
 #[test]
 fn old_reports_counters_and_wills_are_refused_or_ignored() {
     let mut world = World::new();
     let cam = world.enrol(0);
     let report = world.next_report(&cam, Order::default(), std::iter::empty().collect());
-    world.take(world.rules.report(report.clone(), world.now));
-    assert_eq!(world.rules.report(report, world.now), Err(Denied::OldReport { latest: 1 }));
+    world.take(world.rules.report(report.clone(), unchecked(), world.now));
+    assert_eq!(world.rules.report(report, unchecked(), world.now), Err(Denied::OldReport { latest: 1 }));
     world.take(world.rules.connect(&cam, 7, world.now));
     assert!(world.rules.connect(&cam, 7, world.now).is_err());
     assert!(world.rules.connect(&cam, 6, world.now).is_err());
@@ -144,7 +162,7 @@ fn old_reports_counters_and_wills_are_refused_or_ignored() {
     world.take(world.rules.gone(&cam, Gone { boot: 5, session: 2 }, world.now));
     assert_eq!(presence(&world), Presence::Offline);
     let report = world.next_report(&cam, Order::default(), std::iter::empty().collect());
-    world.take(world.rules.report(report, world.now));
+    world.take(world.rules.report(report, unchecked(), world.now));
     assert_eq!(presence(&world), Presence::Online);
     let online = world.events().filter(|what| matches!(what, What::DeviceOnline { .. })).count();
     let offline = world.events().filter(|what| matches!(what, What::DeviceOffline { .. })).count();
@@ -176,7 +194,7 @@ fn a_hub_that_forgot_its_assignments_goes_on_above_the_devices() {
     // The device has seen number 9 of the hub that was lost.
     let seen = Order { generation: 1, sequence: 9 };
     let report = world.next_report(&cam, seen, std::iter::empty().collect());
-    world.take(world.rules.report(report, world.now));
+    world.take(world.rules.report(report, unchecked(), world.now));
     world.tick(0);
     assert_eq!(order(&world), Order { generation: 1, sequence: 10 });
     world.tick(0);
@@ -184,7 +202,7 @@ fn a_hub_that_forgot_its_assignments_goes_on_above_the_devices() {
     // The same number with other content: the device says that it is stale.
     let mut report = world.next_report(&cam, order(&world), std::iter::empty().collect());
     report.refused = Some(Reject::StaleSequence);
-    world.take(world.rules.report(report, world.now));
+    world.take(world.rules.report(report, unchecked(), world.now));
     world.tick(0);
     assert_eq!(order(&world).sequence, 11);
     world.tick(0);
@@ -203,7 +221,7 @@ fn a_device_that_claims_the_last_number_moves_nobody_but_itself() {
     for seen in [Order { generation: 1, sequence: u64::MAX }, Order { generation: u32::MAX, sequence: u64::MAX }] {
         let mut report = world.next_report(&liar, seen, std::iter::empty().collect());
         report.refused = Some(Reject::StaleSequence);
-        world.take(world.rules.report(report, world.now));
+        world.take(world.rules.report(report, unchecked(), world.now));
         world.tick(0);
         let before = world.log.len();
         for _ in 0..5 {

@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any};
 use proptest::{prop_oneof, proptest};
 
-use crate::world::{World, buckets, device, named};
+use crate::world::{World, buckets, device, named, unchecked};
 
 /// What can happen to a hub.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ fn on_device(world: &mut World, id: &DeviceId, input: &Input) {
         Input::Claim(_, sequence) => {
             let seen = Order { generation: 1, sequence: *sequence };
             let report = world.next_report(id, seen, std::iter::empty().collect());
-            world.rules.report(report, world.now)
+            world.rules.report(report, unchecked(), world.now)
         }
         Input::Register(_)
         | Input::Grant(..)

@@ -7,7 +7,7 @@ use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::ModelRef;
 use bellwether_protocol::trust::{Cohort, bucket};
 
-use crate::world::{BO, World, buckets, device, device_key, named};
+use crate::world::{BO, World, buckets, device, device_key, named, unchecked};
 
 const DEVICES: u8 = 24;
 
@@ -253,7 +253,7 @@ fn a_refused_assignment_counts_as_a_failure() {
     let models = before.report.unwrap().models;
     let mut report = world.next_report(&device(1), before.assignment.unwrap().order, models);
     report.refused = Some(Reject::EvidenceMissing);
-    world.take(world.rules.report(report, world.now));
+    world.take(world.rules.report(report, unchecked(), world.now));
     world.tick(1);
     assert!(matches!(&world.rollout(id).state, State::Paused { why: Pause::Failures(1), .. }));
 }

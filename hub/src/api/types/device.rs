@@ -173,6 +173,19 @@ pub struct DeviceQuery {
     pub limit: Option<u32>,
 }
 
+/// What a device last reported, as it signed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportView {
+    /// The device.
+    pub device: String,
+    /// Its key, in hexadecimal.
+    pub public: String,
+    /// Whether it is connected.
+    pub presence: Presence,
+    /// The signed report, in base64; absent before there is one.
+    pub statement: Option<String>,
+}
+
 /// Replaces a device's tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]

@@ -24,8 +24,8 @@ pub use audit::{AuditHeadView, AuditQuery, DayQuery, DeviceAuditView, GrantedVie
 pub use data::{CollectedView, Elements, ExportFormat, ExportQuery, PartitionView, RowView, RowsQuery, TensorValues};
 pub use device::{
     DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolBroker, EnrolRequest, EnrolView, FailedView,
-    ImportRequest, ImportView, ImportedDevice, LogView, ModelOnDevice, Presence, RejectView, RunningView, TagsRequest,
-    TroublesView,
+    ImportRequest, ImportView, ImportedDevice, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView,
+    TagsRequest, TroublesView,
 };
 pub use drift::{
     ColumnView, GroupQuery, HistogramView, MonitorDetail, MonitorQuery, MonitorState, MonitorView, PointView,

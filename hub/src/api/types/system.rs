@@ -157,6 +157,14 @@ pub struct KeysView {
     pub offline_approval: bool,
     /// The keys.
     pub keys: Vec<KeyView>,
+    /// Version of the root in force.
+    pub version: u32,
+    /// Who signed it.
+    pub signed_by: Vec<String>,
+    /// When it arrived; absent for the first.
+    pub signed_ms: Option<u64>,
+    /// Devices that have not said yet that they know this root, every recall and the checkpoint.
+    pub devices_behind: usize,
 }
 
 /// How many distinct persons must sign.

@@ -2,9 +2,10 @@
 //! again, the golden vectors again, and what changes against the version that runs.
 //!
 //! Rooms: here what follows from the package and its release alone; [`compare`] what changes;
-//! [`stage`] what devices of the stage before report.
+//! [`reports`] what devices signed of themselves; [`stage`] what follows for the next stage.
 
 pub(super) mod compare;
+pub(super) mod reports;
 pub(super) mod stage;
 
 use bellwether_protocol::digest::Digest;
@@ -211,13 +212,13 @@ fn against(examined: &Examined, release: &Release) -> Result<Vec<Check>, Failure
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::cli) mod tests {
     use super::*;
     use bellwether_protocol::heapless;
     use bellwether_protocol::trust::Requires;
     use bellwether_runtime::{Beside, prepare};
 
-    fn made() -> (Vec<u8>, Release) {
+    pub(in crate::cli) fn made() -> (Vec<u8>, Release) {
         let model = include_bytes!("../../../../tests/data/digits-linear.onnx");
         let vectors = include_bytes!("../../../../tests/data/digits-linear.vectors.npz");
         let beside = Beside { vectors: Some(vectors), ..Beside::default() };

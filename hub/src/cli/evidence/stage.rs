@@ -1,13 +1,16 @@
 //! What devices of the stage before report, for whoever signs the next grant. Which devices these
-//! are is computed here, from the release's salt and the devices' keys; what they report is told by
-//! the hub.
+//! are is computed here, from the release's salt and the devices' keys; what they report counts by
+//! their own signatures.
 
 use std::collections::BTreeMap;
 
-use bellwether_protocol::trust::{Cohort, FleetId, KeyId, Release};
+use bellwether_hub_core::fleet::Standing;
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::trust::{Cohort, FleetId, Release};
 use serde::Serialize;
 
-use crate::api::types::{CohortView, DeviceQuery, DeviceView, LIMIT_MAX, Presence};
+use super::reports::{Said, each};
+use crate::api::types::{CohortView, Presence};
 use crate::cli::Context;
 use crate::cli::failure::{Exit, Failure};
 
@@ -27,13 +30,20 @@ pub(in crate::cli) struct Before {
     pub(in crate::cli) failed: BTreeMap<String, Vec<String>>,
     /// Not connected, and neither healthy nor failed.
     pub(in crate::cli) silent: Vec<String>,
+    /// The hub has a report of theirs that they did not sign.
+    pub(in crate::cli) forged: Vec<String>,
     /// The others.
     pub(in crate::cli) on_the_way: usize,
 }
 
 impl Before {
-    /// Refuses a wider stage after one in which nothing works.
+    /// Refuses a wider stage after one in which nothing works, or of which the hub tells lies.
     pub(in crate::cli) fn demand(&self) -> Result<(), Failure> {
+        if !self.forged.is_empty() {
+            let cause = format!("the hub has reports that their devices did not sign: {}", shown(&self.forged));
+            return Err(Failure::new(Exit::Conflict, cause)
+                .next("sign nothing, and treat the hub as taken over: docs/security.md, drills"));
+        }
         if self.total == 0 || self.healthy > 0 {
             return Ok(());
         }
@@ -47,7 +57,7 @@ impl Before {
             return vec!["no grant before this one".to_owned()];
         }
         let mut lines = vec![format!(
-            "granted so far: {}; of {} devices {} healthy, {} on the way (told by the hub)",
+            "granted so far: {}; of {} devices {} healthy, {} on the way, by their own signed reports",
             self.reaches.join(", "),
             self.total,
             self.healthy,
@@ -57,26 +67,21 @@ impl Before {
         if !self.silent.is_empty() {
             lines.push(format!("  silent: {}", shown(&self.silent)));
         }
+        if !self.forged.is_empty() {
+            lines.push(format!("  NOT THEIR OWN WORDS, the signature does not hold: {}", shown(&self.forged)));
+        }
         lines
     }
 
-    fn count(&mut self, device: &DeviceView, release: &Release) {
+    fn count(&mut self, said: Said, release: &Release, digest: Digest) {
         self.total += 1;
-        let model = device.models.iter().find(|model| model.name == release.name.as_str());
-        let version = release.version.number();
-        let is_target =
-            model.is_some_and(|model| model.target.as_ref().is_some_and(|target| target.version == version));
-        let runs = model.is_some_and(|model| model.active.as_ref().is_some_and(|active| active.version == version));
-        let phase = model.map_or("", |model| model.phase.as_str());
-        match model.and_then(|model| model.reject.as_ref()) {
-            Some(reject) if is_target => {
-                self.failed
-                    .entry(format!("{} (code {})", reject.text, reject.code))
-                    .or_default()
-                    .push(device.id.clone());
+        match said.standing(release, digest) {
+            _ if said.forged => self.forged.push(said.device),
+            Some(Standing::Healthy) => self.healthy += 1,
+            Some(Standing::Failed(reject)) => {
+                self.failed.entry(format!("{reject} (code {})", reject.code())).or_default().push(said.device);
             }
-            _ if runs && matches!(phase, "committed" | "idle") => self.healthy += 1,
-            _ if device.presence != Presence::Online => self.silent.push(device.id.clone()),
+            _ if said.presence != Presence::Online => self.silent.push(said.device),
             _ => self.on_the_way += 1,
         }
     }
@@ -89,32 +94,32 @@ fn shown(devices: &[String]) -> String {
 }
 
 /// What the devices report that grants of this release reach so far.
-pub(in crate::cli) async fn before(context: &Context, fleet: FleetId, release: &Release) -> Result<Before, Failure> {
+pub(in crate::cli) async fn before(
+    context: &Context,
+    fleet: FleetId,
+    release: &Release,
+    digest: Digest,
+) -> Result<Before, Failure> {
     let grants = context.client.grants(release.name.as_str(), release.version.number()).await?.items;
     let cohorts: Vec<CohortView> = grants.into_iter().map(|grant| grant.cohort).collect();
     let mut found = Before { reaches: cohorts.iter().map(CohortView::label).collect(), ..Before::default() };
-    if cohorts.is_empty() {
-        return Ok(found);
+    if !cohorts.is_empty() {
+        let reached = |said: &Said| reached(&cohorts, fleet, release, said);
+        each(context, fleet, |said| {
+            if reached(&said) {
+                found.count(said, release, digest);
+            }
+        })
+        .await?;
     }
-    let mut query = DeviceQuery { limit: Some(LIMIT_MAX), ..DeviceQuery::default() };
-    loop {
-        let page = context.client.devices(&query).await?;
-        for device in page.items.iter().filter(|device| reached(&cohorts, fleet, release, device)) {
-            found.count(device, release);
-        }
-        match page.next {
-            Some(next) => query.after = Some(next),
-            None => return Ok(found),
-        }
-    }
+    Ok(found)
 }
 
-fn reached(cohorts: &[CohortView], fleet: FleetId, release: &Release, device: &DeviceView) -> bool {
-    let Ok(key) = device.key.parse::<KeyId>() else { return false };
+fn reached(cohorts: &[CohortView], fleet: FleetId, release: &Release, said: &Said) -> bool {
     cohorts.iter().any(|cohort| match cohort {
-        CohortView::Devices(names) => names.contains(&device.id),
+        CohortView::Devices(names) => names.contains(&said.device),
         CohortView::Percent(percent) => {
-            Cohort::Buckets(crate::cli::sign::buckets(*percent)).reaches(fleet, &release.salt, key)
+            Cohort::Buckets(crate::cli::sign::buckets(*percent)).reaches(fleet, &release.salt, said.key.id())
         }
     })
 }
@@ -131,6 +136,9 @@ mod tests {
         assert!(before.lines().join("\n").contains("code 41): gw-1"));
         before.healthy = 1;
         before.demand().unwrap();
+        before.forged.push("gw-2".to_owned());
+        assert!(before.demand().is_err());
+        assert!(before.lines().join("\n").contains("NOT THEIR OWN WORDS"));
         Before::default().demand().unwrap();
     }
 

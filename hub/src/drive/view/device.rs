@@ -7,9 +7,21 @@ use bellwether_protocol::id::ModelName;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Exit, ModelReport, Phase, Running};
 
+use super::super::denied::base64;
 use crate::api::types::{
-    DeviceState, DeviceView, FailedView, LogView, ModelOnDevice, Presence, RejectView, RunningView, TroublesView,
+    DeviceState, DeviceView, FailedView, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView,
+    TroublesView,
 };
+
+/// What it last reported, as it signed it.
+pub(in crate::drive) fn report(device: &Device, now: Millis) -> ReportView {
+    ReportView {
+        device: device.id.to_string(),
+        public: device.key.to_string(),
+        presence: presence(device, now),
+        statement: device.signed_report().map(|frame| base64(&frame)),
+    }
+}
 
 /// A device, whole.
 pub(in crate::drive) fn device(device: &Device, now: Millis) -> DeviceView {

@@ -5,7 +5,7 @@ mod model;
 mod monitor;
 mod rollout;
 
-pub(super) use device::{device, is_in_state, state, troubles};
+pub(super) use device::{device, is_in_state, report, state, troubles};
 pub(super) use model::{model, signers, version};
 pub(super) use monitor::{monitor, monitor_detail, runs};
 pub(super) use rollout::{cohort, rollout};
