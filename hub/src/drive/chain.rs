@@ -7,15 +7,12 @@ use bellwether_link::Qos;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::DeviceId;
-use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
-use bellwether_protocol::message::Down;
-use bellwether_protocol::topic::DownTopic;
-use bellwether_protocol::trust::{Checkpoint, Epoch, Known, Nonce, Recall, RoleSet, Signed, seal};
+use bellwether_protocol::trust::{Checkpoint, Nonce, Recall, Signed};
 
 use super::denied::{base64, statement};
-use super::desired::{Message, from_device, message};
+use super::desired::{Message, to};
 use super::pump::unpoisoned;
-use super::{Hub, Refusal, view};
+use super::{Hub, view};
 use crate::api::auth::Caller;
 use crate::api::error::Problem;
 use crate::api::types::{CheckpointView, FloorView, Page, RecallView, Role, RootView, StatementRequest};
@@ -136,24 +133,6 @@ fn refused(reject: Reject) -> Problem {
 
 /// For devices.
 impl Hub {
-    /// A device says what it knows: it is told what it lacks, and the time.
-    pub(super) fn knows(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<(), Refusal> {
-        let (nonce, caught_up) = self.decide(|rules, now| {
-            let known: Known = from_device(rules, device, signed)?;
-            if known.device != *device {
-                return Err(Denied::Statement(Reject::WrongDevice));
-            }
-            let before = rules.device(device)?.learnt.as_ref().map_or(1, |learnt| learnt.root);
-            Ok(((known.nonce, known.root > before), rules.learnt(&known, now)?))
-        })?;
-        unpoisoned(&self.0.sending.telling).insert(device.clone(), Some(nonce));
-        if caught_up {
-            // What it was sent before may rest on the root that it believes only now.
-            self.greet(device.clone());
-        }
-        Ok(())
-    }
-
     /// Has every device told that lacks something and can be reached; the others ask when they return.
     fn tell_lagging(&self) {
         let lagging: Vec<DeviceId> = self.rules().lagging().cloned().collect();
@@ -178,32 +157,9 @@ impl Hub {
     }
 
     fn trust_for(&self, id: &DeviceId, nonce: Option<Nonce>) -> Result<Vec<Message>, Denied> {
-        let rules = self.rules();
-        let lacking = rules.lacking(rules.device(id)?);
-        let read = |bytes| frame::decode::<Signed<'_>>(bytes).map_err(Denied::Statement);
-        let mut downs: Vec<Down<'_>> = Vec::new();
-        for bytes in lacking.roots {
-            downs.push(Down::Root(read(bytes)?));
-        }
-        for bytes in lacking.recalls {
-            downs.push(Down::Recall(read(bytes)?));
-        }
-        if let Some(bytes) = lacking.checkpoint {
-            downs.push(Down::Checkpoint(read(bytes)?));
-        }
-        let sent = downs.iter().map(|down| message(id, DownTopic::Trust, down));
-        let mut messages = sent.collect::<Result<Vec<Message>, Denied>>()?;
-        let root = rules.trusted()?;
-        let keys = self.keys();
-        let time = keys.time.under(root.root());
-        let is_timed =
-            root.root().key(crate::keys::public(time).id()).is_some_and(|key| key.roles.contains(RoleSet::TIME));
-        if let Some(nonce) = nonce.filter(|_| is_timed) {
-            let epoch = Epoch { generation: root.root().time_generation, epoch: clock::now().0 / EPOCH_MS, nonce };
-            let mut body = vec![0; STATEMENT_BYTES_MAX];
-            let signed = seal(&epoch, root.fleet(), time, &mut body).map_err(Denied::Statement)?;
-            messages.push(message(id, DownTopic::Trust, &Down::Epoch(signed))?);
-        }
-        Ok(messages)
+        let (rules, keys) = (self.rules(), self.keys());
+        let time = keys.time.under(rules.trusted()?.root());
+        let messages = rules.trust(id, nonce, (time, clock::now().0 / EPOCH_MS))?;
+        Ok(messages.into_iter().map(|message| to(id, message)).collect())
     }
 }

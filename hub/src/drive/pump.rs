@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bellwether_hub_core::Change;
 use bellwether_hub_core::rollout::State;
-use bellwether_hub_core::{Change, Denied};
+use bellwether_hub_core::talk::Reply;
 use bellwether_link::{Arrival, Link, Options, Qos};
 use bellwether_protocol::digest::Digest;
-use bellwether_protocol::error::Reject;
-use bellwether_protocol::frame;
-use bellwether_protocol::id::{DeviceId, TransferId};
+use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::limit::{CHUNK_BYTES, CHUNKS_IN_FLIGHT_MAX};
-use bellwether_protocol::message::{Chunk, Down, Need, Table, Up};
+use bellwether_protocol::message::{Chunk, Down, Need, Table};
 use bellwether_protocol::topic::{DownTopic, HUB_FILTER, Part, Topic, UpTopic};
-use bellwether_protocol::trust::{Batch, Nonce, OutboxId, PackageRef, Report, Signed};
+use bellwether_protocol::trust::{Nonce, OutboxId, PackageRef};
 use bellwether_runtime::crash;
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
@@ -23,9 +22,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::desired::{Message, from_device, message};
+use super::desired::{Message, message};
 use super::{Hub, Refusal};
 use crate::broker::Broker;
+use crate::clock;
 
 /// How often time passes for rollouts when nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
@@ -237,62 +237,32 @@ impl Hub {
         payload: &[u8],
         sending: &Arc<Semaphore>,
     ) -> Result<Option<Owed>, Refusal> {
-        let up: Up<'_> = frame::decode(payload).map_err(Denied::Statement)?;
-        match (kind, up) {
-            (UpTopic::Hello, Up::Hello(hello)) => {
-                self.decide(|rules, now| Ok(((), rules.hello(device, hello, now)?)))?;
-                self.greet(device.clone());
-            }
-            (UpTopic::Gone, Up::Gone(gone)) => self.decide(|rules, now| Ok(((), rules.gone(device, gone, now)?)))?,
-            (UpTopic::State, Up::State(signed)) => self.reported(device, &signed)?,
-            (UpTopic::Batch, Up::Batch(signed)) => {
-                return self.batched(device, &signed).map(Some);
-            }
-            (UpTopic::Known, Up::Known(signed)) => self.knows(device, &signed)?,
-            (UpTopic::Need(transfer), Up::Need(need)) => self.asked(device, transfer, need, sending)?,
-            _ => return Err(Denied::Statement(Reject::Malformed).into()),
-        }
-        Ok(None)
-    }
-
-    fn reported(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<(), Refusal> {
-        let behind = self.decide(|rules, now| {
-            let report: Report = from_device(rules, device, signed)?;
-            if report.device != *device {
-                return Err(Denied::Statement(Reject::WrongDevice));
-            }
-            let told = rules.device(device)?.assignment.as_ref().map(|issued| issued.order);
-            let behind = told.is_some_and(|told| report.seen < told) && report.refused.is_none();
-            // One, and it holds: that was checked just now.
-            let signature = signed.signatures.first().ok_or(Denied::Statement(Reject::TooFewSignatures))?;
-            Ok((behind, rules.report(report, signature.bytes, now)?))
-        })?;
-        // The last hop may have lost it: no broker's word says that a device has it.
-        if behind {
-            self.greet(device.clone());
-        }
-        Ok(())
-    }
-
-    fn batched(&self, device: &DeviceId, signed: &Signed<'_>) -> Result<Owed, Refusal> {
-        self.decide(|rules, now| {
-            let batch: Batch<'_> = from_device(rules, device, signed)?;
-            if batch.device != *device {
-                return Err(Denied::Statement(Reject::WrongDevice));
-            }
-            match rules.batch(&batch, now) {
-                Ok((changes, through)) => Ok(((device.clone(), batch.outbox, through), changes)),
-                // Saying how far it got makes the device send what lies between.
-                Err(Denied::OutOfOrder { taken, .. }) => {
-                    Ok(((device.clone(), batch.outbox, taken), rules.changes("hub", now)))
+        if let UpTopic::Need(_) = kind {
+            // Chunks are asked for often, and nothing changes by it.
+            let replies = self.rules().hear(device, kind, payload, clock::now())?.0;
+            for reply in replies {
+                if let Reply::Parts(package, need) = reply {
+                    self.send_parts(device, package, need, sending);
                 }
-                Err(denied) => Err(denied),
             }
-        })
+            return Ok(None);
+        }
+        let mut owed = None;
+        for reply in self.decide(|rules, now| rules.hear(device, kind, payload, now))? {
+            match reply {
+                Reply::Desired => self.greet(device.clone()),
+                Reply::Trust(nonce) => {
+                    unpoisoned(&self.0.sending.telling).insert(device.clone(), Some(nonce));
+                }
+                Reply::Ack(outbox, through) => owed = Some((device.clone(), outbox, through)),
+                Reply::Parts(..) => {}
+            }
+        }
+        Ok(owed)
     }
 
     /// Has a device told its desired state again, once everything decided is durable.
-    pub(super) fn greet(&self, device: DeviceId) {
+    fn greet(&self, device: DeviceId) {
         unpoisoned(&self.0.sending.greetings).insert(device);
     }
 
@@ -301,15 +271,9 @@ impl Hub {
         unpoisoned(&self.0.sending.greetings).extend(devices);
     }
 
-    /// Sends the parts of a package that a device lacks, if the device was assigned that package.
-    fn asked(
-        &self,
-        device: &DeviceId,
-        transfer: TransferId,
-        need: Need,
-        sending: &Arc<Semaphore>,
-    ) -> Result<(), Refusal> {
-        let package = self.assigned_package(device, transfer)?;
+    /// Sends the parts of a package that a device lacks.
+    fn send_parts(&self, device: &DeviceId, package: PackageRef, need: Need, sending: &Arc<Semaphore>) {
+        let transfer = package.digest.transfer();
         let (hub, id, sending) = (self.clone(), device.clone(), sending.clone());
         let task = tokio::spawn(async move {
             let parts = need.table.then_some(Part::Table).into_iter();
@@ -327,14 +291,6 @@ impl Hub {
         if let Some(older) = transfers.insert(device.clone(), task.abort_handle()) {
             older.abort();
         }
-        Ok(())
-    }
-
-    fn assigned_package(&self, device: &DeviceId, transfer: TransferId) -> Result<PackageRef, Denied> {
-        let rules = self.rules();
-        let wanted = rules.device(device)?.assignment.iter().flat_map(|issued| &issued.models);
-        let mut packages = wanted.filter_map(|want| rules.version(&want.model).ok()).map(|record| record.package);
-        packages.find(|package| package.digest.transfer() == transfer).ok_or(Denied::Statement(Reject::NotGranted))
     }
 
     async fn send_part(&self, device: &DeviceId, package: PackageRef, part: Part) -> Result<(), String> {
