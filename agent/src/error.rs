@@ -7,7 +7,6 @@ use bellwether_protocol::error::Reject;
 use bellwether_runtime::ExamineError;
 
 use crate::config::ConfigError;
-use crate::slot;
 use crate::trial::Ended;
 
 /// Why an agent does not start.
@@ -78,7 +77,7 @@ impl From<Reject> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(why: io::Error) -> Self {
-        let reject = slot::reject(&why);
+        let reject = bellwether_agent_disk::reject(&why);
         Self { reject, cause: format!("{}: {why}", reject.text()), trial: None }
     }
 }

@@ -22,7 +22,6 @@ pub mod config;
 mod drive;
 mod enrol;
 mod error;
-mod fetch;
 mod identity;
 pub mod journal;
 mod outbox;

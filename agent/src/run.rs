@@ -31,7 +31,7 @@ use crate::enrol::{self, Token, Told};
 use crate::error::{AgentError, Failed};
 use crate::identity;
 use crate::journal;
-use crate::outbox::Outbox;
+use crate::outbox;
 use crate::score::{Rules, ScoreFault, Scored, Scoring, http};
 use crate::slot::Slots;
 use crate::store::{Enrolled, Store};
@@ -199,7 +199,7 @@ impl Agent {
         let (status_is, status) = watch::channel(Status::first(&brain));
         let (done, done_here) = mpsc::channel(drive::DONE_MAX);
         let driver = Driver {
-            outbox: Outbox::open(store.tree("outbox")?, config.outbox_bytes_max)?,
+            outbox: outbox::open(store.tree("outbox")?, config.outbox_bytes_max)?,
             brain: Box::new(brain),
             store,
             scoring: scoring.clone(),

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bellwether_agent_core::{Action, Brain, Input, Refused, State};
+use bellwether_agent_disk::Outbox;
 use bellwether_link::{Arrival, Link};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::time::Millis;
@@ -21,7 +22,7 @@ use bellwether_protocol::trust::{FleetId, Record, RecordBody};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{self, Clock};
-use crate::outbox::Outbox;
+use crate::outbox::TreeRows;
 use crate::run::Status;
 use crate::score::Scoring;
 use crate::slot::Slots;
@@ -41,7 +42,7 @@ pub(crate) struct Driver {
     /// Boxed, as it and its state are some 20 KiB and live in a future.
     pub(crate) brain: Box<Brain>,
     pub(crate) store: Store,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: Outbox<TreeRows>,
     pub(crate) scoring: Scoring,
     pub(crate) slots: Slots,
     pub(crate) trial: Trial,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 
 use bellwether_agent_core::update::{Held, Step, Work};
 use bellwether_agent_core::{Action, Input};
+use bellwether_agent_disk::Download;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{ModelName, TransferId};
@@ -19,9 +20,8 @@ use bellwether_runtime::crash;
 
 use super::Driver;
 use crate::error::Failed;
-use crate::fetch::Download;
 use crate::score::Fitted;
-use crate::slot::{ModelDir, Slots};
+use crate::slot::{ModelDir, SlotFile, Slots};
 use crate::trial::Trial;
 
 /// A model loaded by its self-test, ready to answer.
@@ -36,7 +36,7 @@ pub(crate) struct Job {
     name: ModelName,
     work: Work,
     held: Held,
-    download: Option<Download>,
+    download: Option<Download<SlotFile>>,
     /// Gone with the job: a trial for it is given up then.
     wanted: Arc<()>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Done {
 enum Outcome {
     Step(Step),
     /// The slot was looked at, and lacks something.
-    Lacks(Box<Download>),
+    Lacks(Box<Download<SlotFile>>),
     /// It went wrong.
     Failed(Failed),
     /// The self-test passed, or the pointer was moved; with the model, if one was loaded.
@@ -252,7 +252,7 @@ impl Task {
         let dir = self.slots.of(&self.name)?;
         Ok(match work {
             Work::Fetch if dir.is_whole(held.slot, &held.target.package)? => Outcome::Step(Step::Fetched),
-            Work::Fetch => Outcome::Lacks(Box::new(Download::open(dir, held)?)),
+            Work::Fetch => Outcome::Lacks(Box::new(Download::open(SlotFile::new(dir, held.slot), held)?)),
             Work::Stage => {
                 dir.sync(held.slot)?;
                 Outcome::Step(Step::Staged)

@@ -8,10 +8,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use bellwether_agent_core::update::Slot;
+use bellwether_agent_disk::Place;
 use bellwether_protocol::digest::{Digest, Hasher};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::ModelName;
@@ -32,13 +33,48 @@ pub(crate) struct ModelDir {
     dir: PathBuf,
 }
 
-/// What a fault of the disk means on the wire.
-pub(crate) fn reject(why: &io::Error) -> Reject {
-    let is_full = matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
-    if why.kind() == ErrorKind::OutOfMemory {
-        return Reject::NotEnoughMemory;
+/// A slot and its table, as a download sees them.
+#[derive(Debug)]
+pub(crate) struct SlotFile {
+    dir: ModelDir,
+    slot: Slot,
+    file: Option<File>,
+}
+
+impl SlotFile {
+    pub(crate) const fn new(dir: ModelDir, slot: Slot) -> Self {
+        Self { dir, slot, file: None }
     }
-    if is_full { Reject::DiskFull } else { Reject::StorageFault }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
+impl Place for SlotFile {
+    fn open(&mut self, size: u64) -> io::Result<()> {
+        let path = self.dir.package(self.slot);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        file.set_len(size)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn table(&self) -> Option<Vec<u8>> {
+        fs::read(self.dir.table_file(self.slot)).ok()
+    }
+
+    fn put_table(&mut self, table: &[u8]) -> io::Result<()> {
+        fs::write(self.dir.table_file(self.slot), table)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file()?.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file()?.write_all_at(bytes, offset)
+    }
 }
 
 impl Slots {
@@ -69,24 +105,6 @@ impl ModelDir {
 
     fn table_file(&self, slot: Slot) -> PathBuf {
         self.dir.join(format!("{}.table", Self::letter(slot)))
-    }
-
-    /// Opens a slot to write `size` bytes into it; what is there and right may stay.
-    pub(crate) fn open_for_write(&self, slot: Slot, size: u64) -> io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.package(slot))?;
-        file.set_len(size)?;
-        Ok(file)
-    }
-
-    /// The table of chunk digests kept beside a slot, if it is the approved one.
-    pub(crate) fn table(&self, slot: Slot, package: &PackageRef) -> Option<Vec<u8>> {
-        let table = fs::read(self.table_file(slot)).ok()?;
-        (Digest::of(&table) == package.chunks).then_some(table)
-    }
-
-    /// Keeps the table beside the slot, so that a resumed download knows what it has.
-    pub(crate) fn put_table(&self, slot: Slot, table: &[u8]) -> io::Result<()> {
-        fs::write(self.table_file(slot), table)
     }
 
     /// Whether the slot holds exactly the approved bytes.
@@ -200,15 +218,5 @@ mod tests {
         fs::write(dir.package(Slot::A), b"approved and more").unwrap();
         assert_eq!(refused(Slot::A), Reject::DigestMismatch);
         assert_eq!(refused(Slot::B), Reject::StorageFault);
-    }
-
-    #[test]
-    fn only_the_approved_table_is_believed() {
-        let (_data, dir) = dir();
-        let approved = package(b"approved");
-        dir.put_table(Slot::B, &approved.digest.0).unwrap();
-        assert!(dir.table(Slot::B, &approved).is_some());
-        dir.put_table(Slot::B, &[0; 32]).unwrap();
-        assert!(dir.table(Slot::B, &approved).is_none());
     }
 }

@@ -2,4 +2,4 @@
 
 mod fs;
 
-pub(crate) use fs::{ModelDir, Slots, read_approved, reject};
+pub(crate) use fs::{ModelDir, SlotFile, Slots, read_approved};

@@ -3,9 +3,7 @@
 //! The table of chunk digests comes first and must have the digest in the release; every chunk must
 //! have its digest in the table; at the end the whole must have the package's digest.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use bellwether_agent_core::update::Held;
 use bellwether_protocol::chunk::Chunks;
@@ -17,7 +15,7 @@ use bellwether_protocol::message::Need;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::Part;
 
-use crate::slot::ModelDir;
+use crate::Place;
 
 /// How long to wait for a part before asking again; doubled up to [`RETRY_MS_MAX`].
 const RETRY_MS_FIRST: u64 = 2_000;
@@ -29,10 +27,9 @@ const DIGEST_BYTES: usize = 32;
 
 /// One download.
 #[derive(Debug)]
-pub(crate) struct Download {
-    dir: ModelDir,
+pub struct Download<P> {
+    place: P,
     held: Held,
-    file: File,
     table: Option<Vec<u8>>,
     have: Chunks,
     asked: Chunks,
@@ -41,17 +38,20 @@ pub(crate) struct Download {
     bad: u32,
 }
 
-impl Download {
+impl<P: Place> Download<P> {
     /// Opens the slot and looks at what is there already. Reads the whole slot: not for the loop.
-    pub(crate) fn open(dir: ModelDir, held: Held) -> Result<Self, Reject> {
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::TooLarge`], or what the disk says.
+    pub fn open(mut place: P, held: Held) -> Result<Self, Reject> {
         let size = held.target.package.size;
         let none = Chunks::none_of(size).ok_or(Reject::TooLarge)?;
-        let file = dir.open_for_write(held.slot, size).map_err(|why| fault(&why))?;
-        let table = dir.table(held.slot, &held.target.package);
+        place.open(size).map_err(|why| fault(&why))?;
+        let table = place.table().filter(|table| Digest::of(table) == held.target.package.chunks);
         let mut download = Self {
-            dir,
+            place,
             held,
-            file,
             table: None,
             have: none.clone(),
             asked: none,
@@ -72,7 +72,7 @@ impl Download {
         for n in 0..self.have.count() {
             let length = self.length(n);
             let Some(bytes) = buffer.get_mut(..length) else { continue };
-            self.file.read_exact_at(bytes, offset(n))?;
+            self.place.read_at(bytes, offset(n))?;
             if self.expected(n) == Some(Digest::of(bytes)) {
                 self.have.insert(n);
             }
@@ -81,28 +81,36 @@ impl Download {
     }
 
     /// Which transfer it is.
-    pub(crate) fn transfer(&self) -> TransferId {
+    #[must_use]
+    pub fn transfer(&self) -> TransferId {
         self.held.target.package.digest.transfer()
     }
 
     /// What it brings, and where.
-    pub(crate) const fn held(&self) -> &Held {
+    #[must_use]
+    pub const fn held(&self) -> &Held {
         &self.held
     }
 
     /// Whether every chunk is there.
-    pub(crate) fn is_complete(&self) -> bool {
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         self.table.is_some() && self.have.is_complete()
     }
 
     /// Per mille of the chunks that are there.
-    pub(crate) fn progress(&self) -> u16 {
+    #[must_use]
+    pub fn progress(&self) -> u16 {
         let all = u32::from(self.have.count()).max(1);
         u16::try_from(u32::from(self.have.present()) * 1000 / all).unwrap_or(1000)
     }
 
     /// Takes a part; wrong bytes are not kept, and too many of them end it.
-    pub(crate) fn take(&mut self, part: Part, bytes: &[u8]) -> Result<(), Reject> {
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::DigestMismatch`] after too many wrong parts, or what the disk says.
+    pub fn take(&mut self, part: Part, bytes: &[u8]) -> Result<(), Reject> {
         let is_good = match part {
             Part::Table => self.take_table(bytes)?,
             Part::Chunk(n) => self.take_chunk(n, bytes)?,
@@ -123,7 +131,7 @@ impl Download {
         let is_right = bytes.len() == usize::from(self.have.count()) * DIGEST_BYTES
             && Digest::of(bytes) == self.held.target.package.chunks;
         if is_right {
-            self.dir.put_table(self.held.slot, bytes).map_err(|why| fault(&why))?;
+            self.place.put_table(bytes).map_err(|why| fault(&why))?;
             self.table = Some(bytes.to_vec());
             // Chunks of the version before may be the same: what is there and right is not fetched.
             self.look().map_err(|why| fault(&why))?;
@@ -138,14 +146,14 @@ impl Download {
         }
         let is_right = bytes.len() == self.length(n) && self.expected(n) == Some(Digest::of(bytes));
         if is_right {
-            self.file.write_all_at(bytes, offset(n)).map_err(|why| fault(&why))?;
+            self.place.write_at(bytes, offset(n)).map_err(|why| fault(&why))?;
             self.have.insert(n);
         }
         Ok(is_right)
     }
 
     /// What to ask for at `now`, if anything.
-    pub(crate) fn need(&mut self, now: Millis) -> Option<Need> {
+    pub fn need(&mut self, now: Millis) -> Option<Need> {
         if self.is_complete() {
             return None;
         }
@@ -181,14 +189,15 @@ impl Download {
     }
 
     /// What was asked for on a connection that is gone must be asked for again.
-    pub(crate) fn reconnected(&mut self) {
+    pub fn reconnected(&mut self) {
         self.asked = self.have.clone();
         self.retry_at = None;
         self.retry_ms = RETRY_MS_FIRST;
     }
 
     /// When to ask again.
-    pub(crate) const fn deadline(&self) -> Option<Millis> {
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Millis> {
         self.retry_at
     }
 
@@ -210,17 +219,19 @@ fn offset(n: u16) -> u64 {
 
 fn fault(why: &io::Error) -> Reject {
     tracing::warn!(%why, "the slot cannot be written");
-    crate::slot::reject(why)
+    crate::reject(why)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use bellwether_agent_core::update::{Slot, Target};
     use bellwether_protocol::id::Version;
     use bellwether_protocol::trust::{PackageRef, Running};
 
     use super::*;
-    use crate::slot::Slots;
 
     struct Source {
         bytes: Vec<u8>,
@@ -246,14 +257,45 @@ mod tests {
         }
     }
 
-    fn open(data: &tempfile::TempDir, source: &Source) -> Download {
-        let dir = Slots::new(data.path()).of(&"digits".parse().unwrap()).unwrap();
-        Download::open(dir, source.held()).unwrap()
+    /// A place in memory, that many downloads one after the other find as it was left.
+    #[derive(Clone, Debug, Default)]
+    struct Memory(Rc<RefCell<(Vec<u8>, Option<Vec<u8>>)>>);
+
+    impl Place for Memory {
+        fn open(&mut self, size: u64) -> io::Result<()> {
+            self.0.borrow_mut().0.resize(usize::try_from(size).unwrap(), 0);
+            Ok(())
+        }
+
+        fn table(&self) -> Option<Vec<u8>> {
+            self.0.borrow().1.clone()
+        }
+
+        fn put_table(&mut self, table: &[u8]) -> io::Result<()> {
+            self.0.borrow_mut().1 = Some(table.to_vec());
+            Ok(())
+        }
+
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            let from = usize::try_from(offset).unwrap();
+            buffer.copy_from_slice(&self.0.borrow().0[from..from + buffer.len()]);
+            Ok(())
+        }
+
+        fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            let from = usize::try_from(offset).unwrap();
+            self.0.borrow_mut().0[from..from + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    fn open(place: &Memory, source: &Source) -> Download<Memory> {
+        Download::open(place.clone(), source.held()).unwrap()
     }
 
     #[test]
     fn a_download_resumes_after_a_restart_with_what_is_on_disk() {
-        let data = tempfile::tempdir().unwrap();
+        let data = Memory::default();
         let source = Source::new(20);
         let mut download = open(&data, &source);
         assert!(download.need(Millis(0)).unwrap().table);
@@ -276,13 +318,12 @@ mod tests {
             rounds += 1;
         }
         assert!(download.is_complete() && rounds == 2);
-        let dir = Slots::new(data.path()).of(&"digits".parse().unwrap()).unwrap();
-        assert!(dir.is_whole(Slot::B, &source.held().target.package).unwrap());
+        assert_eq!(data.0.borrow().0, source.bytes);
     }
 
     #[test]
     fn wrong_bytes_are_not_kept_and_many_of_them_end_it() {
-        let data = tempfile::tempdir().unwrap();
+        let data = Memory::default();
         let source = Source::new(3);
         let mut download = open(&data, &source);
         download.take(Part::Table, &[0; 96]).unwrap();
@@ -298,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_does_not_come_is_asked_for_again() {
-        let data = tempfile::tempdir().unwrap();
+        let data = Memory::default();
         let source = Source::new(3);
         let mut download = open(&data, &source);
         download.take(Part::Table, &source.table).unwrap();
@@ -307,5 +348,15 @@ mod tests {
         assert_eq!(download.need(Millis(RETRY_MS_FIRST)), Some(first));
         download.reconnected();
         assert_eq!(download.need(Millis(RETRY_MS_FIRST + 1)), Some(first));
+    }
+
+    #[test]
+    fn only_the_approved_table_is_believed() {
+        let data = Memory::default();
+        let source = Source::new(3);
+        data.0.borrow_mut().1 = Some(vec![0; 96]);
+        assert!(open(&data, &source).need(Millis(0)).unwrap().table);
+        data.0.borrow_mut().1 = Some(source.table.clone());
+        assert!(!open(&data, &source).need(Millis(0)).unwrap().table);
     }
 }

@@ -1,0 +1,285 @@
+//! Store and forward: what must reach the hub stays on disk until the hub says that it took it.
+//!
+//! A few batches are under way at a time, sent again from the oldest if its acknowledgement is late. Numbers run from 1
+//! for ever; when there is no room the oldest records give way to a gap that says how many.
+
+use std::collections::VecDeque;
+
+use bellwether_agent_core::outbox::{Dropped, Kept, make_room};
+use bellwether_protocol::frame;
+use bellwether_protocol::heapless::Vec as Fixed;
+use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::limit::{RECORDS_MAX, STATEMENT_BYTES_MAX};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{Batch, OutboxId, Record, RecordBody};
+
+use crate::{Changes, Rows};
+
+/// Room in a statement for everything of a batch but its records.
+const HEAD_BYTES: usize = 160;
+/// Bytes that a record takes beside its own: key and bookkeeping.
+const RECORD_OVERHEAD: u64 = 32;
+/// Batches under way at once: 32 KiB, so that a broker's queue for the hub stays small and a round
+/// trip does not set the pace.
+const BATCHES_MAX: usize = 8;
+/// How long to wait for an acknowledgement, in milliseconds; doubled up to a minute.
+pub const RESEND_MS_FIRST: u64 = 2_000;
+const RESEND_MS_MAX: u64 = 60_000;
+
+const ID: &[u8] = b"mid";
+const NEXT: &[u8] = b"mnext";
+const ACKED: &[u8] = b"macked";
+
+/// Why the outbox does not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// A record that does not fit a batch.
+    #[error("a record does not fit: {0}")]
+    TooLarge(bellwether_protocol::error::Reject),
+    /// The store says so.
+    #[error("{0}")]
+    Store(String),
+}
+
+/// The outbox of one device.
+#[derive(Debug)]
+pub struct Outbox<R> {
+    rows: R,
+    id: OutboxId,
+    next: u64,
+    acked: u64,
+    waiting: u64,
+    bytes: u64,
+    bytes_max: u64,
+    /// Of each batch under way its last number, and when all are sent again; the oldest first.
+    sent: VecDeque<(u64, Millis)>,
+    resend_ms: u64,
+    /// Whether something here may not be on disk for good yet.
+    is_dirty: bool,
+}
+
+/// Records that are due, as they are on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Due {
+    outbox: OutboxId,
+    oldest: u64,
+    first: u64,
+    rows: Fixed<Vec<u8>, RECORDS_MAX>,
+}
+
+impl Due {
+    /// The statement that carries them.
+    #[must_use]
+    pub fn batch(&self, device: &DeviceId) -> Batch<'_> {
+        let records = self.rows.iter().filter_map(|row| frame::decode(row).ok()).collect();
+        Batch { device: device.clone(), outbox: self.outbox, oldest: self.oldest, first: self.first, records }
+    }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    [b"r".as_slice(), &number.to_be_bytes()].concat()
+}
+
+fn number(key: &[u8]) -> Option<u64> {
+    key.strip_prefix(b"r")?.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn storage(why: impl std::fmt::Display) -> OutboxError {
+    OutboxError::Store(why.to_string())
+}
+
+fn put(key: impl Into<Vec<u8>>, value: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    (key.into(), Some(value.to_vec()))
+}
+
+impl<R: Rows> Outbox<R> {
+    /// Opens the outbox, or makes one under a new id, which must be random.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Store`].
+    pub fn open(mut rows: R, bytes_max: u64, new: impl FnOnce() -> OutboxId) -> Result<Self, OutboxError> {
+        let read = |key| -> Result<u64, OutboxError> {
+            let value = rows.get(key).map_err(storage)?;
+            Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes))
+        };
+        let next = read(NEXT)?.max(1);
+        let acked = read(ACKED)?;
+        let id = match rows.get(ID).map_err(storage)?.and_then(|id| <[u8; 16]>::try_from(id).ok()) {
+            Some(id) => OutboxId(id),
+            None => {
+                let id = new();
+                rows.apply(vec![put(ID, &id.0)]).map_err(storage)?;
+                id
+            }
+        };
+        let resend_ms = RESEND_MS_FIRST;
+        // A new id is not on disk yet.
+        let is_dirty = true;
+        let mut outbox =
+            Self { rows, id, next, acked, waiting: 0, bytes: 0, bytes_max, sent: VecDeque::new(), resend_ms, is_dirty };
+        // Removals that were not flushed before a crash come back.
+        outbox.forget(acked)?;
+        (outbox.waiting, outbox.bytes) =
+            kept_rows(&outbox.rows).fold((0, 0), |(waiting, bytes), (_, value)| (waiting + 1, bytes + cost(&value)));
+        Ok(outbox)
+    }
+
+    /// Its id and the number of its newest record.
+    #[must_use]
+    pub const fn newest(&self) -> (OutboxId, u64) {
+        (self.id, self.next.saturating_sub(1))
+    }
+
+    /// How many records wait.
+    #[must_use]
+    pub const fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// Adds a record, dropping the oldest where there is no room. It is told by the time of `record`
+    /// that they are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError`].
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), OutboxError> {
+        let mut buffer = [0; STATEMENT_BYTES_MAX - HEAD_BYTES];
+        let value: &[u8] = frame::encode(record, &mut buffer).map_err(OutboxError::TooLarge)?;
+        let mut changes = Changes::new();
+        self.bytes += cost(value);
+        if self.bytes > self.bytes_max {
+            self.drop_oldest(&mut changes, record.at)?;
+        }
+        changes.push(put(key(self.next), value));
+        self.next += 1;
+        self.waiting += 1;
+        changes.push(put(NEXT, &self.next.to_be_bytes()));
+        self.is_dirty = true;
+        self.rows.apply(changes).map_err(storage)
+    }
+
+    /// Frees a sixteenth at once, so that a full outbox does not shuffle at every record.
+    fn drop_oldest(&mut self, changes: &mut Changes, at: Millis) -> Result<(), OutboxError> {
+        let excess = self.bytes - self.bytes_max + self.bytes_max / 16;
+        let kept = |(number, value): (u64, Vec<u8>)| {
+            let gap = match frame::decode::<Record<'_>>(&value) {
+                Ok(Record { body: RecordBody::Gap(count), .. }) => Some(count),
+                Ok(_) | Err(_) => None,
+            };
+            Kept { number, bytes: cost(&value), gap }
+        };
+        let Some(Dropped { through, count }) = make_room(kept_rows(&self.rows).map(kept), excess) else {
+            return Ok(());
+        };
+        for (number, value) in kept_rows(&self.rows).take_while(|(number, _)| *number <= through) {
+            self.bytes = self.bytes.saturating_sub(cost(&value));
+            self.waiting = self.waiting.saturating_sub(1);
+            changes.push((key(number), None));
+        }
+        let gap = Record { at, body: RecordBody::Gap(count) };
+        let mut buffer = [0; 64];
+        let value: &[u8] = frame::encode(&gap, &mut buffer).map_err(OutboxError::TooLarge)?;
+        self.bytes += cost(value);
+        self.waiting += 1;
+        changes.push(put(key(through), value));
+        // A batch under way may contain what was dropped: it is made anew.
+        self.sent.clear();
+        tracing::warn!(count, "the outbox is full: its oldest records were dropped");
+        Ok(())
+    }
+
+    /// The batch to send at `now`, if one is due. It is on disk for good: a number that the hub saw
+    /// is never given to another record, whatever a power cut takes away.
+    pub fn due(&mut self, now: Millis) -> Option<Due> {
+        if self.sent.front().is_some_and(|(_, again)| now >= *again) {
+            self.sent.clear();
+            self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
+        }
+        if self.waiting == 0 || self.sent.len() >= BATCHES_MAX {
+            return None;
+        }
+        let after = self.sent.back().map_or(0, |(last, _)| *last);
+        rows_after(&self.rows, after).next()?;
+        if self.is_dirty {
+            if let Err(why) = self.rows.flush() {
+                tracing::error!(%why, "the outbox cannot be brought to disk: nothing of it is sent");
+                return None;
+            }
+            self.is_dirty = false;
+        }
+        let mut room = STATEMENT_BYTES_MAX - HEAD_BYTES;
+        let mut due: Fixed<Vec<u8>, RECORDS_MAX> = Fixed::new();
+        let (mut first, mut last) = (None, 0);
+        for (number, value) in rows_after(&self.rows, after) {
+            if frame::decode::<Record<'_>>(&value).is_err() {
+                continue;
+            }
+            let follows = first.is_none() || number == last + 1;
+            let Some(left) = room.checked_sub(value.len()).filter(|_| follows) else { break };
+            if due.push(value).is_err() {
+                break;
+            }
+            room = left;
+            first.get_or_insert(number);
+            last = number;
+        }
+        let first = first?;
+        let oldest = kept_rows(&self.rows).next().map_or(first, |(number, _)| number);
+        self.sent.push_back((last, now.saturating_add(Millis(self.resend_ms))));
+        Some(Due { outbox: self.id, oldest, first, rows: due })
+    }
+
+    /// When a batch is to be sent again, or at once if one waits.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        self.sent.front().map(|(_, again)| *again)
+    }
+
+    /// The hub took everything up to and including `through`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Store`].
+    pub fn acknowledged(&mut self, through: u64) -> Result<(), OutboxError> {
+        self.forget(through)?;
+        while self.sent.front().is_some_and(|(last, _)| *last <= through) {
+            self.sent.pop_front();
+            self.resend_ms = RESEND_MS_FIRST;
+        }
+        Ok(())
+    }
+
+    /// A new connection: what was under way is sent again at once.
+    pub fn reconnected(&mut self) {
+        self.sent.clear();
+        self.resend_ms = RESEND_MS_FIRST;
+    }
+
+    fn forget(&mut self, through: u64) -> Result<(), OutboxError> {
+        let mut changes = Changes::new();
+        let mut freed = 0;
+        for (number, value) in kept_rows(&self.rows).take_while(|(number, _)| *number <= through) {
+            changes.push((key(number), None));
+            freed += cost(&value);
+            self.waiting = self.waiting.saturating_sub(1);
+        }
+        self.bytes = self.bytes.saturating_sub(freed);
+        // An acknowledgement may come late; what was acknowledged stays so.
+        self.acked = self.acked.max(through);
+        changes.push(put(ACKED, &self.acked.to_be_bytes()));
+        self.rows.apply(changes).map_err(storage)
+    }
+}
+
+fn kept_rows<R: Rows>(all: &R) -> impl Iterator<Item = (u64, Vec<u8>)> {
+    rows_after(all, 0)
+}
+
+fn rows_after<R: Rows>(all: &R, last: u64) -> impl Iterator<Item = (u64, Vec<u8>)> {
+    all.from(key(last.saturating_add(1))).map_while(|(key, value)| Some((number(&key)?, value)))
+}
+
+fn cost(value: &[u8]) -> u64 {
+    value.len() as u64 + RECORD_OVERHEAD
+}
