@@ -4,8 +4,11 @@
 //! What is simulated: where the images come from, and that many devices share one process. What is
 //! not: brain, runtime, link, signatures, storage, hub.
 //!
-//! Rooms: [`data`] the images; [`fleet`] the devices; [`demo`] the story that `cargo demo` tells.
+//! Rooms: [`data`] the images; [`fleet`] the devices; [`demo`] the story that `cargo demo` tells;
+//! [`seeds`] many runs of the deterministic simulator, which is a crate of its own
+//! ([`bellwether_world`]).
 
 pub mod data;
 pub mod demo;
 pub mod fleet;
+pub mod seeds;

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use bellwether_agent::journal;
 use bellwether_hub::{cli, exec};
 use bellwether_simulator::demo::{self, CLI, Options};
+use bellwether_simulator::seeds;
+use bellwether_world::{Faults, Mutant};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -44,6 +46,42 @@ enum Command {
         #[arg(long, short, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
         output: String,
     },
+    /// Run seeds of the deterministic simulator: the shipped rules, brains and outboxes in virtual time,
+    /// while networks lose and disks lose power.
+    #[command(
+        after_help = "Examples:\n  bellwether-sim run --seeds 1000 -o json\n  bellwether-sim run --seed 42 --timeline\n  \
+                            bellwether-sim run --seed 42 --devices 3 --faults loss,power-cuts --timeline\n  \
+                            bellwether-sim run --mutant ack-before-flush --seeds 200"
+    )]
+    Run {
+        /// How many seeds.
+        #[arg(long, default_value_t = 100, conflicts_with = "seed")]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0, conflicts_with = "seed")]
+        first: u64,
+        /// This seed alone.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Not what a seed draws, but this many devices.
+        #[arg(long)]
+        devices: Option<usize>,
+        /// Not what a seed draws, but these faults: `none`, or a list such as `loss,power-cuts`.
+        #[arg(long, value_name = "LIST", value_parser = seeds::faults)]
+        faults: Option<Faults>,
+        /// Not what a seed draws, but so long a time in which things break.
+        #[arg(long, value_name = "MILLISECONDS")]
+        chaos_ms: Option<u64>,
+        /// Plant a bug, which must then be found.
+        #[arg(long, value_name = "BUG", value_parser = seeds::mutant)]
+        mutant: Option<Mutant>,
+        /// Print everything that happens in one seed.
+        #[arg(long, requires = "seed")]
+        timeline: bool,
+        /// `json` prints the outcome as one object on the last line.
+        #[arg(long, short, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+        output: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,21 +93,51 @@ fn main() -> ExitCode {
         words.remove(1);
         return cli::main_with(words);
     }
-    let Command::Demo { once, devices, data, output } = Arguments::parse().command;
+    let command = Arguments::parse().command;
     let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     let shown = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_filter(filter);
     tracing_subscriber::registry().with(shown).with(journal::layer()).init();
-    let options = Options { once, json: output == "json", devices: devices.into(), data };
-    match tell(&options) {
+    let (what, done) = match command {
+        Command::Demo { once, devices, data, output } => {
+            let options = Options { once, json: output == "json", devices: devices.into(), data };
+            ("the demo failed", tell(&options))
+        }
+        Command::Run { seeds, first, seed, devices, faults, chaos_ms, mutant, timeline, output } => {
+            let (first, count) = seed.map_or((first, seeds), |seed| (seed, 1));
+            let options = seeds::Options { first, count, devices, faults, chaos_ms, mutant, timeline };
+            ("something did not hold", run_seeds(&options, output == "json"))
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the demo failed: {error:#}");
+            eprintln!("{what}: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the outcome goes to standard output")]
+fn run_seeds(options: &seeds::Options, json: bool) -> anyhow::Result<()> {
+    let summary = seeds::run_all(options)?;
+    if json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        println!(
+            "{} seeds hold: {} steps, {:.0} virtual device hours, {} power cuts inside one of {} disk operations, {} commits, {:.1} s",
+            summary.seeds,
+            summary.steps,
+            summary.virtual_device_hours,
+            summary.cut_points,
+            summary.disk_operations,
+            summary.commits,
+            summary.seconds
+        );
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the outcome goes to standard output")]

@@ -371,6 +371,10 @@ impl Brain {
 
     fn reported(&mut self, now: Millis) {
         self.session.reported(now, self.config.heartbeat);
+        if !self.fresh && self.was_refused() {
+            // The question for the time, or its answer, may be lost.
+            self.session.ask(now);
+        }
         if self.session.sequence >= self.state.reports {
             self.state.reports = self.session.sequence.saturating_add(REPORTS_RESERVED);
         }

@@ -13,7 +13,7 @@ use bellwether_protocol::heapless::Vec;
 use bellwether_protocol::id::ModelName;
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Counters, Known, Nonce, Signed, TrustedRoot, Validity};
+use bellwether_protocol::trust::{Counters, Known, Nonce, Root, Signed, TrustedRoot, Validity};
 use serde::{Deserialize, Serialize};
 
 use crate::update::{Install, Model, Step};
@@ -87,7 +87,7 @@ pub enum Told<'a> {
 }
 
 impl Brain {
-    /// What to say and ask for, on every connection and whenever the root moved.
+    /// What to say and ask for, on every connection and whenever something was learnt.
     #[must_use]
     pub fn known(&self) -> Known {
         let counters = &self.state.trust.counters;
@@ -120,13 +120,21 @@ impl Brain {
         let counters = &mut self.state.trust.counters;
         match told {
             Told::Root(signed) => {
-                let root = self.root.next(signed)?;
+                let root = match self.root.next(signed) {
+                    Ok(root) => root,
+                    Err(reject) => {
+                        if signed.peek::<Root>().is_ok_and(|root| root.version <= self.root.root().version) {
+                            // The hub has not heard that it is known.
+                            self.session.ask(now);
+                        }
+                        return Err(reject.into());
+                    }
+                };
                 counters.root_changed(&root);
                 self.state.trust.root = Some(root.clone());
                 self.root = root;
                 // There may be more of them, and a new time key begins anew.
                 self.fresh = false;
-                self.session.ask(now);
             }
             Told::Recall(signed) => drop(counters.recall(&self.root, signed)?),
             Told::Checkpoint(signed) => drop(counters.checkpoint(&self.root, signed)?),
@@ -134,6 +142,10 @@ impl Brain {
                 counters.epoch(&self.root, signed, &nonce)?;
                 self.fresh = true;
             }
+        }
+        if !matches!(told, Told::Epoch(_)) {
+            // Until the hub hears that it is known, it says it again.
+            self.session.ask(now);
         }
         self.obey_recalls(now);
         if before != self.state.trust && self.was_refused() {
@@ -144,7 +156,7 @@ impl Brain {
     }
 
     /// Whether something wanted was refused for what people signed or did not sign.
-    fn was_refused(&self) -> bool {
+    pub(crate) fn was_refused(&self) -> bool {
         let rejects = self.state.models.iter().filter_map(|model| crate::report::reject(&model.install));
         rejects.chain(self.refused).any(|reject| reject.code() < Reject::DigestMismatch.code())
     }

@@ -4,6 +4,7 @@
 //! The hub keeps [`Counters`] as devices do, so what it believes is what a device that heard
 //! everything believes. It can withhold these statements, but neither make nor change one.
 
+use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::{DeviceId, Version};
@@ -65,7 +66,7 @@ pub struct Learnt {
     /// Number of its checkpoint.
     pub checkpoint: u64,
     /// Digest of the recalls it knows.
-    pub recalls: bellwether_protocol::digest::Digest,
+    pub recalls: Digest,
     /// Its latest logical time.
     pub tick: Option<Tick>,
     /// When it said so.
@@ -199,11 +200,19 @@ impl Rules {
     /// How many devices have not said yet that they know everything that counts.
     #[must_use]
     pub fn behind(&self) -> usize {
+        let all = self.all_that_counts();
+        self.devices.values().filter(|device| !knows(device, &all)).count()
+    }
+
+    /// Whether a device said that it knows everything that counts.
+    #[must_use]
+    pub fn knows_all(&self, device: &Device) -> bool {
+        knows(device, &self.all_that_counts())
+    }
+
+    fn all_that_counts(&self) -> (u32, Digest, u64) {
         let version = self.root.as_ref().map_or(0, |root| root.root().version);
-        let (recalls, checkpoint) = (self.counters.recalls_digest(), self.counters.checkpoint_number());
-        let knows =
-            |learnt: &Learnt| learnt.root >= version && learnt.recalls == recalls && learnt.checkpoint >= checkpoint;
-        self.devices.values().filter(|device| !device.learnt.as_ref().is_some_and(knows)).count()
+        (version, self.counters.recalls_digest(), self.counters.checkpoint_number())
     }
 
     /// Recalls, checkpoint and floors in force.
@@ -273,6 +282,13 @@ impl Rules {
         };
         self.versions_of(&recall.name).filter(is_named).map(|record| record.model.version).collect()
     }
+}
+
+fn knows(device: &Device, (version, recalls, checkpoint): &(u32, Digest, u64)) -> bool {
+    device
+        .learnt
+        .as_ref()
+        .is_some_and(|learnt| learnt.root >= *version && learnt.recalls == *recalls && learnt.checkpoint >= *checkpoint)
 }
 
 /// Checks that a root lists this hub's own keys; a time key it may lack, but not have from another

@@ -31,13 +31,16 @@ use crate::rules::{Change, Changes, Rules};
 pub enum Reply {
     /// Its desired state, again: it may have missed it, or could not read it before.
     Desired,
-    /// What counts that it lacks, and the time in answer to this nonce.
-    Trust(Nonce),
+    /// What counts that it lacks, and the time if it asked with a nonce.
+    Trust(Option<Nonce>),
     /// All records of this outbox through that number were taken.
     Ack(OutboxId, u64),
     /// Parts of a package that it was assigned.
     Parts(PackageRef, Need),
 }
+
+/// A device that lacks something of what counts, and said nothing of it for so long, is told again.
+const RETOLD_AFTER: Millis = Millis::from_secs(20);
 
 /// A message down to a device: where, and the frame.
 pub type Message = (DownTopic, Vec<u8>);
@@ -103,7 +106,11 @@ impl Rules {
         let behind = told.is_some_and(|told| report.seen < told) && report.refused.is_none();
         // One, and it holds: that was checked just now.
         let signature = signed.signatures.first().ok_or(Denied::Statement(Reject::TooFewSignatures))?;
-        let replies = behind.then_some(Reply::Desired).into_iter().collect();
+        let mut replies: Vec<Reply> = behind.then_some(Reply::Desired).into_iter().collect();
+        // Nor that it was told what counts: it is told again until it says that it knows.
+        let known = self.device(device)?;
+        let is_late = known.learnt.as_ref().is_none_or(|learnt| now.since(learnt.at) > RETOLD_AFTER);
+        replies.extend((is_late && !self.knows_all(known)).then_some(Reply::Trust(None)));
         Ok((replies, self.report(report, signature.bytes, now)?))
     }
 
@@ -124,7 +131,7 @@ impl Rules {
         let known: Known = from_device(self, device, signed)?;
         own(device, &known.device)?;
         let before = self.device(device)?.learnt.as_ref().map_or(1, |learnt| learnt.root);
-        let mut replies = vec![Reply::Trust(known.nonce)];
+        let mut replies = vec![Reply::Trust(Some(known.nonce))];
         // What it was sent before may rest on the root that it believes only now.
         replies.extend((known.root > before).then_some(Reply::Desired));
         Ok((replies, self.learnt(&known, now)?))

@@ -251,8 +251,10 @@ impl Hub {
         for reply in self.decide(|rules, now| rules.hear(device, kind, payload, now))? {
             match reply {
                 Reply::Desired => self.greet(device.clone()),
-                Reply::Trust(nonce) => {
-                    unpoisoned(&self.0.sending.telling).insert(device.clone(), Some(nonce));
+                Reply::Trust(asked) => {
+                    let mut telling = unpoisoned(&self.0.sending.telling);
+                    let nonce = telling.entry(device.clone()).or_default();
+                    *nonce = asked.or(*nonce);
                 }
                 Reply::Ack(outbox, through) => owed = Some((device.clone(), outbox, through)),
                 Reply::Parts(..) => {}

@@ -1,0 +1,367 @@
+//! A device's disk, which may lose power between any two operations and inside one.
+//!
+//! ```text
+//!  rows    a log: what was applied and not flushed survives a cut as a prefix, batches whole
+//!  slots   blocks of 4 KiB: what was written and not synced survives each by itself, in any order
+//! ```
+//! A *fuse* counts operations down; when it burns, that operation is done in part and the device is
+//! without power: nothing after it happens.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Bound;
+use std::rc::Rc;
+
+use bellwether_agent_core::update::Slot;
+use bellwether_agent_disk::{Changes, Place, Rows};
+use bellwether_protocol::digest::Digest;
+use bellwether_protocol::id::ModelName;
+use bellwether_protocol::trust::PackageRef;
+
+use crate::chance::Chance;
+
+const BLOCK: usize = 4096;
+
+/// The disk of one device; every clone is the same disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk(Rc<RefCell<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    chance: Chance,
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    durable: BTreeMap<Vec<u8>, Vec<u8>>,
+    pending: Vec<Changes>,
+    slots: BTreeMap<(ModelName, bool), File>,
+    fuse: Option<u64>,
+    dead: bool,
+    full: bool,
+    operations: u64,
+    cuts: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<usize>,
+    table: Option<Vec<u8>>,
+}
+
+fn gone() -> io::Error {
+    io::Error::other("no power")
+}
+
+fn to(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &Changes) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => drop(rows.insert(key.clone(), value.clone())),
+            None => drop(rows.remove(key)),
+        }
+    }
+}
+
+impl File {
+    fn block(&self, block: usize) -> (usize, usize) {
+        let start = block * BLOCK;
+        (start.min(self.live.len()), (start + BLOCK).min(self.live.len()))
+    }
+
+    /// Brings one block to disk.
+    fn settle(&mut self, block: usize) {
+        let (start, end) = self.block(block);
+        if self.durable.len() < end {
+            self.durable.resize(end, 0);
+        }
+        if let (Some(to), Some(from)) = (self.durable.get_mut(start..end), self.live.get(start..end)) {
+            to.copy_from_slice(from);
+        }
+    }
+
+    fn sync(&mut self) {
+        for block in std::mem::take(&mut self.dirty) {
+            self.settle(block);
+        }
+        self.durable.resize(self.live.len(), 0);
+    }
+}
+
+impl Inner {
+    /// One operation begins: false if there is no power for it, or goes off in the middle of it.
+    fn begin(&mut self) -> bool {
+        if self.dead {
+            return false;
+        }
+        self.operations += 1;
+        match &mut self.fuse {
+            Some(0) => {
+                self.dead = true;
+                self.cuts += 1;
+                false
+            }
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        }
+    }
+}
+
+impl Disk {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Rc::new(RefCell::new(Inner {
+            chance: Chance::of(seed),
+            rows: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            pending: Vec::new(),
+            slots: BTreeMap::new(),
+            fuse: None,
+            dead: false,
+            full: false,
+            operations: 0,
+            cuts: 0,
+        })))
+    }
+
+    /// Power goes after so many more operations.
+    pub(crate) fn fuse(&self, operations: u64) {
+        self.0.borrow_mut().fuse = Some(operations);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.0.borrow().dead
+    }
+
+    pub(crate) fn fill(&self, full: bool) {
+        self.0.borrow_mut().full = full;
+    }
+
+    /// Operations so far, and how many of them lost power in the middle.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let inner = self.0.borrow();
+        (inner.operations, inner.cuts)
+    }
+
+    /// What a power cut leaves.
+    pub(crate) fn cut(&self) {
+        let inner = &mut *self.0.borrow_mut();
+        let kept = inner.chance.index(inner.pending.len() + 1);
+        for changes in inner.pending.drain(..).take(kept) {
+            to(&mut inner.durable, &changes);
+        }
+        inner.rows.clone_from(&inner.durable);
+        for file in inner.slots.values_mut() {
+            let dirty = std::mem::take(&mut file.dirty);
+            for block in dirty {
+                if inner.chance.one_in(2) {
+                    file.settle(block);
+                }
+            }
+            if inner.chance.one_in(2) {
+                let length = file.live.len();
+                file.durable.resize(length, 0);
+            }
+            file.live.clone_from(&file.durable);
+            if inner.chance.one_in(4) {
+                file.table = None;
+            }
+        }
+        (inner.fuse, inner.dead, inner.full) = (None, false, false);
+    }
+
+    /// A bit of a slot turns by itself; false if there is none.
+    pub(crate) fn rot(&self, name: &ModelName, slot: Slot) -> bool {
+        let inner = &mut *self.0.borrow_mut();
+        let Some(file) = inner.slots.get_mut(&(name.clone(), slot == Slot::B)) else { return false };
+        let at = inner.chance.index(file.live.len());
+        for bytes in [&mut file.live, &mut file.durable] {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1;
+            }
+        }
+        !file.live.is_empty()
+    }
+
+    /// Writes one record and brings it to disk.
+    pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let mut rows = self.rows();
+        rows.apply(vec![(key.to_vec(), Some(value.to_vec()))])?;
+        rows.flush()
+    }
+
+    pub(crate) fn read(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.borrow().rows.get(key).cloned()
+    }
+
+    /// Everything, as the store of the device.
+    pub(crate) fn rows(&self) -> Table {
+        Table { disk: self.clone(), prefix: b"", flushes: true }
+    }
+
+    /// The outbox's records. A mutant does not flush them.
+    pub(crate) fn outbox(&self, flushes: bool) -> Table {
+        Table { disk: self.clone(), prefix: b"o", flushes }
+    }
+
+    /// A slot, for a download.
+    pub(crate) fn place(&self, name: &ModelName, slot: Slot) -> SlotPlace {
+        SlotPlace { disk: self.clone(), key: (name.clone(), slot == Slot::B) }
+    }
+
+    /// Whether the slot holds exactly the approved bytes.
+    pub(crate) fn is_whole(&self, name: &ModelName, slot: Slot, package: &PackageRef) -> bool {
+        let inner = self.0.borrow();
+        let file = inner.slots.get(&(name.clone(), slot == Slot::B));
+        file.is_some_and(|file| file.live.len() as u64 == package.size && Digest::of(&file.live) == package.digest)
+    }
+
+    /// Brings a slot to disk for good.
+    pub(crate) fn sync(&self, name: &ModelName, slot: Slot) -> io::Result<()> {
+        let inner = &mut *self.0.borrow_mut();
+        let whole = inner.begin();
+        let Some(file) = inner.slots.get_mut(&(name.clone(), slot == Slot::B)) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if whole {
+            file.sync();
+            return Ok(());
+        }
+        let some: Vec<usize> = file.dirty.iter().copied().filter(|_| inner.chance.one_in(2)).collect();
+        for block in some {
+            file.settle(block);
+        }
+        Err(gone())
+    }
+}
+
+/// A table of the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    disk: Disk,
+    prefix: &'static [u8],
+    flushes: bool,
+}
+
+impl Table {
+    fn key(&self, key: &[u8]) -> Vec<u8> {
+        [self.prefix, key].concat()
+    }
+}
+
+impl Rows for Table {
+    type Fault = io::Error;
+
+    fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.disk.0.borrow().rows.get(&self.key(key)).cloned())
+    }
+
+    fn from(&self, key: Vec<u8>) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+        // One at a time, since the disk is written between two of them.
+        let mut from = Bound::Included(self.key(&key));
+        std::iter::from_fn(move || {
+            let inner = self.disk.0.borrow();
+            let (key, value) = inner.rows.range((from.clone(), Bound::Unbounded)).next()?;
+            from = Bound::Excluded(key.clone());
+            Some((key.strip_prefix(self.prefix)?.to_vec(), value.clone()))
+        })
+    }
+
+    fn apply(&mut self, changes: Changes) -> io::Result<()> {
+        let inner = &mut *self.disk.0.borrow_mut();
+        let whole = inner.begin();
+        let grows = changes.iter().any(|(_, value)| value.is_some());
+        if inner.full && grows {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let changes: Changes = changes.into_iter().map(|(key, value)| (self.key(&key), value)).collect();
+        if whole || (inner.dead && inner.chance.one_in(2) && inner.fuse == Some(0)) {
+            to(&mut inner.rows, &changes);
+            inner.pending.push(changes);
+        }
+        if whole { Ok(()) } else { Err(gone()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.flushes {
+            return Ok(());
+        }
+        let inner = &mut *self.disk.0.borrow_mut();
+        if inner.begin() {
+            for changes in inner.pending.drain(..) {
+                to(&mut inner.durable, &changes);
+            }
+            return Ok(());
+        }
+        // How far it came is decided by what the cut leaves.
+        Err(gone())
+    }
+}
+
+/// A slot and its table.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotPlace {
+    disk: Disk,
+    key: (ModelName, bool),
+}
+
+impl Place for SlotPlace {
+    fn open(&mut self, size: u64) -> io::Result<()> {
+        let inner = &mut *self.disk.0.borrow_mut();
+        if !inner.begin() {
+            return Err(gone());
+        }
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        let file = inner.slots.entry(self.key.clone()).or_default();
+        if inner.full && size > file.live.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.live.resize(size, 0);
+        file.dirty.retain(|block| block * BLOCK < size);
+        Ok(())
+    }
+
+    fn table(&self) -> Option<Vec<u8>> {
+        self.disk.0.borrow().slots.get(&self.key)?.table.clone()
+    }
+
+    fn put_table(&mut self, table: &[u8]) -> io::Result<()> {
+        let inner = &mut *self.disk.0.borrow_mut();
+        if !inner.begin() {
+            return Err(gone());
+        }
+        inner.slots.entry(self.key.clone()).or_default().table = Some(table.to_vec());
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let inner = self.disk.0.borrow();
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        let file = inner.slots.get(&self.key).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = file.live.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let inner = &mut *self.disk.0.borrow_mut();
+        let whole = inner.begin();
+        if inner.dead && whole {
+            return Err(gone());
+        }
+        if inner.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        // Without power in the middle of it, a part is written.
+        let length = if whole { bytes.len() } else { inner.chance.index(bytes.len() + 1) };
+        let file = inner.slots.get_mut(&self.key).ok_or(io::ErrorKind::NotFound)?;
+        let (Some(to), Some(written)) = (file.live.get_mut(from..from + length), bytes.get(..length)) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        to.copy_from_slice(written);
+        file.dirty.extend(from / BLOCK..(from + length).div_ceil(BLOCK));
+        if whole { Ok(()) } else { Err(gone()) }
+    }
+}
