@@ -94,7 +94,9 @@ fn main() -> ExitCode {
         return cli::main_with(words);
     }
     let command = Arguments::parse().command;
-    let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    // In a simulated world every fault is meant.
+    let quiet = if matches!(command, Command::Run { .. }) { "off" } else { "error" };
+    let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     let shown = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)

@@ -17,7 +17,7 @@ use crate::fleet::{Device, Issued};
 use crate::keyring::KeyRequest;
 use crate::registry::{Model, VersionRecord};
 use crate::rollout::Rollout;
-use crate::trust::{RootRecord, open_root};
+use crate::trust::{RootRecord, Verdict, open_root};
 
 /// All that is true at the hub.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,7 @@ pub struct Rules {
     pub(crate) counters: Counters,
     pub(crate) models: BTreeMap<ModelName, Model>,
     pub(crate) versions: BTreeMap<ModelRef, VersionRecord>,
+    pub(crate) verdicts: BTreeMap<ModelRef, Verdict>,
     pub(crate) devices: BTreeMap<DeviceId, Device>,
     pub(crate) rollouts: BTreeMap<u64, Rollout>,
     pub(crate) troubles: BTreeMap<DeviceId, Troubles>,
@@ -124,24 +125,33 @@ impl Rules {
     /// Makes changes true; also how stored records are read back.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Root(record) => self.root = open_root(&record.statement).ok(),
+            Change::Root(record) => {
+                self.root = open_root(&record.statement).ok();
+                self.judge_versions();
+            }
             Change::KeyRequest(request) => {
                 self.key_requests.insert(request.id(), *request);
             }
             Change::KeyRequestGone(id) => {
                 self.key_requests.remove(&id);
             }
-            Change::RootStep(record) => self.apply_root_step(record),
+            Change::RootStep(record) => {
+                self.apply_root_step(record);
+                self.judge_versions();
+            }
             Change::Recall(record) => self.apply_recall(record),
             Change::Checkpoint(record) => self.apply_checkpoint(record),
             Change::Model(model) => {
                 self.models.insert(model.name.clone(), model);
             }
             Change::Version(record) => {
-                self.versions.insert(record.model.clone(), *record);
+                let model = record.model.clone();
+                self.versions.insert(model.clone(), *record);
+                self.judge_version(&model);
             }
             Change::VersionGone(model) => {
                 self.versions.remove(&model);
+                self.verdicts.remove(&model);
             }
             Change::Device(device) => {
                 self.devices.insert(device.id.clone(), *device);

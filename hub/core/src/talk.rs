@@ -268,7 +268,7 @@ impl Rules {
             let record = self.version(&want.model)?;
             let release = record.releases().find(|release| release.digest() == want.release);
             let release = release.ok_or_else(|| Denied::NoRelease(want.model.clone()))?;
-            let grant = root.approve(&release.signed()).ok().and_then(|approved| {
+            let grant = self.proof(record, release).and_then(|approved| {
                 let reaches = |granted: &Granted| root.reaches(&approved, granted, device.key_id());
                 let found = self.grants(record, &approved).find(|(granted, _)| reaches(granted));
                 found.map(|(_, stored)| stored.statement.clone())

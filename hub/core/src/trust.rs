@@ -86,6 +86,14 @@ pub struct Rejection {
     pub at: Millis,
 }
 
+/// What the verifier says of a version under the root in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    approved: Result<Approved, Reject>,
+    /// For each grant, if it holds.
+    granted: Vec<Option<Granted>>,
+}
+
 /// A grant as it was received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRecord {
@@ -344,7 +352,12 @@ impl Rules {
         if self.is_recalled(record) {
             return Err(Denied::Statement(Reject::Recalled));
         }
-        self.trusted()?.approve(&release.signed()).map_err(|reject| {
+        let verdict = self.verdict(record).map(|verdict| verdict.approved.clone());
+        let approved = match verdict {
+            Some(approved) => approved,
+            None => self.trusted()?.approve(&release.signed()),
+        };
+        approved.map_err(|reject| {
             if reject != Reject::TooFewSignatures {
                 return Denied::Statement(reject);
             }
@@ -359,10 +372,55 @@ impl Rules {
         record: &'r VersionRecord,
         approved: &'r Approved,
     ) -> impl Iterator<Item = (Granted, &'r GrantRecord)> + 'r {
-        record.grants.iter().filter_map(move |grant| {
-            let signed: Signed<'_> = frame::decode(&grant.statement).ok()?;
-            Some((self.root.as_ref()?.grant(approved, &signed).ok()?, grant))
+        let verdict = self.verdict(record).filter(|verdict| verdict.approved.as_ref() == Ok(approved));
+        record.grants.iter().enumerate().filter_map(move |(index, grant)| {
+            let granted = match verdict {
+                Some(verdict) => verdict.granted.get(index).cloned().flatten(),
+                None => granted(self.root.as_ref()?, approved, grant),
+            };
+            Some((granted?, grant))
         })
+    }
+
+    /// The proof that one of a version's releases is approved, whether it was recalled or not.
+    pub(crate) fn proof(&self, record: &VersionRecord, release: &ReleaseRecord) -> Option<Approved> {
+        let is_latest = record.release.as_ref().is_some_and(|latest| std::ptr::eq(latest, release));
+        match self.verdict(record).filter(|_| is_latest) {
+            Some(verdict) => verdict.approved.clone().ok(),
+            None => self.root.as_ref()?.approve(&release.signed()).ok(),
+        }
+    }
+
+    /// What the verifier said of a version as it is kept here; nothing of one that is being changed.
+    fn verdict(&self, record: &VersionRecord) -> Option<&Verdict> {
+        let kept = self.versions.get(&record.model)?;
+        if std::ptr::eq(kept, record) { self.verdicts.get(&record.model) } else { None }
+    }
+
+    /// Asks the verifier about a version, once for each change of it or of the root: rollouts look at
+    /// it many times a second.
+    pub(crate) fn judge_version(&mut self, model: &ModelRef) {
+        let verdict = self.versions.get(model).and_then(|record| {
+            let root = self.root.as_ref()?;
+            let approved = root.approve(&record.release.as_ref()?.signed());
+            let granted = match &approved {
+                Ok(approved) => record.grants.iter().map(|grant| granted(root, approved, grant)).collect(),
+                Err(_) => Vec::new(),
+            };
+            Some(Verdict { approved, granted })
+        });
+        match verdict {
+            Some(verdict) => drop(self.verdicts.insert(model.clone(), verdict)),
+            None => drop(self.verdicts.remove(model)),
+        }
+    }
+
+    /// The same for all of them, under a new root.
+    pub(crate) fn judge_versions(&mut self) {
+        let models: Vec<ModelRef> = self.versions.keys().cloned().collect();
+        for model in models {
+            self.judge_version(&model);
+        }
     }
 
     fn signer(
@@ -387,6 +445,11 @@ impl Rules {
         trusted.hub::<Release>(&alone, role).map_err(Denied::Statement)?;
         Ok(entry)
     }
+}
+
+fn granted(root: &TrustedRoot, approved: &Approved, grant: &GrantRecord) -> Option<Granted> {
+    let signed: Signed<'_> = frame::decode(&grant.statement).ok()?;
+    root.grant(approved, &signed).ok()
 }
 
 /// Opens a root from the frame it travels in.
