@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_agent_core::State;
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::fleet::{Device as Known, Standing};
+use bellwether_hub_core::rollout::Rollout;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::id::{DeviceId, ModelName};
 use bellwether_protocol::trust::{Cohort, FleetId, KeyId, Order, OutboxId};
@@ -57,6 +58,13 @@ impl Check {
         self.lawful.values().filter(|lawful| lawful.name == *name).map(|lawful| lawful.floor).max().unwrap_or(0)
     }
 
+    /// What a device has committed, as it may have told others even if it has no power any more.
+    pub(crate) fn committed(&mut self, device: &Device) {
+        let models = device.agent.iter().flat_map(|agent| &agent.brain.state().models);
+        let releases = models.flat_map(|model| &model.committed);
+        self.commits.extend(releases.map(|release| (device.id.clone(), *release)));
+    }
+
     /// A device after a step of its own.
     pub(crate) fn device(&mut self, device: &Device, key: KeyId, fleet: FleetId) -> Result<(), String> {
         let Some(agent) = &device.agent else { return Ok(()) };
@@ -85,9 +93,6 @@ impl Check {
                 && active.slot == previous.slot
             {
                 return Err(format!("{}: two releases in one slot", who()));
-            }
-            for release in &model.committed {
-                self.commits.insert((device.id.clone(), *release));
             }
         }
         for (name, running) in &agent.serving {
@@ -124,6 +129,9 @@ impl Check {
     /// Whether what a device loads is what was approved.
     pub(crate) fn loaded(&self, device: &Device) -> Result<(), String> {
         let Some(agent) = &device.agent else { return Ok(()) };
+        if let Some(name) = &device.lost {
+            return Err(format!("{name} of {}: it answered before the power cut, and its bytes are gone", device.id));
+        }
         for model in &agent.brain.state().models {
             let Some(active) = model.active else { continue };
             let serves = agent
@@ -192,6 +200,17 @@ impl Check {
                 if !lawful.reaches(trusted.fleet(), device.key_id()) {
                     return Err(format!("{} was told to have {} without a grant", device.id, want.model));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A stage passed its gate: whoever counts as healthy has committed the release.
+    pub(crate) fn passed(&self, rules: &Rules, rollout: &Rollout, stage: usize) -> Result<(), String> {
+        for device in rules.reached(rollout, stage + 1) {
+            let counts = device.standing(&rollout.model.name, rollout.release) == Standing::Healthy;
+            if counts && !self.commits.contains(&(device.id.clone(), rollout.release)) {
+                return Err(format!("{} counts as healthy for {}, and never committed it", device.id, rollout.model));
             }
         }
         Ok(())

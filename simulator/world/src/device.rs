@@ -113,6 +113,8 @@ pub(crate) struct Device {
     samples: u64,
     /// Models that were loaded from other bytes than the approved ones.
     wrong: Vec<ModelName>,
+    /// What answered before a cut, whose bytes are gone although nothing turned them.
+    pub(crate) lost: Option<ModelName>,
 }
 
 impl Device {
@@ -138,6 +140,7 @@ impl Device {
             mutant,
             samples: (n as u64) << 32,
             wrong: Vec::new(),
+            lost: None,
         })
     }
 
@@ -203,6 +206,9 @@ impl Device {
                     break;
                 }
                 let release = held.target.running.release;
+                if !self.disk.is_rotten(&name, held.slot) {
+                    self.lost = Some(name.clone());
+                }
                 let step = Step::Failed(Reject::DigestMismatch);
                 self.handle(now, Input::Install { name: &name, release, step });
                 answering = self.active(&name).filter(|other| other.target.running.release != release);

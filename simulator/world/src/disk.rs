@@ -47,6 +47,8 @@ struct File {
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
     table: Option<Vec<u8>>,
+    /// A bit turned here by itself since it was last written anew.
+    rotten: bool,
 }
 
 fn gone() -> io::Error {
@@ -181,7 +183,13 @@ impl Disk {
                 *byte ^= 1;
             }
         }
+        file.rotten = true;
         !file.live.is_empty()
+    }
+
+    /// Whether a bit turned in a slot by itself.
+    pub(crate) fn is_rotten(&self, name: &ModelName, slot: Slot) -> bool {
+        self.0.borrow().slots.get(&(name.clone(), slot == Slot::B)).is_some_and(|file| file.rotten)
     }
 
     /// Writes one record and brings it to disk.

@@ -12,7 +12,7 @@ use bellwether_protocol::SigningKey;
 use bellwether_protocol::id::DeviceId;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::UpTopic;
-use bellwether_protocol::trust::OutboxId;
+use bellwether_protocol::trust::{OutboxId, Phase, Running};
 
 use crate::Mutant;
 use crate::chance::Chance;
@@ -135,8 +135,14 @@ impl Hub {
 
     /// Time passes: rollouts go on, assignments are given out, and all that is owed goes out.
     pub(crate) fn turn(&mut self, now: Millis) -> Vec<Sent> {
+        if self.mutant == Some(Mutant::SilentIsHealthy) {
+            self.believe_the_silent();
+        }
         let ticked = self.now.rules.tick(now);
         let _never = self.take(Ok(ticked));
+        if self.mutant == Some(Mutant::TellBeforeFlush) {
+            self.flush();
+        }
         let issued = self.now.rules.issue(now);
         let device = |change: &Change| if let Change::Device(device) = change { Some(device.id.clone()) } else { None };
         let mut due: BTreeSet<DeviceId> = issued.list().iter().filter_map(device).collect();
@@ -172,6 +178,22 @@ impl Hub {
             sent.extend(desired.ok().flatten().map(|message| Sent::Message(id, message)));
         }
         sent
+    }
+
+    /// The planted bug: whoever was told to have something and says nothing of it is taken to have it.
+    fn believe_the_silent(&mut self) {
+        let told: Vec<Device> = self.now.rules.devices().filter(|device| !device.in_sync()).cloned().collect();
+        for mut device in told {
+            let Some((report, issued)) = device.report.as_mut().zip(device.assignment.as_ref()) else { continue };
+            for want in &issued.models {
+                let running = Some(Running { version: want.model.version, release: want.release });
+                let model = report.models.iter_mut().find(|model| model.name == want.model.name);
+                if let Some(model) = model.filter(|model| model.reject.is_none()) {
+                    (model.active, model.target, model.phase) = (running, running, Phase::Committed);
+                }
+            }
+            self.now.rules.apply(Change::Device(Box::new(device)));
+        }
     }
 
     fn desired(&self, device: &Device) -> Result<Option<Message>, Denied> {

@@ -54,11 +54,13 @@ pub enum Mutant {
     TellBeforeFlush,
     /// The hub forgets at a crash which records it has taken.
     ForgetOutboxes,
+    /// The gate counts who says nothing as healthy.
+    SilentIsHealthy,
 }
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ActBeforePersist,
         Self::StageWithoutSync,
         Self::UncheckedSlots,
@@ -68,6 +70,7 @@ impl Mutant {
         Self::AckBeforeFlush,
         Self::TellBeforeFlush,
         Self::ForgetOutboxes,
+        Self::SilentIsHealthy,
     ];
 
     /// Its name in words, as the command line takes it.
@@ -83,6 +86,7 @@ impl Mutant {
             Self::AckBeforeFlush => "ack-before-flush",
             Self::TellBeforeFlush => "tell-before-flush",
             Self::ForgetOutboxes => "forget-outboxes",
+            Self::SilentIsHealthy => "silent-is-healthy",
         }
     }
 }

@@ -110,6 +110,10 @@ pub(crate) struct World {
     trace: Trace,
     calm: bool,
     turns_at: Option<Millis>,
+    /// The hub crashes in the middle of its next turn.
+    hub_fuse: bool,
+    /// Every root after the first, as people keep it.
+    roots: Vec<Vec<u8>>,
     steps: u64,
     seeds: u64,
 }
@@ -151,6 +155,8 @@ impl World {
             trace: Trace::new(scenario.whole),
             calm: false,
             turns_at: None,
+            hub_fuse: false,
+            roots: Vec::new(),
             steps: 0,
             seeds: 0,
         })
@@ -271,6 +277,7 @@ impl World {
             }
         }
         let Some(device) = self.devices.get_mut(n) else { return Ok(()) };
+        self.check.committed(device);
         if device.disk.is_dead() || std::mem::take(&mut device.is_taken_down) {
             return self.cut(n);
         }
@@ -502,6 +509,12 @@ impl World {
             self.hub.rules().rollouts().map(|rollout| (rollout.id, rollout.state.clone())).collect();
         let sent = self.hub.turn(self.now);
         self.tell_of_rollouts(&before);
+        for rollout in self.hub.rules().rollouts() {
+            let passed = rollout.stages.iter().rposition(|stage| stage.passed_at == Some(self.now));
+            if let Some(stage) = passed {
+                self.check.passed(self.hub.rules(), rollout, stage)?;
+            }
+        }
         self.check.told(self.hub.rules())?;
         for one in sent {
             match one {
@@ -521,7 +534,10 @@ impl World {
                 Sent::Parts(device, package, need) => self.send_parts(&device, package, &need),
             }
         }
-        if !was_planned {
+        if std::mem::take(&mut self.hub_fuse) {
+            self.say("the hub crashes, having just told what it decided");
+            self.hub_down();
+        } else if !was_planned {
             self.after(TURN.0, Event::HubTurn);
         }
         Ok(())
@@ -596,6 +612,7 @@ impl World {
         if !self.hub.is_up {
             return;
         }
+        self.hand_in_roots();
         if self.calm {
             return self.bring_to_an_end();
         }
@@ -756,6 +773,18 @@ impl World {
         }
     }
 
+    /// A hub that came back from a backup gets the roots again that it has lost.
+    fn hand_in_roots(&mut self) {
+        let known = self.hub.rules().chain().len();
+        for statement in self.roots.iter().skip(known) {
+            let added = self.hub.rules().add_root(statement, &hub(), "Bo", self.now);
+            if self.hub.take(added).is_err() {
+                break;
+            }
+            self.hub.tell_lagging();
+        }
+    }
+
     /// The next root: another generation of the director, or Dee leaves.
     fn rotate(&mut self) {
         let Ok(trusted) = self.hub.rules().trusted() else { return };
@@ -769,6 +798,7 @@ impl World {
         let statement = signed::<Root>(self.fleet, &body(&next), &[BO, CY]);
         let rotated = self.hub.rules().add_root(&statement, &hub(), "Bo", self.now);
         if self.hub.take(rotated).is_ok() {
+            self.roots.push(statement);
             self.hub.tell_lagging();
             self.say(&format!("root {} is in force", next.version));
         }
@@ -834,8 +864,12 @@ impl World {
             Fault::BitRot => self.rot(n),
             Fault::HubCrashes => {
                 if self.hub.is_up && self.chance.one_in(4) {
-                    self.say("the hub crashes");
-                    self.hub_down();
+                    if self.chance.one_in(2) {
+                        self.hub_fuse = true;
+                    } else {
+                        self.say("the hub crashes");
+                        self.hub_down();
+                    }
                 }
             }
             Fault::Restores => {
