@@ -149,8 +149,11 @@ impl Brain {
         }
         self.obey_recalls(now);
         if before != self.state.trust && self.was_refused() {
-            // What was refused before may hold now: the hub is asked to say it again.
+            // What was refused before may hold now: the hub is asked to say it again, and hears in every
+            // report that it was not taken yet.
             self.session.greet_again();
+            self.refused = None;
+            self.session.changed(now);
         }
         Ok(())
     }

@@ -22,6 +22,9 @@ use crate::trust::encode;
 
 /// A device that says nothing for this long is stale: three heartbeats of 30 s.
 pub const STALE_AFTER: Millis = Millis::from_secs(90);
+/// A device that refused something, or lacks something of what counts, is told again after so long:
+/// less than its heartbeat.
+pub const RETOLD_AFTER: Millis = Millis::from_secs(20);
 /// Rows without which a window says nothing of how fast a device is.
 pub const JUDGED_ROWS_MIN: u32 = 20;
 /// The tag that says where a device is; profiles are merged by it.
@@ -58,6 +61,9 @@ pub struct Device {
     pub vouched: Option<SignatureBytes>,
     /// What it was told to have.
     pub assignment: Option<Issued>,
+    /// When it was last told that again because its report was behind.
+    #[serde(default)]
+    pub retold: Millis,
     /// Sequence of the last command to it.
     pub commands: u64,
     /// What was taken of each of its outboxes.
@@ -186,6 +192,7 @@ impl Device {
             report: None,
             vouched: None,
             assignment: None,
+            retold: Millis(0),
             commands: 0,
             outboxes: BTreeMap::new(),
             scores: BTreeMap::new(),
@@ -249,6 +256,14 @@ impl Device {
         let Some(report) = &self.report else { return Standing::Updating };
         let told = self.assignment.as_ref().map(|issued| issued.order);
         Standing::of(report, told, name, release)
+    }
+
+    /// Whether this report says that it has not seen what it was told last, so that it is to be told
+    /// again. One that refused something may have refused that very thing: it is told once in a while.
+    #[must_use]
+    pub fn is_behind(&self, report: &Report, now: Millis) -> bool {
+        let unseen = self.assignment.as_ref().is_some_and(|issued| report.seen < issued.order);
+        unseen && (report.refused.is_none() || now.since(self.retold) > RETOLD_AFTER)
     }
 
     /// Whether it desires or reports this version.
@@ -511,8 +526,9 @@ impl Rules {
             changes.event(What::DeviceOnline { device: report.device.clone() });
         }
         let session = Session { open: true, last_seen: Some(now), ..device.session };
+        let retold = if device.is_behind(&report, now) { now } else { device.retold };
         let (report, vouched) = (Some(report), Some(signature));
-        changes.push(Change::Device(Box::new(Device { report, vouched, session, ..device.clone() })));
+        changes.push(Change::Device(Box::new(Device { report, vouched, retold, session, ..device.clone() })));
         Ok(changes)
     }
 }

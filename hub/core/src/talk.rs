@@ -23,7 +23,7 @@ use bellwether_protocol::trust::{
 use serde::Deserialize;
 
 use crate::error::Denied;
-use crate::fleet::{Device, Issued};
+use crate::fleet::{Device, Issued, RETOLD_AFTER};
 use crate::rules::{Change, Changes, Rules};
 
 /// What a message from a device makes due, once everything decided is durable.
@@ -38,9 +38,6 @@ pub enum Reply {
     /// Parts of a package that it was assigned.
     Parts(PackageRef, Need),
 }
-
-/// A device that lacks something of what counts, and said nothing of it for so long, is told again.
-const RETOLD_AFTER: Millis = Millis::from_secs(20);
 
 /// A message down to a device: where, and the frame.
 pub type Message = (DownTopic, Vec<u8>);
@@ -101,9 +98,8 @@ impl Rules {
     ) -> Result<(Vec<Reply>, Changes), Denied> {
         let report: Report = from_device(self, device, signed)?;
         own(device, &report.device)?;
-        let told = self.device(device)?.assignment.as_ref().map(|issued| issued.order);
         // The last hop may have lost it: no broker's word says that a device has it.
-        let behind = told.is_some_and(|told| report.seen < told) && report.refused.is_none();
+        let behind = self.device(device)?.is_behind(&report, now);
         // One, and it holds: that was checked just now.
         let signature = signed.signatures.first().ok_or(Denied::Statement(Reject::TooFewSignatures))?;
         let mut replies: Vec<Reply> = behind.then_some(Reply::Desired).into_iter().collect();
@@ -130,10 +126,12 @@ impl Rules {
     fn hear_known(&self, device: &DeviceId, signed: &Signed<'_>, now: Millis) -> Result<(Vec<Reply>, Changes), Denied> {
         let known: Known = from_device(self, device, signed)?;
         own(device, &known.device)?;
-        let before = self.device(device)?.learnt.as_ref().map_or(1, |learnt| learnt.root);
+        let is_news = self.device(device)?.learnt.as_ref().is_none_or(|before| {
+            known.root > before.root || known.checkpoint > before.checkpoint || known.recalls != before.recalls
+        });
         let mut replies = vec![Reply::Trust(Some(known.nonce))];
-        // What it was sent before may rest on the root that it believes only now.
-        replies.extend((known.root > before).then_some(Reply::Desired));
+        // What it was sent before may rest on what it knows only now.
+        replies.extend(is_news.then_some(Reply::Desired));
         Ok((replies, self.learnt(&known, now)?))
     }
 
