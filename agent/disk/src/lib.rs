@@ -89,9 +89,10 @@ pub trait Place {
 /// What a fault of the disk means on the wire.
 #[must_use]
 pub fn reject(why: &io::Error) -> Reject {
-    match why.kind() {
-        io::ErrorKind::OutOfMemory => Reject::NotEnoughMemory,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Reject::DiskFull,
-        _ => Reject::StorageFault,
+    let is_full =
+        matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge);
+    if why.kind() == io::ErrorKind::OutOfMemory {
+        return Reject::NotEnoughMemory;
     }
+    if is_full { Reject::DiskFull } else { Reject::StorageFault }
 }

@@ -448,8 +448,7 @@ impl Device {
             let done = match agent.brain.poll_action(now) {
                 Some(Action::Known) => {
                     let known = agent.brain.known();
-                    self.publish_signed(UpTopic::Known, &known, |signed| Up::Known(signed))
-                        && self.handle(now, Input::Asked)
+                    self.publish_signed(UpTopic::Known, &known, known_of) && self.handle(now, Input::Asked)
                 }
                 Some(Action::Hello { session }) => {
                     let hello = Hello { boot: agent.boot, session };
@@ -457,8 +456,7 @@ impl Device {
                 }
                 Some(Action::Report { .. }) => {
                     let report = agent.brain.report();
-                    self.publish_signed(UpTopic::State, &report, |signed| Up::State(signed))
-                        && self.handle(now, Input::Reported)
+                    self.publish_signed(UpTopic::State, &report, state_of) && self.handle(now, Input::Reported)
                 }
                 Some(Action::Log) => self.handle(now, Input::Logged),
                 Some(Action::Install { .. }) | None => false,
@@ -663,6 +661,14 @@ impl Device {
     pub(crate) fn read_right(&self, name: &ModelName) -> bool {
         !self.wrong.contains(name)
     }
+}
+
+fn known_of(signed: Signed<'_>) -> Up<'_> {
+    Up::Known(signed)
+}
+
+fn state_of(signed: Signed<'_>) -> Up<'_> {
+    Up::State(signed)
 }
 
 fn serve(agent: &mut Agent, name: &ModelName, running: Option<Running>) {

@@ -1,4 +1,5 @@
 //! Time, and what happens in it.
+#![expect(clippy::indexing_slicing, reason = "the number of a device is its place, and none ever goes")]
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -268,7 +269,7 @@ impl World {
             self.check.forgotten(&id, one, self.hub.disk())?;
         }
         for Sending { topic, payload } in sending {
-            self.to_hub(n, topic, Rc::new(payload));
+            self.send_up(n, topic, &Rc::new(payload));
         }
         let slow = self.places.get(n).is_some_and(|place| place.slow);
         for (id, takes) in jobs {
@@ -340,6 +341,10 @@ impl World {
             Event::HubOn => {
                 self.hub.is_up = true;
                 self.say("the hub is back");
+                if self.chance.one_in(2) {
+                    // Somebody was waiting for it.
+                    self.people();
+                }
                 self.after(TURN.0, Event::HubTurn);
                 Ok(())
             }
@@ -464,7 +469,7 @@ impl World {
         delays
     }
 
-    fn to_hub(&mut self, n: usize, topic: UpTopic, payload: Rc<Vec<u8>>) {
+    fn send_up(&mut self, n: usize, topic: UpTopic, payload: &Rc<Vec<u8>>) {
         if self.places.get(n).is_none_or(|place| place.cut_off) {
             return;
         }
@@ -473,7 +478,7 @@ impl World {
         }
     }
 
-    fn to_device(&mut self, n: usize, topic: DownTopic, payload: Rc<Vec<u8>>) {
+    fn send_down(&mut self, n: usize, topic: DownTopic, payload: &Rc<Vec<u8>>) {
         let cut_off = self.places.get(n).is_none_or(|place| place.cut_off);
         let Some(session) = self.session(n).filter(|_| !cut_off) else { return };
         for delay in self.delays() {
@@ -529,7 +534,7 @@ impl World {
                         }
                         retained.push(payload.clone());
                     }
-                    self.to_device(n, topic, payload);
+                    self.send_down(n, topic, &payload);
                 }
                 Sent::Parts(device, package, need) => self.send_parts(&device, package, &need),
             }
@@ -589,7 +594,7 @@ impl World {
             }
         }
         for (topic, frame) in parts {
-            self.to_device(n, topic, Rc::new(frame));
+            self.send_down(n, topic, &Rc::new(frame));
         }
     }
 
@@ -720,7 +725,12 @@ impl World {
                 State::Going { stage, step: Step::WaitingForGrant } => {
                     Some((rollout.model.clone(), rollout.stages.get(stage).map(|stage| stage.cohort.clone())))
                 }
-                _ => None,
+                State::Going { .. }
+                | State::Paused { .. }
+                | State::Completed
+                | State::Aborted
+                | State::RollingBack { .. }
+                | State::RolledBack { .. } => None,
             })
             .collect();
         for (model, cohort) in waiting {
@@ -729,11 +739,11 @@ impl World {
                 Some(named) => named,
                 None => continue,
             };
-            self.grant(&model, cohort);
+            self.grant(&model, &cohort);
         }
     }
 
-    fn grant(&mut self, model: &ModelRef, cohort: Cohort) {
+    fn grant(&mut self, model: &ModelRef, cohort: &Cohort) {
         let Ok(record) = self.hub.rules().version(model) else { return };
         let Some(release) = record.release.as_ref().map(|release| release.digest()) else { return };
         let grant =
@@ -966,7 +976,7 @@ impl World {
             bellwether_protocol::message::Desired { assignment, evidence: std::iter::once(evidence).collect() };
         if let Ok((topic, frame)) = bellwether_hub_core::talk::message(DownTopic::Desired, &Down::Desired(desired)) {
             self.say(&format!("a rogue hub speaks to cam-{n:03}"));
-            self.to_device(n, topic, Rc::new(frame));
+            self.send_down(n, topic, &Rc::new(frame));
         }
     }
 
