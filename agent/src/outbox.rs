@@ -102,7 +102,7 @@ mod tests {
         drop(outbox);
         let mut outbox = open(tree(&data), 1 << 20).unwrap();
         outbox.push(&record(41)).unwrap();
-        assert_eq!(outbox.due(Millis(0)).unwrap().first, 41);
+        assert_eq!(outbox.due(Millis(0)).unwrap().batch(&device()).first, 41);
     }
 
     #[test]
