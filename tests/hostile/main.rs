@@ -58,6 +58,8 @@ const MUTANTS_MIN: usize = 2_000;
 const SECONDS: u64 = 40;
 /// Longest mutant: the largest model of `tests/data` fits.
 const MUTANT_BYTES_MAX: usize = 256 * 1024;
+/// Mutants of a sort that are kept as files: those that panicked, those that ended their child.
+const KEPT_MAX: usize = 5;
 /// Slowest kinds that are named at the end.
 const SLOWEST_SHOWN: usize = 5;
 
@@ -181,18 +183,18 @@ fn mutants(faults: &mut Vec<String>) -> usize {
                 Outcome::Died(_) | Outcome::TooLong | Outcome::Disagreed(_) => 3,
             };
             locked(&counts)[column] += 1;
-            if let Outcome::Caught(why) = &opened.outcome {
-                println!("caught mutant {index}: {}", why.lines().next().unwrap_or_default());
+            if column < 2 {
+                return;
             }
-            if column == 3 {
-                let path = std::env::temp_dir().join(format!("bellwether-hostile-{seed}-{index}.onnx"));
-                // For whoever looks into it; the seed makes it again.
-                let _ = std::fs::write(&path, bytes);
-                locked(&found).push(format!(
-                    "mutant {index} of seed {seed} ({}): {:?}",
-                    path.display(),
-                    opened.outcome
-                ));
+            // For whoever looks into it; the seed makes it again.
+            let path = std::env::temp_dir().join(format!("bellwether-hostile-{seed}-{index}.onnx"));
+            let is_kept = locked(&counts)[column] <= KEPT_MAX && std::fs::write(&path, bytes).is_ok();
+            let file = if is_kept { path.display().to_string() } else { "not kept".to_owned() };
+            match &opened.outcome {
+                Outcome::Caught(why) => {
+                    println!("caught mutant {index} ({file}): {}", why.lines().next().unwrap_or_default())
+                }
+                outcome => locked(&found).push(format!("mutant {index} of seed {seed} ({file}): {outcome:?}")),
             }
         },
     );

@@ -26,6 +26,7 @@ pub mod inspect;
 pub mod npz;
 pub mod prepare;
 pub mod sample;
+mod sizes;
 pub mod tensor;
 pub mod validate;
 pub mod vectors;

@@ -6,6 +6,7 @@ use crate::onnx::{FLOAT, Held, Message, Model, Node, Size, Tensor, floats, integ
 pub(crate) fn add(kinds: &mut Kinds) {
     kinds.sound("sizes/dense", &dense());
     declared(kinds);
+    varying(kinds);
     stored(kinds);
     lengths(kinds);
     made(kinds);
@@ -79,6 +80,81 @@ fn declared(kinds: &mut Kinds) {
         );
     }
     kinds.add("sizes/input without a shape", &dense().but(|model| model.graph.inputs[0].sizes = None));
+}
+
+/// Sizes that vary where they must be equal to others: known only once somebody scores.
+fn varying(kinds: &mut Kinds) {
+    let over = |operator: &str, inputs: &str, x: &[i64], w: &[i64]| {
+        Model::new(vec![node(operator, inputs, "y")], vec![weights("w", w)], x, &[-1, -1])
+    };
+    for width in [2, 4, 64] {
+        kinds.add(format!("varying/x times {width} rows"), &over("MatMul", "x w", &[-1, -1], &[width, 3]));
+        kinds.add(format!("varying/{width} columns times x"), &over("MatMul", "w x", &[-1, -1], &[3, width]));
+        kinds.add(format!("varying/x in Gemm with {width}"), &over("Gemm", "x w", &[-1, -1], &[width, 3]));
+        kinds.add(format!("varying/x plus {width}"), &over("Add", "x w", &[-1, -1], &[width]));
+        kinds.add(format!("varying/channels of {width}"), &over("Conv", "x w", &[-1, -1, 5, 5], &[3, width, 2, 2]));
+        kinds.add(format!("varying/space under {width}"), &over("Conv", "x w", &[1, 2, -1, -1], &[3, 2, width, width]));
+        kinds.add(
+            format!("varying/joined with {width}"),
+            &over("Concat", "x w", &[-1, -1], &[1, width])
+                .but(|model| model.graph.nodes[0] = node("Concat", "x w", "y").int("axis", 0)),
+        );
+        let einsum = node("Einsum", "x w", "y").with("equation", Held::Text("ab,bc->ac".into()));
+        kinds.add(
+            format!("varying/Einsum over {width}"),
+            &Model::new(vec![einsum], vec![weights("w", &[width, 3])], &[-1, -1], &[-1, 3]),
+        );
+        let halved = vec![node("Slice", "x a b", "h"), node("MatMul", "h w", "y")];
+        kinds.add(
+            format!("varying/cut to {width} and multiplied"),
+            &Model::new(
+                halved,
+                vec![list("a", &[0, 0]), list("b", &[1 << 30, width]), weights("w", &[width, 3])],
+                &[-1, -1],
+                &[-1, 3],
+            ),
+        );
+        let shaped = vec![node("Reshape", "x n", "h"), node("MatMul", "h w", "y")];
+        kinds.add(
+            format!("varying/reshaped to {width} and multiplied"),
+            &Model::new(shaped, vec![list("n", &[-1, width]), weights("w", &[width, 3])], &[-1, 4], &[-1, 3]),
+        );
+        let shaped = vec![node("Reshape", "x n", "h"), node("MatMul", "h w", "y")];
+        kinds.add(
+            format!("varying/reshaped by {width} and multiplied"),
+            &Model::new(shaped, vec![list("n", &[width, -1]), weights("w", &[4, 3])], &[-1, 4], &[-1, 3]),
+        );
+    }
+    for side in [1, 2, 64] {
+        let cut = vec![node("Slice", "x a b c", "h"), node("Conv", "h w", "y")];
+        let stored =
+            vec![list("a", &[0, 0]), list("b", &[side, side]), list("c", &[2, 3]), weights("w", &[3, 2, 9, 9])];
+        kinds.add(
+            format!("varying/cut to {side} under 9"),
+            &Model::new(cut, stored, &[-1, 2, 64, 64], &[-1, 3, -1, -1]),
+        );
+        for operator in ["MaxPool", "AveragePool"] {
+            let pool = node(operator, "x", "y").ints("kernel_shape", &[side, side]);
+            kinds.add(
+                format!("varying/space under {operator} of {side}"),
+                &Model::new(vec![pool], vec![], &[1, 2, -1, -1], &[1, 2, -1, -1]),
+            );
+        }
+        let depthwise = node("Conv", "x w", "y").int("group", 2);
+        kinds.add(
+            format!("varying/space in groups under {side}"),
+            &Model::new(vec![depthwise], vec![weights("w", &[2, 1, side, side])], &[1, 2, -1, -1], &[1, 2, -1, -1]),
+        );
+        kinds.add(
+            format!("varying/space spread by {side}"),
+            &over("ConvTranspose", "x w", &[1, 2, -1, -1], &[2, 3, side, side]),
+        );
+        kinds.add(format!("varying/line under {side}"), &over("Conv", "x w", &[1, 2, -1], &[3, 2, side]));
+    }
+    kinds.add("varying/rows times rows", &over("MatMul", "x x", &[-1, 4], &[1]));
+    kinds.add("varying/rows times one", &over("MatMul", "w x", &[-1, 4], &[3, 1]));
+    let turned = vec![node("Transpose", "x", "t"), node("MatMul", "t x", "y")];
+    kinds.sound("varying/turned rows times rows", &Model::new(turned, vec![], &[-1, 4], &[4, 4]));
 }
 
 /// Sizes of stored tensors.

@@ -2,7 +2,7 @@
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
 
-use super::{EXTENT_MAX, Fault, LIST_MAX, RANK_MAX, shown, tensors};
+use super::{ELEMENTS_MAX, EXTENT_MAX, Fault, LIST_MAX, RANK_MAX, shown, tensors};
 
 /// Most attributes of a node: a tree ensemble has fifteen.
 const ATTRIBUTES_MAX: usize = 64;
@@ -46,7 +46,7 @@ const NUMBERS: [(&str, i64, i64); 25] = [
     ("num_keys", 1, COUNT_MAX),
     ("size", 1, EXTENT_MAX),
     ("p", 1, 64),
-    ("k", 0, i64::MAX),
+    ("k", -(ELEMENTS_MAX as i64), ELEMENTS_MAX as i64),
     ("K", 1, i64::MAX),
     ("N", 1, i64::MAX),
     ("sample_size", 1, COUNT_MAX),

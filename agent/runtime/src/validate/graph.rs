@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
-use super::shapes::{Computed, Fact, Inputs, Shape, compute};
+use super::shapes::{Computed, Fact, Inputs, Shape, axis, compute};
 use super::{
-    DEPTH_MAX, Fault, INITIALIZERS_MAX, Invalid, LIVE_ELEMENTS_MAX, NAME_BYTES_MAX, NODES_MAX, READERS_MAX,
-    SIZE_NAME_BYTES_MAX, WORK_MAX, attributes, operators, place, shown, tensors, trees,
+    CONSTANT_ELEMENTS_MAX, DEPTH_MAX, Fault, INITIALIZERS_MAX, Invalid, LIVE_ELEMENTS_MAX, NAME_BYTES_MAX, NODES_MAX,
+    READERS_MAX, SCANNED_NODES_MAX, SIZE_NAME_BYTES_MAX, STEPS_MAX, WORK_MAX, attributes, operators, place, shown,
+    tensors, trees,
 };
 
 /// Most inputs or outputs of a graph: old exporters list every stored tensor as an input.
@@ -44,6 +45,7 @@ struct Census {
     nodes: usize,
     initializers: usize,
     work: u64,
+    in_advance: u64,
     opset: i64,
 }
 
@@ -129,6 +131,13 @@ impl Census {
                 At::Within(invalid) => invalid,
             })?;
             self.work = self.work.saturating_add(computed.work);
+            self.in_advance = self.in_advance.saturating_add(computed.in_advance);
+            if self.in_advance > CONSTANT_ELEMENTS_MAX {
+                let (got, most) = (self.in_advance, CONSTANT_ELEMENTS_MAX);
+                return Err(named(Fault::large(format!(
+                    "up to here {got} elements are computed in advance: at most {most}"
+                ))));
+            }
             if self.work > WORK_MAX {
                 return Err(named(Fault::large(format!(
                     "up to here {} multiplications for one row: at most {WORK_MAX}",
@@ -189,12 +198,18 @@ impl Census {
             let width = inputs.shape(0).and_then(|shape| shape.last().copied().flatten());
             trees::check(node, width)?;
         }
-        self.inner(node, scope, depth)?;
+        self.inner(node, inputs, scope, depth)?;
         Ok(compute(node, rule, inputs, self.opset)?)
     }
 
     /// The graphs within a node.
-    fn inner<'m>(&mut self, node: &'m NodeProto, scope: &Scope<'_, 'm>, depth: usize) -> Result<(), At> {
+    fn inner<'m>(
+        &mut self,
+        node: &'m NodeProto,
+        inputs: Inputs<'_, 'm>,
+        scope: &Scope<'_, 'm>,
+        depth: usize,
+    ) -> Result<(), At> {
         match node.op_type.as_str() {
             "If" => {
                 for name in ["then_branch", "else_branch"] {
@@ -212,7 +227,7 @@ impl Census {
             }
             "Scan" => {
                 let body = attributes::graph(node, "body")?;
-                scan(node, body)?;
+                scan(node, body, inputs)?;
                 self.graph(body, Some(scope), depth + 1).map_err(At::Within)
             }
             _ => Ok(()),
@@ -233,7 +248,7 @@ impl From<Fault> for At {
 }
 
 /// As many axes and directions as values are scanned.
-fn scan(node: &NodeProto, body: &GraphProto) -> Result<(), Fault> {
+fn scan(node: &NodeProto, body: &GraphProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {
     let scanned = attributes::int(node, "num_scan_inputs").and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let states = node.input.len().checked_sub(scanned).filter(|_| scanned > 0);
     let Some(states) = states.filter(|states| *states <= node.output.len()) else {
@@ -245,6 +260,18 @@ fn scan(node: &NodeProto, body: &GraphProto) -> Result<(), Fault> {
     };
     if body.input.len() != node.input.len() || body.output.len() != node.output.len() {
         return Err(Fault::broken("its body takes and gives not as many values as it does"));
+    }
+    let axes = attributes::ints(node, "scan_input_axes").unwrap_or_default();
+    for (place, index) in (states..node.input.len()).enumerate() {
+        let Some(shape) = inputs.shape(index) else { continue };
+        let along = axis(axes.get(place).copied().unwrap_or(0), shape.len())?;
+        let steps = shape.get(along).copied().flatten().unwrap_or(1);
+        if steps > STEPS_MAX || steps.saturating_mul(body.node.len() as u64) > SCANNED_NODES_MAX {
+            let nodes = body.node.len();
+            return Err(Fault::large(format!(
+                "{steps} steps of {nodes} nodes: at most {STEPS_MAX} steps, and {SCANNED_NODES_MAX} nodes all together"
+            )));
+        }
     }
     let made = node.output.len() - states;
     for (name, count) in [

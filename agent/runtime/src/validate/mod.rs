@@ -7,6 +7,7 @@
 //!   graph       names, order, nesting, subgraphs          refusal: where, what, what to do
 //!   operators   which exist, by domain; how many inputs and outputs
 //!   attributes  lengths and ranges
+//!   inputs      dimensions and stored numbers that operators ask for
 //!   tensors     element types, sizes, lengths of data
 //!   shapes      sizes of what is computed, as far as they are known
 //!   moved       what moves, repeats, cuts or reduces
@@ -15,25 +16,28 @@
 //!   trees       tree ensembles
 //! ```
 //!
-//! [`crate::inspect`] calls it, and nothing reaches tract but what that has read: publisher, hub,
+//! `sizes` looks at every shape again once tract has worked them out. [`crate::inspect`] calls this, and nothing reaches tract but what that has read: publisher, hub,
 //! trial and device take the same way. What it cannot know is left to the child process: sizes that
 //! depend on the input's values, and operators whose shapes are not computed here.
 
 mod attributes;
 mod graph;
+mod inputs;
 mod moved;
 mod operators;
 mod recurrent;
 mod shapes;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod windows;
 
 use tract_onnx::pb::{ModelProto, NodeProto};
 
-/// Most nodes of a model, inner graphs included: 20,000 took tract eleven seconds to load, a
-/// MobileNet has 300.
-pub const NODES_MAX: usize = 4_000;
+/// Most nodes of a model, inner graphs included: a MobileNet has 300, a transformer of twelve layers
+/// 1,500; of 3,000 transpositions tract takes seconds to load, and the square of that for more.
+pub const NODES_MAX: usize = 2_500;
 /// Most stored tensors of a model: the largest networks have two for each node.
 pub const INITIALIZERS_MAX: usize = 2 * NODES_MAX;
 /// Most graphs inside one another (`If`, `Scan`): deeper ones are attacks on the stack.
@@ -50,6 +54,15 @@ pub const RANK_MAX: usize = 8;
 pub const ELEMENTS_MAX: u64 = 1 << 25;
 /// Most elements that are held at the same time for one row, constants included.
 pub const LIVE_ELEMENTS_MAX: u64 = 1 << 26;
+/// Most elements that are computed in advance: a positional encoding has half a million, and tract
+/// computes them at every load.
+pub const CONSTANT_ELEMENTS_MAX: u64 = 1 << 22;
+/// Most steps of a sequence: each is a run of a small graph.
+pub const STEPS_MAX: u64 = 1 << 14;
+/// Most nodes run for one row within `Scan`, all steps together.
+pub const SCANNED_NODES_MAX: u64 = 1 << 20;
+/// Most entries of metadata: exporters write some ten.
+pub const METADATA_MAX: usize = 1_000;
 /// Most multiplications for one row: a ResNet-50 has 4 thousand million.
 pub const WORK_MAX: u64 = 1 << 35;
 /// Most numbers in a list that is an attribute, outside of `ai.onnx.ml` and `Constant`: longer ones
@@ -120,6 +133,10 @@ pub(crate) fn validate(model: &ModelProto) -> Result<(), Invalid> {
 fn operator_set(model: &ModelProto) -> Result<i64, Fault> {
     if let Some(function) = model.functions.first() {
         return Err(Fault::new(format!("it defines the function `{}`", shown(function.name())), INLINE));
+    }
+    if model.metadata_props.len() > METADATA_MAX {
+        let got = model.metadata_props.len();
+        return Err(Fault::large(format!("it has {got} entries of metadata: at most {METADATA_MAX}")));
     }
     if model.opset_import.len() > OPERATOR_SETS_MAX {
         let got = model.opset_import.len();

@@ -25,7 +25,7 @@ type Group = (&'static [&'static str], (usize, usize), (usize, usize), Rule);
 const ONE: (usize, usize) = (1, 1);
 
 /// `ai.onnx`, which is also written as nothing.
-const DEFAULT: [Group; 40] = [
+const DEFAULT: [Group; 41] = [
     (&["Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf"], ONE, ONE, Rule::Same),
     (&["Exp", "Floor", "Log", "Neg", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt"], ONE, ONE, Rule::Same),
     (&["Tan", "Tanh", "Not", "BitwiseNot", "IsInf", "IsNaN", "Identity", "Cast"], ONE, ONE, Rule::Same),
@@ -103,7 +103,8 @@ const DEFAULT: [Group; 40] = [
     (&["Pad", "Slice", "MelWeightMatrix", "NonMaxSuppression", "DFT", "STFT"], (1, 5), ONE, Rule::Own),
     (&["QLinearConv", "QLinearMatMul"], (8, 9), ONE, Rule::Own),
     (&["MaxPool", "TopK"], (1, 2), (1, 2), Rule::Own),
-    (&["GRU", "LSTM", "RNN"], (3, 8), (1, 3), Rule::Own),
+    (&["LSTM"], (3, 8), (1, 3), Rule::Own),
+    (&["GRU", "RNN"], (3, 6), (1, 2), Rule::Own),
 ];
 
 /// The same for what takes graphs or any number of outputs.

@@ -2,9 +2,9 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::Fault;
 use super::attributes::{int, text};
 use super::shapes::{Computed, Inputs, Shape, elements, shown};
+use super::{Fault, STEPS_MAX};
 
 /// Checks the weights; the outputs' shapes are not computed.
 pub(super) fn check<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Result<Computed<'m>, Fault> {
@@ -51,6 +51,10 @@ pub(super) fn check<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Result<Comp
     if node.op_type == "LSTM" {
         fits(inputs, 6, &state)?;
         fits(inputs, 7, &[Some(directions), Some(hidden.saturating_mul(3))])?;
+    }
+    let sequence = if is_batch_first { *second } else { *first };
+    if let Some(steps) = sequence.filter(|steps| *steps > STEPS_MAX) {
+        return Err(Fault::large(format!("a sequence of {steps} steps: at most {STEPS_MAX}")));
     }
     let steps = elements(&[*first, *second]);
     let work = steps.saturating_mul(elements(weight).saturating_add(elements(recurrence)));

@@ -5,6 +5,7 @@
 use tract_onnx::pb::{NodeProto, TensorProto};
 
 use super::attributes::{int, ints, text};
+use super::inputs as asked;
 use super::operators::Rule;
 use super::{ELEMENTS_MAX, Fault, RANK_MAX, moved, product, recurrent, tensors, windows};
 
@@ -94,11 +95,13 @@ pub(super) struct Computed<'m> {
     pub(super) outputs: Vec<Fact<'m>>,
     /// Multiplications for one row.
     pub(super) work: u64,
+    /// Elements that do not depend on the row, and that are not stored.
+    pub(super) in_advance: u64,
 }
 
 impl Computed<'_> {
     pub(super) fn one(shape: Option<Shape>) -> Self {
-        Self { outputs: vec![Fact { shape, ..Fact::default() }], work: 0 }
+        Self { outputs: vec![Fact { shape, ..Fact::default() }], ..Self::default() }
     }
 }
 
@@ -109,6 +112,7 @@ pub(super) fn compute<'m>(
     inputs: Inputs<'_, 'm>,
     opset: i64,
 ) -> Result<Computed<'m>, Fault> {
+    asked::check(node, inputs)?;
     let mut computed = match rule {
         Rule::Same => {
             same(node, inputs)?;
@@ -124,6 +128,7 @@ pub(super) fn compute<'m>(
     let is_constant =
         node.op_type == "Constant" || (!inputs.0.is_empty() && inputs.0.iter().all(|fact| fact.is_constant));
     let factor = moved::factor(node, inputs);
+    let is_stored = node.op_type == "Constant";
     for output in &mut computed.outputs {
         output.is_constant |= is_constant;
         output.factor = factor;
@@ -138,6 +143,9 @@ pub(super) fn compute<'m>(
             )));
         }
         computed.work = computed.work.saturating_add(elements);
+        if is_constant && !is_stored {
+            computed.in_advance = computed.in_advance.saturating_add(elements);
+        }
     }
     Ok(computed)
 }
@@ -183,7 +191,7 @@ fn per_channel(inputs: Inputs<'_, '_>, index: usize, channels: Option<u64>) -> R
 pub(super) fn quantisation(node: &NodeProto, inputs: Inputs<'_, '_>, at: [usize; 3]) -> Result<(), Fault> {
     let [data, scale, zero] = at;
     let Some(scales) = inputs.at(scale) else { return Ok(()) };
-    let is_positive = |scale: &f32| scale.is_finite() && *scale > 0.0;
+    let is_positive = |scale: &f32| scale.is_normal() && *scale > 0.0;
     if let Some(found) = scales.tensor.and_then(tensors::floats) {
         if let Some(bad) = found.iter().find(|scale| !is_positive(scale)) {
             return Err(Fault::broken(format!("the scale in input {scale} is {bad}: a positive number is needed")));
@@ -271,9 +279,8 @@ fn own<'m>(node: &'m NodeProto, inputs: Inputs<'_, 'm>, opset: i64) -> Result<Co
         }
         "Gemm" => gemm(node, inputs),
         "Einsum" => einsum(node, inputs),
-        "Constant" | "Shape" | "Size" | "ConstantOfShape" | "Range" | "OneHot" | "RandomNormal" | "RandomUniform" => {
-            made(node, inputs)
-        }
+        "HannWindow" | "HammingWindow" | "BlackmanWindow" | "Constant" | "Shape" | "Size" | "ConstantOfShape"
+        | "Range" | "OneHot" | "RandomNormal" | "RandomUniform" => made(node, inputs),
         _ => moved::shape(node, inputs, opset).map(Computed::one),
     }
 }
@@ -304,6 +311,9 @@ fn made<'m>(node: &'m NodeProto, inputs: Inputs<'_, 'm>) -> Result<Computed<'m>,
             _ => Fact::of(vec![None]),
         },
         "Size" => Fact::of(Vec::new()),
+        "HannWindow" | "HammingWindow" | "BlackmanWindow" => {
+            Fact { shape: inputs.numbers(0).map(given).transpose()?, ..Fact::default() }
+        }
         "ConstantOfShape" => Fact { shape: inputs.numbers(0).map(given).transpose()?, ..Fact::default() },
         "RandomNormal" | "RandomUniform" => {
             Fact { shape: ints(node, "shape").map(given).transpose()?, ..Fact::default() }
@@ -321,7 +331,7 @@ fn made<'m>(node: &'m NodeProto, inputs: Inputs<'_, 'm>) -> Result<Computed<'m>,
             Fact { shape, ..Fact::default() }
         }
     };
-    Ok(Computed { outputs: vec![fact], work: 0 })
+    Ok(Computed { outputs: vec![fact], ..Computed::default() })
 }
 
 fn range(inputs: Inputs<'_, '_>) -> Result<Option<u64>, Fault> {
@@ -332,11 +342,12 @@ fn range(inputs: Inputs<'_, '_>) -> Result<Option<u64>, Fault> {
     };
     let (Some(start), Some(limit), Some(step)) = (number(0), number(1), number(2)) else { return Ok(None) };
     let count = ((limit - start) / step).ceil();
-    if count.is_nan() || count > ELEMENTS_MAX as f64 {
-        return Err(Fault::large(format!("a range of {count} numbers: at most {ELEMENTS_MAX}")));
+    // Tract divides by the number of an empty one.
+    if !(1.0..=ELEMENTS_MAX as f64).contains(&count) {
+        return Err(Fault::large(format!("a range of {count} numbers: 1 to {ELEMENTS_MAX} are supported")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the limit")]
-    let count = count.max(0.0) as u64;
+    let count = count as u64;
     Ok(Some(count))
 }
 

@@ -123,6 +123,37 @@ pub(super) fn ints(tensor: &TensorProto) -> Option<Vec<i64>> {
     (found.len() <= READ_MAX).then_some(found)
 }
 
+/// The integers of a small tensor of any integer type, as far as they fit; `None` for other types.
+pub(super) fn whole(tensor: &TensorProto) -> Option<Vec<i64>> {
+    let width = usize::try_from(bits(tensor.data_type) / 8).ok()?;
+    let is_integer = matches!(tensor.data_type, 2..=7 | 12 | 13);
+    if !is_integer || tensor.dims.iter().product::<i64>() > READ_MAX as i64 {
+        return None;
+    }
+    if tensor.raw_data.is_empty() {
+        return Some(
+            tensor.int32_data.iter().map(|n| i64::from(*n)).chain(tensor.int64_data.iter().copied()).collect(),
+        );
+    }
+    let is_signed = matches!(tensor.data_type, 3 | 5 | INT32 | INT64);
+    let read = |bytes: &[u8]| {
+        let is_negative = is_signed && bytes.last().is_some_and(|last| *last >= 0x80);
+        let mut wide = [if is_negative { 0xff } else { 0 }; 8];
+        wide.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        i64::from_le_bytes(wide)
+    };
+    Some(tensor.raw_data.chunks_exact(width.max(1)).map(read).collect())
+}
+
+/// Bits of an element of this type.
+pub(super) fn bits(kind: i32) -> i64 {
+    KINDS
+        .iter()
+        .find(|(known, _, _)| *known == kind)
+        .and_then(|(_, bytes, _)| i64::try_from(bytes * 8).ok())
+        .unwrap_or(0)
+}
+
 /// The floats of a small tensor that was checked; `None` for other types and longer ones.
 pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     if tensor.data_type != FLOAT {

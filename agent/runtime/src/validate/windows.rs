@@ -88,7 +88,7 @@ impl Window {
     /// The space that comes out of a transposed convolution.
     fn spread(&self, node: &NodeProto, space: &[Option<u64>]) -> Result<Shape, Fault> {
         let more = positive(ints(node, "output_padding").unwrap_or_default());
-        if !more.is_empty() && more.len() != space.len() {
+        if ints(node, "output_padding").is_some() && more.len() != space.len() {
             return Err(Fault::broken(format!("`output_padding` has {} entries", more.len())));
         }
         let mut out = Shape::new();
