@@ -31,10 +31,10 @@ fn within(model: &TypedModel, depth: usize) -> TractResult<()> {
             }
         }
         let op = node.op.as_ref();
-        if let (Some(spec), Some(input)) = (window(op), node.inputs.first()) {
-            if !fits(spec, model.outlet_fact(*input)?)? {
-                bail!("the kernel of node `{}`, {:?}, is wider than what it slides over", node.name, spec.kernel_shape);
-            }
+        if let (Some(spec), Some(input)) = (window(op), node.inputs.first())
+            && !fits(spec, model.outlet_fact(*input)?)?
+        {
+            bail!("the kernel of node `{}`, {:?}, is wider than what it slides over", node.name, spec.kernel_shape);
         }
         if let Some(scan) = op.downcast_ref::<Scan>() {
             within(&scan.body, depth + 1)?;

@@ -102,7 +102,7 @@ fn names(kinds: &mut Kinds) {
 }
 
 fn long(kinds: &mut Kinds) {
-    for count in [500, 2_400, 20_000] {
+    for count in [500, 1_900, 20_000] {
         let name = |index: usize| match index {
             0 => "x".to_owned(),
             index if index == count => "y".to_owned(),

@@ -7,7 +7,7 @@ use super::{ELEMENTS_MAX, EXTENT_MAX, Fault, LIST_MAX, RANK_MAX, shown, tensors}
 /// Most attributes of a node: a tree ensemble has fifteen.
 const ATTRIBUTES_MAX: usize = 64;
 /// Greatest rank as a signed number.
-const RANK: i64 = RANK_MAX as i64;
+const RANK: i64 = RANK_MAX.cast_signed() as i64;
 /// Most heads, blocks, hidden units and the like.
 const COUNT_MAX: i64 = 1 << 16;
 
@@ -46,7 +46,7 @@ const NUMBERS: [(&str, i64, i64); 25] = [
     ("num_keys", 1, COUNT_MAX),
     ("size", 1, EXTENT_MAX),
     ("p", 1, 64),
-    ("k", -(ELEMENTS_MAX as i64), ELEMENTS_MAX as i64),
+    ("k", -ELEMENTS_MAX.cast_signed(), ELEMENTS_MAX.cast_signed()),
     ("K", 1, i64::MAX),
     ("N", 1, i64::MAX),
     ("sample_size", 1, COUNT_MAX),

@@ -46,7 +46,13 @@ pub(super) fn check(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Faul
         }
         "OneHot" => numbers(inputs, 1, 1, LIMIT),
         "Range" => (0..3).try_for_each(|index| numbers(inputs, index, -RANGE_MAX, RANGE_MAX)),
-        "Slice" => numbers(inputs, 4, -STEP_MAX, STEP_MAX),
+        "Slice" => {
+            numbers(inputs, 3, -RANK, RANK - 1)?;
+            numbers(inputs, 4, -STEP_MAX, STEP_MAX)
+        }
+        "Pad" => numbers(inputs, 3, -RANK, RANK - 1),
+        "CumSum" | "Squeeze" | "Unsqueeze" => numbers(inputs, 1, -RANK, RANK - 1),
+        name if name.starts_with("Reduce") => numbers(inputs, 1, -RANK, RANK - 1),
         "Mod" | "Div" => divisors(inputs),
         "BitShift" => shifts(inputs),
         "Neg" | "Abs" => numbers(inputs, 0, -i64::MAX, i64::MAX),
@@ -60,8 +66,10 @@ pub(super) fn check(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Faul
     }
 }
 
+/// The most dimensions, as a signed number.
+const RANK: i64 = RANK_MAX.cast_signed() as i64;
 /// The most elements, as a signed number.
-const LIMIT: i64 = ELEMENTS_MAX as i64;
+const LIMIT: i64 = ELEMENTS_MAX.cast_signed();
 /// Greatest number in a range: tract adds a step to it.
 const RANGE_MAX: i64 = 1 << 40;
 /// Greatest step of a slice: tract keeps it in 32 bits.

@@ -3,10 +3,10 @@
 use tract_onnx::pb::NodeProto;
 
 use super::attributes::{int, text};
-use super::shapes::{Computed, Inputs, Shape, elements, shown};
+use super::shapes::{Computed, Fact, Inputs, Shape, elements, shown};
 use super::{Fault, STEPS_MAX};
 
-/// Checks the weights; the outputs' shapes are not computed.
+/// Checks the weights and gives the shapes of the sequence and of the last state.
 pub(super) fn check<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Result<Computed<'m>, Fault> {
     let gates: u64 = match node.op_type.as_str() {
         "LSTM" => 4,
@@ -25,13 +25,10 @@ pub(super) fn check<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Result<Comp
         return Err(Fault::broken(format!("its input {} has not three dimensions", shown(input))));
     };
     let hidden = recurrence.get(2).copied().flatten();
-    if let Some(said) = int(node, "hidden_size").and_then(|said| u64::try_from(said).ok()) {
-        if hidden.is_some_and(|hidden| hidden != said) {
-            return Err(Fault::broken(format!(
-                "`hidden_size` is {said}, its recurrence has shape {}",
-                shown(recurrence)
-            )));
-        }
+    let said = int(node, "hidden_size").and_then(|said| u64::try_from(said).ok());
+    if let Some((said, _)) = said.zip(hidden).filter(|(said, hidden)| said != hidden) {
+        let shape = shown(recurrence);
+        return Err(Fault::broken(format!("`hidden_size` is {said}, its recurrence has shape {shape}")));
     }
     let Some(hidden) = hidden.filter(|hidden| *hidden > 0) else {
         return Err(Fault::broken(format!("its recurrence has shape {}", shown(recurrence))));
@@ -58,7 +55,10 @@ pub(super) fn check<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Result<Comp
     }
     let steps = elements(&[*first, *second]);
     let work = steps.saturating_mul(elements(weight).saturating_add(elements(recurrence)));
-    Ok(Computed { work, ..Computed::one(None) })
+    let (one, all) = (Some(directions), Some(hidden));
+    let whole = if is_batch_first { vec![*first, *second, one, all] } else { vec![*first, one, *second, all] };
+    let last = Fact::of(state);
+    Ok(Computed { outputs: vec![Fact::of(whole), last.clone(), last], work, ..Computed::default() })
 }
 
 /// An input, if it is given, has this shape.

@@ -192,10 +192,9 @@ pub(super) fn quantisation(node: &NodeProto, inputs: Inputs<'_, '_>, at: [usize;
     let [data, scale, zero] = at;
     let Some(scales) = inputs.at(scale) else { return Ok(()) };
     let is_positive = |scale: &f32| scale.is_normal() && *scale > 0.0;
-    if let Some(found) = scales.tensor.and_then(tensors::floats) {
-        if let Some(bad) = found.iter().find(|scale| !is_positive(scale)) {
-            return Err(Fault::broken(format!("the scale in input {scale} is {bad}: a positive number is needed")));
-        }
+    let found = scales.tensor.and_then(tensors::floats).unwrap_or_default();
+    if let Some(bad) = found.iter().find(|scale| !is_positive(scale)) {
+        return Err(Fault::broken(format!("the scale in input {scale} is {bad}: a positive number is needed")));
     }
     let Some(shape) = &scales.shape else { return Ok(()) };
     if scales.elements() == 0 || (shape.len() > 1 && scales.elements() > 1) {
@@ -204,10 +203,9 @@ pub(super) fn quantisation(node: &NodeProto, inputs: Inputs<'_, '_>, at: [usize;
             shown(shape)
         )));
     }
-    if let Some(zeros) = inputs.at(zero).filter(|zeros| zeros.shape.is_some()) {
-        if zeros.elements() != scales.elements() {
-            return Err(Fault::broken(format!("{} scales and {} zero points", scales.elements(), zeros.elements())));
-        }
+    let zeros = inputs.at(zero).filter(|zeros| zeros.shape.is_some()).map(Fact::elements);
+    if let Some(zeros) = zeros.filter(|zeros| *zeros != scales.elements()) {
+        return Err(Fault::broken(format!("{} scales and {zeros} zero points", scales.elements())));
     }
     if let (true, Some(input)) = (scales.elements() > 1, inputs.shape(data)) {
         let along = axis(int(node, "axis").unwrap_or(1), input.len())?;

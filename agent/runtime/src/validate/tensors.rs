@@ -127,7 +127,7 @@ pub(super) fn ints(tensor: &TensorProto) -> Option<Vec<i64>> {
 pub(super) fn whole(tensor: &TensorProto) -> Option<Vec<i64>> {
     let width = usize::try_from(bits(tensor.data_type) / 8).ok()?;
     let is_integer = matches!(tensor.data_type, 2..=7 | 12 | 13);
-    if !is_integer || tensor.dims.iter().product::<i64>() > READ_MAX as i64 {
+    if !is_integer || tensor.dims.iter().product::<i64>() > READ_MAX.cast_signed() as i64 {
         return None;
     }
     if tensor.raw_data.is_empty() {

@@ -110,8 +110,10 @@ impl Window {
     }
 }
 
+type Size = Option<u64>;
+
 /// The input's rows, channels and space.
-fn image(shape: &[Option<u64>]) -> Result<(Option<u64>, Option<u64>, &[Option<u64>]), Fault> {
+fn image(shape: &[Size]) -> Result<(Size, Size, &[Size]), Fault> {
     match shape {
         [rows, channels, space @ ..] if !space.is_empty() => Ok((*rows, *channels, space)),
         _ => Err(Fault::broken(format!("its input {} has no space", shown(shape)))),
@@ -148,10 +150,11 @@ pub(super) fn convolution<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Resul
     }
     let bias = if is_quantised { 8 } else { 2 };
     let has_bias = matches!(node.op_type.as_str(), "Conv" | "QLinearConv" | "ConvTranspose");
-    if let (true, Some(shape), Some(made)) = (has_bias, inputs.shape(bias), made) {
-        if shape != [Some(made)] && !shape.iter().any(Option::is_none) {
-            return Err(Fault::broken(format!("its bias has shape {}, {made} numbers are needed", shown(shape))));
-        }
+    if let (true, Some(shape), Some(made)) = (has_bias, inputs.shape(bias), made)
+        && shape != [Some(made)]
+        && !shape.iter().any(Option::is_none)
+    {
+        return Err(Fault::broken(format!("its bias has shape {}, {made} numbers are needed", shown(shape))));
     }
     let window = window(node, kernel)?;
     let out = if is_transposed { window.spread(node, space)? } else { window.slid(space)? };
