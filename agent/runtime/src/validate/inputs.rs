@@ -89,10 +89,11 @@ fn linear(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {
     let models = match (find(node, "intercepts"), int(node, "targets")) {
         (_, Some(targets)) => usize::try_from(targets).unwrap_or(0),
         (Some(intercepts), None) => intercepts.floats.len(),
-        (None, None) => find(node, "classlabels_ints").map_or(1, |labels| match labels.ints.len() {
-            2 => 1,
-            labels => labels,
-        }),
+        (None, None) => {
+            let labels = ["classlabels_ints", "classlabels_strings"].into_iter().filter_map(|name| find(node, name));
+            let labels = labels.map(|list| list.ints.len().max(list.strings.len())).max().unwrap_or(1);
+            if labels == 2 && int(node, "multi_class").unwrap_or(0) == 0 { 1 } else { labels }
+        }
     };
     let width = inputs.shape(0).and_then(|shape| match shape {
         [_, width] => usize::try_from((*width)?).ok(),

@@ -324,6 +324,9 @@ fn reduce(node: &NodeProto, inputs: Inputs<'_, '_>, opset: i64) -> Result<Option
     if opset >= 13 && axes.is_none() && inputs.at(1).is_some() {
         return Ok(None);
     }
+    if axes.as_ref().is_some_and(Vec::is_empty) && int(node, "noop_with_empty_axes").unwrap_or(0) != 0 {
+        return Ok(Some(shape.to_vec()));
+    }
     let is_reduced = |index: &usize| axes.as_ref().is_none_or(|axes| axes.is_empty() || axes.contains(index));
     let keeps = int(node, "keepdims").unwrap_or(1) != 0;
     let sizes = shape.iter().enumerate().filter_map(|(index, size)| match (is_reduced(&index), keeps) {

@@ -35,7 +35,7 @@ fn list(name: &str, numbers: &[i64]) -> TensorProto {
     TensorProto {
         name: name.into(),
         data_type: 7,
-        dims: vec![numbers.len() as i64],
+        dims: vec![i64::try_from(numbers.len()).unwrap()],
         int64_data: numbers.to_vec(),
         ..TensorProto::default()
     }

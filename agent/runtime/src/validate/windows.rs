@@ -91,6 +91,10 @@ impl Window {
         if ints(node, "output_padding").is_some() && more.len() != space.len() {
             return Err(Fault::broken(format!("`output_padding` has {} entries", more.len())));
         }
+        // Pads follow from the size then, not the other way around.
+        if self.pads.is_none() || ints(node, "output_shape").is_some() {
+            return Ok(vec![None; space.len()]);
+        }
         let mut out = Shape::new();
         for (at, size) in space.iter().enumerate() {
             let stride = self.strides.get(at).copied().unwrap_or(1);
