@@ -152,7 +152,7 @@ fn raw_signed(stage: &Stage, bytes: &[u8]) -> bellwether_protocol::trust::Signat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_35_a_model_that_the_runtime_cannot_bear() {
-    // Three hundred kinds of them: the hostile corpus of the runtime. Here: approved, and still harmless.
+    // Twelve thousand kinds of them: `tests/hostile`. Here: two that everybody meets, approved and still harmless.
     let stage = Stage::running().await;
     let model = std::fs::read(data("digits-linear.onnx")).unwrap();
     for (version, file, expected) in [

@@ -40,6 +40,9 @@ const CORPUS_MAX: usize = 4096;
 /// Fewer inputs than this in the whole time would be a test of nothing.
 const INPUTS_MIN: usize = 1000;
 
+/// Longest input: far above every statement, short enough to try many.
+const INPUT_BYTES_MAX: usize = 8 * 1024;
+
 /// What is no vector but is read as well.
 const TEXTS: [&str; 8] = [
     "bw/v1/d/cam-1/up/hello",
@@ -124,7 +127,7 @@ fn for_a_while(corpus: &mut Vec<Vec<u8>>, mut keep: impl FnMut(&[u8], u64) -> bo
     let begun = Instant::now();
     let mut inputs = 0;
     while begun.elapsed() < time {
-        let bytes = mutated(&mut random, corpus);
+        let bytes = mutated(&mut random, corpus, INPUT_BYTES_MAX);
         inputs += 1;
         if keep(&bytes, seed) && corpus.len() < CORPUS_MAX {
             corpus.push(bytes);

@@ -2,9 +2,6 @@
 
 /// Values at which readers of lengths and variable-length numbers go wrong.
 const SHARP: [u8; 8] = [0, 1, 0x7f, 0x80, 0x81, 0xfe, 0xff, b'/'];
-/// Longest input: far above every statement, short enough to try many.
-const INPUT_BYTES_MAX: usize = 8 * 1024;
-
 /// Random numbers by SplitMix64 (G. Steele and others, 2014): the same for the same seed.
 #[derive(Debug)]
 pub(crate) struct Random(pub(crate) u64);
@@ -27,13 +24,13 @@ impl Random {
     }
 }
 
-/// One of the corpus, changed in one to four ways.
-pub(crate) fn mutated(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
+/// One of the corpus, changed in one to four ways, of at most `bytes_max`.
+pub(crate) fn mutated(random: &mut Random, corpus: &[Vec<u8>], bytes_max: usize) -> Vec<u8> {
     let mut bytes = corpus[random.below(corpus.len())].clone();
     for _ in 0..=random.below(4) {
         change(random, corpus, &mut bytes);
     }
-    bytes.truncate(INPUT_BYTES_MAX);
+    bytes.truncate(bytes_max);
     bytes
 }
 

@@ -3,6 +3,9 @@
 //! A plan with concrete sizes is the faster one for a single row and the only one for some recurrent
 //! models (LSTM and GRU panic with a symbolic batch), so single rows get theirs at load; other
 //! sizes use the symbolic plan if there is one, else a few concrete plans that are kept.
+//!
+//! The symbolic plan is asked for shapes only once those were analysed by themselves: in a release
+//! build tract multiplies matrices whose sizes turn out not to fit, and reads past their end.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,15 +14,17 @@ use std::sync::Arc;
 use bellwether_protocol::manifest::{DataType, TensorSignature};
 use tract_onnx::prelude::{
     DatumType, Framework as _, InferenceFact, InferenceModel, InferenceModelExt as _, IntoRunnable as _, TValue, TVec,
-    Tensor as TractTensor, TractResult, TypedRunnableModel,
+    Tensor as TractTensor, TractResult, TypedModel, TypedRunnableModel,
 };
 
 use crate::inspect::{self, InspectError};
 use crate::tensor::{Data, Tensor};
-use crate::{ScoreError, Scorer, arrange};
+use crate::{ScoreError, Scorer, arrange, sizes};
 
 /// Concrete plans kept beside the symbolic one: each holds its own copy of packed weights.
 const PLANS_MAX: usize = 4;
+/// Shapes kept that the symbolic plan may be asked for: as many sizes of batches as callers mix.
+const SHAPES_MAX: usize = 64;
 
 type Plan = Arc<TypedRunnableModel>;
 type Shapes = Vec<Vec<usize>>;
@@ -44,6 +49,8 @@ pub struct Cpu {
     model: InferenceModel,
     any: Option<Plan>,
     plans: VecDeque<(Shapes, Plan)>,
+    /// Shapes that were analysed, for the symbolic plan.
+    analysed: VecDeque<Shapes>,
 }
 
 impl std::fmt::Debug for Cpu {
@@ -71,11 +78,12 @@ impl Cpu {
                 .model_for_proto_model(&proto)
         };
         let model = caught(parse).map_err(LoadError::Crashed)?.map_err(|why| LoadError::Refused(chain(&why)))?;
-        let mut cpu = Self { signature: facts.signature, model, any: None, plans: VecDeque::new() };
+        let mut cpu =
+            Self { signature: facts.signature, model, any: None, plans: VecDeque::new(), analysed: VecDeque::new() };
         let is_concrete = cpu.signature.inputs.iter().all(|spec| spec.shape.iter().all(Option::is_some));
         if !is_concrete {
             let model = cpu.model.clone();
-            cpu.any = caught(|| model.into_optimized()?.into_runnable()).ok().and_then(Result::ok);
+            cpu.any = caught(|| typed(model)?.into_optimized()?.into_runnable()).ok().and_then(Result::ok);
         }
         let single: Shapes = cpu
             .signature
@@ -95,14 +103,23 @@ impl Cpu {
 
     /// A plan for exactly these shapes.
     fn concrete(&self, shapes: &[Vec<usize>]) -> Result<Plan, ScoreError> {
-        let build = || -> TractResult<Plan> {
+        self.shaped(shapes, |model| typed(model)?.into_optimized()?.into_runnable())
+    }
+
+    /// Builds something of the model with inputs of exactly these shapes.
+    fn shaped<T>(
+        &self,
+        shapes: &[Vec<usize>],
+        build: impl FnOnce(InferenceModel) -> TractResult<T>,
+    ) -> Result<T, ScoreError> {
+        let work = || -> TractResult<T> {
             let mut model = self.model.clone();
             for (index, (shape, spec)) in shapes.iter().zip(&self.signature.inputs).enumerate() {
                 model.set_input_fact(index, InferenceFact::dt_shape(datum_type(spec.datatype), shape.as_slice()))?;
             }
-            model.into_optimized()?.into_runnable()
+            build(model)
         };
-        caught(build).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
+        caught(work).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
     }
 
     /// The plan for these inputs, made if there is none.
@@ -111,10 +128,16 @@ impl Cpu {
         if let Some((_, plan)) = self.plans.iter().find(|(shapes, _)| fits(shapes)) {
             return Ok(Arc::clone(plan));
         }
-        if let Some(plan) = &self.any {
-            return Ok(Arc::clone(plan));
-        }
         let shapes: Shapes = inputs.iter().map(|tensor| tensor.shape().to_vec()).collect();
+        if let Some(plan) = &self.any {
+            let plan = Arc::clone(plan);
+            if !self.analysed.contains(&shapes) {
+                self.shaped(&shapes, typed)?;
+                self.analysed.truncate(SHAPES_MAX - 1);
+                self.analysed.push_front(shapes);
+            }
+            return Ok(plan);
+        }
         let plan = self.concrete(&shapes)?;
         if self.plans.len() >= PLANS_MAX {
             // The plan for one row is the first and stays.
@@ -153,6 +176,13 @@ impl Scorer for Cpu {
             })
             .collect()
     }
+}
+
+/// Every shape worked out, and none of them beyond what is safe to run.
+fn typed(model: InferenceModel) -> TractResult<TypedModel> {
+    let model = model.into_typed()?;
+    sizes::check(&model)?;
+    Ok(model)
 }
 
 /// Runs `work`; a panic becomes its message.

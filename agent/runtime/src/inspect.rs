@@ -9,12 +9,7 @@ use prost::Message as _;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto, type_proto};
 
-use crate::trees;
-
-/// Most nodes of a graph: 20,000 took tract eleven seconds to load, a MobileNet has 300.
-pub const NODES_MAX: usize = 4_000;
-/// Most graphs inside one another (`If`, `Loop`): deeper ones are attacks on the stack.
-const DEPTH_MAX: usize = 8;
+use crate::validate::{Invalid, validate};
 
 /// What a model file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +37,6 @@ pub enum InspectError {
     NotOnnx(&'static str),
     #[error("the ONNX file is cut short or damaged: {0}")]
     Damaged(String),
-    #[error(
-        "weights in a second file are not supported: save the model as one file (onnx.save without save_as_external_data)"
-    )]
-    ExternalData,
-    #[error("{got} nodes: at most {NODES_MAX} are accepted")]
-    TooManyNodes { got: usize },
-    #[error("graphs are nested deeper than {DEPTH_MAX}")]
-    TooDeep,
     #[error("{got} {side}: at most {TENSORS_MAX} are supported")]
     TooManyTensors { side: &'static str, got: usize },
     #[error("the graph has no {0}")]
@@ -62,8 +49,8 @@ pub enum InspectError {
     ElementType { name: String, got: String },
     #[error("`{name}` has no shape or more than {RANK_MAX} dimensions: declare its shape (onnx.shape_inference helps)")]
     NoShape { name: String },
-    #[error("{0}")]
-    Tree(String),
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
 }
 
 /// Reads what a model says about itself.
@@ -89,8 +76,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectErro
         Some(graph) if proto.ir_version > 0 => graph,
         _ => return Err(InspectError::NotOnnx("it has no IR version and graph")),
     };
+    validate(&proto)?;
     let mut survey = Survey::default();
-    survey.graph(graph, 0)?;
+    survey.graph(graph);
     let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = proto.opset_import.iter().filter(|import| default(&import.domain)).map(|import| import.version).max();
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -109,21 +97,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectErro
 struct Survey {
     operators: BTreeMap<String, u32>,
     parameters: u64,
-    nodes: usize,
 }
 
 impl Survey {
-    fn graph(&mut self, graph: &GraphProto, depth: usize) -> Result<(), InspectError> {
-        if depth > DEPTH_MAX {
-            return Err(InspectError::TooDeep);
-        }
-        self.nodes += graph.node.len();
-        if self.nodes > NODES_MAX {
-            return Err(InspectError::TooManyNodes { got: self.nodes });
-        }
-        for tensor in &graph.initializer {
-            self.tensor(tensor)?;
-        }
+    /// Counts; how deep graphs are nested was checked.
+    fn graph(&mut self, graph: &GraphProto) {
+        graph.initializer.iter().for_each(|tensor| self.tensor(tensor));
         for node in &graph.node {
             let domain = node.domain.as_str();
             let name = if domain.is_empty() || domain == "ai.onnx" {
@@ -132,29 +111,16 @@ impl Survey {
                 format!("{domain}::{}", node.op_type)
             };
             *self.operators.entry(name).or_default() += 1;
-            if let Some(why) = trees::fault(node) {
-                return Err(InspectError::Tree(why));
-            }
             for attribute in &node.attribute {
-                for tensor in attribute.t.iter().chain(&attribute.tensors) {
-                    self.tensor(tensor)?;
-                }
-                for inner in attribute.g.iter().chain(&attribute.graphs) {
-                    self.graph(inner, depth + 1)?;
-                }
+                attribute.t.iter().for_each(|tensor| self.tensor(tensor));
+                attribute.g.iter().for_each(|inner| self.graph(inner));
             }
         }
-        Ok(())
     }
 
-    fn tensor(&mut self, tensor: &TensorProto) -> Result<(), InspectError> {
-        let is_external = tensor.data_location == Some(tensor_proto::DataLocation::External as i32);
-        if is_external || !tensor.external_data.is_empty() {
-            return Err(InspectError::ExternalData);
-        }
+    fn tensor(&mut self, tensor: &TensorProto) {
         let size = tensor.dims.iter().map(|size| u64::try_from(*size).unwrap_or(0)).fold(1, u64::saturating_mul);
         self.parameters = self.parameters.saturating_add(size);
-        Ok(())
     }
 }
 

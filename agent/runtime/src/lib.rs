@@ -26,8 +26,9 @@ pub mod inspect;
 pub mod npz;
 pub mod prepare;
 pub mod sample;
+mod sizes;
 pub mod tensor;
-mod trees;
+pub mod validate;
 pub mod vectors;
 
 use bellwether_protocol::heapless;
@@ -41,6 +42,7 @@ pub use inspect::{InspectError, ModelFacts, advice, inspect};
 pub use prepare::{Beside, ExamineError, Examined, Extra, PrepareError, Prepared, examine, open, prepare, repeat};
 pub use sample::{Sample, SampleError};
 pub use tensor::{BadLength, Data, Tensor};
+pub use validate::Invalid;
 pub use vectors::{Vectors, VectorsError};
 
 /// Newest version of the default ONNX operator set that this runtime is known to compute rightly.
