@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
+use bellwether_runtime::ScoreError;
+
 use super::{Active, ScoreFault, Scoring};
 use crate::score::{json, wire};
 
@@ -53,6 +55,11 @@ fn answer(status: StatusCode, body: &impl serde::Serialize) -> Response {
 
 impl IntoResponse for ScoreFault {
     fn into_response(self) -> Response {
+        if let Self::Score(ScoreError::Away(_)) = &self {
+            let mut response = error(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+            return response;
+        }
         let status = match &self {
             Self::NoModel { .. } | Self::OtherVersion { .. } => StatusCode::NOT_FOUND,
             Self::Score(why) if why.is_callers() => StatusCode::BAD_REQUEST,
