@@ -223,3 +223,153 @@ fn patiently<T>(wait: impl FnOnce() -> T) -> T {
         _ => wait(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use bellwether_agent_core::update::{Slot, Target};
+    use bellwether_protocol::digest::Digest;
+    use bellwether_protocol::trust::Exit;
+
+    use super::*;
+    use crate::score::tests::{Constant, running, x};
+    use crate::slot::Slots;
+
+    const PACKAGE: &[u8] = b"package";
+    /// Takes the package: its length and its bytes.
+    const TAKE: &str = "head -c 15 <&0 >/dev/null";
+    const READY: &str = r#"printf '\051\0\0\0{"reject":null,"cause":"","peak_kib":777}' >&0"#;
+    /// Waits for a call.
+    const CALLED: &str = "head -c 4 <&0 >/dev/null";
+
+    struct Stage {
+        dir: tempfile::TempDir,
+        hosts: Hosts,
+        told: mpsc::Receiver<Crash>,
+    }
+
+    impl Stage {
+        /// Hosts by a program that does `script` with the socket as its standard input.
+        fn new(script: &str, patience_ms: u64, call_ms: u64) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let program = dir.path().join("program");
+            // Written by another process: what a process has open for writing it may fail to start.
+            let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+            assert!(Command::new("sh").arg("-c").arg(write).arg(&program).arg(script).status().unwrap().success());
+            let (hosts, told) = Hosts::new(Some(program), patience_ms, call_ms, 1024);
+            Self { dir, hosts, told }
+        }
+
+        fn slot(&self) -> ModelDir {
+            Slots::new(self.dir.path()).of(&"digits".parse().unwrap()).unwrap()
+        }
+
+        fn start(&self) -> (Host, Result<(), Fault>) {
+            let dir = self.slot();
+            std::fs::write(dir.package(Slot::A), PACKAGE).unwrap();
+            let package = bellwether_runtime::prepare::package_ref(PACKAGE);
+            let target = Target { running: running(1), package, tensors: Digest([0; 32]), floor: 0 };
+            let held = Held { target, slot: Slot::A };
+            let place = Place { dir, name: "digits".parse().unwrap(), held };
+            self.hosts.start(place, Constant::boxed(1.0).signature().clone(), PACKAGE.to_vec())
+        }
+
+        fn crash(&mut self) -> (Failed, bool) {
+            let crash = self.told.blocking_recv().unwrap();
+            assert_eq!((crash.name.as_str(), crash.running), ("digits", running(1)));
+            (crash.failed, crash.is_final)
+        }
+    }
+
+    fn of(steps: &[&str]) -> String {
+        steps.join("\n")
+    }
+
+    fn away(host: &mut Host) -> String {
+        match host.run(&[x(1, 0.0)]) {
+            Err(ScoreError::Away(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_child_that_lies_hangs_or_dies_costs_its_call_and_is_replaced() {
+        for (last, call, told) in [
+            (r"printf '\1\0\0\0\7' >&0; exec sleep 100", "an answer of no known kind", "an answer of no known kind"),
+            (r"printf '\0\0\0\0' >&0; exec sleep 100", "an empty answer", "an empty answer"),
+            (r"printf '\377\377\377\377' >&0; exec sleep 100", "too large", "it sent a frame that is too large"),
+            (r"printf '\1\0\0\0\1\1' >&0; exec sleep 100", "more than was asked", "more than was asked"),
+            ("exec sleep 100", "took longer than 200 ms", "a call took longer than 200 ms"),
+            ("echo dying >&2; kill -SEGV $$", "it ended in this call", "signal: 11 (SIGSEGV)"),
+        ] {
+            let mut stage = Stage::new(&of(&[TAKE, READY, CALLED, last]), 60_000, 200);
+            let (mut host, loaded) = stage.start();
+            loaded.unwrap();
+            for life in 0..2 {
+                let why = away(&mut host);
+                assert!(why.contains(call), "{last}: {why}");
+                let (failed, is_final) = stage.crash();
+                assert!(failed.cause.contains(told) && !is_final, "{last}: {}", failed.cause);
+                let ended = failed.ended.unwrap();
+                assert!(ended.peak_kib >= 777, "{}", ended.peak_kib);
+                if last.starts_with("echo") {
+                    assert_eq!((ended.exit, ended.log.as_slice()), (Exit::Signal(11), &b"dying\n"[..]));
+                }
+                let begun = Instant::now();
+                while life == 0 && !host.pulse().is_up() {
+                    assert!(begun.elapsed() < Duration::from_secs(20), "{last}: it never came back");
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_that_refuses_or_never_loads_is_told_apart() {
+        let refuse = r#"printf '\051\0\0\0{"reject":81,"cause":"no","peak_kib":777}' >&0; exit 3"#;
+        for (script, patience_ms, is_refused, reject, cause) in [
+            (of(&[TAKE, refuse]), 60_000, true, Reject::GoldenMismatch, "no"),
+            (of(&[TAKE, "exec sleep 100"]), 100, false, Reject::Crashed, "longer than 100 ms to load"),
+            ("exit 7".to_owned(), 60_000, false, Reject::Crashed, "ended with code 7"),
+            (of(&[TAKE, r"printf '\2\0\0\0{}' >&0; exec sleep 100"]), 60_000, false, Reject::Crashed, "does not read"),
+        ] {
+            let (_host, loaded) = Stage::new(&script, patience_ms, 100).start();
+            let fault = loaded.unwrap_err();
+            assert_eq!(matches!(fault, Fault::Refused(_)), is_refused, "{cause}: {fault:?}");
+            let failed = fault.into_failed();
+            assert!(failed.reject == reject && failed.cause.contains(cause), "{failed:?}");
+        }
+        let mut stage = Stage::new("", 60_000, 100);
+        stage.hosts.program = Some(stage.dir.path().join("none"));
+        let failed = stage.start().1.unwrap_err().into_failed();
+        assert!(failed.cause.contains("/none there"), "{}", failed.cause);
+    }
+
+    #[test]
+    fn what_is_started_again_is_what_was_hashed_or_nothing() {
+        let mut stage = Stage::new(&of(&[TAKE, READY, CALLED]), 60_000, 10_000);
+        let (mut host, loaded) = stage.start();
+        loaded.unwrap();
+        std::fs::write(stage.slot().package(Slot::A), b"another").unwrap();
+        assert!(away(&mut host).contains("ended in this call"));
+        assert!(!stage.crash().1);
+        let (failed, is_final) = stage.crash();
+        assert!(failed.reject == Reject::DigestMismatch && is_final, "{failed:?}");
+        assert!(!away(&mut host).is_empty());
+    }
+
+    #[test]
+    fn a_child_ends_with_its_host() {
+        let stage = Stage::new(&of(&[TAKE, READY, "exec sleep 100"]), 60_000, 10_000);
+        let (host, loaded) = stage.start();
+        loaded.unwrap();
+        let pulse = host.pulse();
+        assert!(pulse.is_up());
+        drop(host);
+        drop(stage.hosts);
+        let mut told = stage.told;
+        // The keeper lets go of its end when the child is reaped.
+        assert!(told.blocking_recv().is_none() && !pulse.is_up());
+    }
+}
