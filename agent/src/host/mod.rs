@@ -298,7 +298,7 @@ mod tests {
         for (last, call, told) in [
             (r"printf '\1\0\0\0\7' >&0; exec sleep 100", "an answer of no known kind", "an answer of no known kind"),
             (r"printf '\0\0\0\0' >&0; exec sleep 100", "an empty answer", "an empty answer"),
-            (r"printf '\377\377\377\377' >&0; exec sleep 100", "too large", "it sent a frame that is too large"),
+            (r"printf '\377\377\377\377' >&0; exec sleep 100", "too large", "a frame that is too large"),
             (r"printf '\1\0\0\0\1\1' >&0; exec sleep 100", "more than was asked", "more than was asked"),
             ("exec sleep 100", "took longer than 200 ms", "a call took longer than 200 ms"),
             ("echo dying >&2; kill -SEGV $$", "it ended in this call", "signal: 11 (SIGSEGV)"),
