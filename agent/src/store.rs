@@ -178,6 +178,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_state_from_before_crashes_were_counted_still_opens() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        let before = StateBeforeCrashes {
+            seen: Order::default(),
+            assignment: Digest([7; 32]),
+            audit: Digest([8; 32]),
+            commanded: Order::default(),
+            reports: 9,
+            models: [Model::new("digits".parse().unwrap())].into_iter().collect(),
+            trust: Trust::default(),
+        };
+        store.write(STATE_BEFORE_CRASHES, &before).unwrap();
+        let state = store.state().unwrap();
+        assert_eq!((state.assignment, state.reports, state.models.len()), (Digest([7; 32]), 9, 1));
+        store.put_state(&State { reports: 10, ..state }).unwrap();
+        assert_eq!(store.state().unwrap().reports, 10);
+    }
+
+    #[test]
     fn connect_numbers_rise_across_restarts() {
         let data = tempfile::tempdir().unwrap();
         let store = Store::open(data.path()).unwrap();

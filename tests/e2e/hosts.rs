@@ -165,7 +165,7 @@ async fn one_crash_on_probation_takes_a_version_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_process_outlives_its_agent_and_none_has_its_files() {
+async fn no_process_outlives_its_agent_and_each_has_limits_and_no_files_of_it() {
     let fleet = Fleet::start();
     fleet.release("digits", 1, "digits-linear", &[]);
     let mut agent = fleet.agent("gw-1");
@@ -180,6 +180,12 @@ async fn no_process_outlives_its_agent_and_none_has_its_files() {
     assert!(open.is_empty(), "{open:?}");
     let environment = std::fs::read_to_string(format!("/proc/{host}/environ")).unwrap();
     assert!(!environment.contains("BELLWETHER_"), "{environment}");
+    let limits = std::fs::read_to_string(format!("/proc/{host}/limits")).unwrap();
+    for what in ["Max cpu time", "Max address space"] {
+        let line = limits.lines().find(|line| line.starts_with(what)).unwrap();
+        let soft = line.strip_prefix(what).and_then(|rest| rest.split_whitespace().next());
+        assert!(soft.is_some_and(|soft| soft.parse::<u64>().is_ok()), "{line}");
+    }
     agent.kill();
     wait_until("it is gone", async || is_gone(host)).await;
 }

@@ -91,7 +91,9 @@ impl Brain {
             | Install::RollingBack { .. }
             | Install::Settled { .. } => {}
         }
+        // The device's one place for an install may be taken: the next crash decides then.
         if self.state.count_crash(name, release) >= CRASHES_MAX
+            && self.in_flight().is_none()
             && let Some(model) = self.state.models.iter_mut().find(|model| model.name == *name)
         {
             model.quarantine();

@@ -457,12 +457,9 @@ impl Model {
 
     /// What answers crashed too often: the previous release answers again, if that is lawful. Where
     /// there is none, something that answers at times is better than nothing: it is kept, and the
-    /// report says what it does. An install in progress ends before anything is decided.
+    /// report says what it does. Only while nothing is in flight.
     pub(crate) fn quarantine(&mut self) {
         let Some(active) = self.active else { return };
-        if self.install.is_in_flight() {
-            return;
-        }
         self.previous = self.previous.filter(|held| held.target.running.version.number() >= self.floor);
         if self.previous.is_some() {
             self.lose_active(Reject::Crashed);

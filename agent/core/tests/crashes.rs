@@ -127,7 +127,7 @@ fn a_previous_release_below_the_floor_is_nothing_to_go_back_to() {
 }
 
 #[test]
-fn an_install_under_way_ends_before_anything_is_decided() {
+fn an_install_under_way_of_this_model_or_another_ends_before_anything_is_decided() {
     let fleet = Fleet::new();
     let [one, two, three] = [1, 2, 3].map(|version| fleet.release("digits", version));
     let mut shell = committed(&fleet, &[&one, &two]);
@@ -141,6 +141,13 @@ fn an_install_under_way_ends_before_anything_is_decided() {
     shell.offer(&fleet, 4, &[Offer::granted(&three)]).unwrap();
     shell.commit();
     assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(3)));
+    let faces = fleet.release("faces", 1);
+    shell.offer(&fleet, 5, &[Offer::granted(&three), Offer::granted(&faces)]).unwrap();
+    crash(&mut shell, CRASHES_MAX + 1);
+    assert_eq!((shell.line("digits").0, shell.line("faces").0), (Phase::Committed, Phase::Fetching));
+    shell.commit();
+    crash(&mut shell, 1);
+    assert_eq!(shell.line("digits").0, Phase::RollingBack);
 }
 
 #[test]

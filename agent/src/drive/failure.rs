@@ -1,8 +1,8 @@
 //! What goes up when an install has failed, a model crashed, or somebody asks: cause, memory, the end
 //! of the log.
 
-use bellwether_agent_core::Input;
 use bellwether_agent_core::update::{Install, Model, Step};
+use bellwether_agent_core::{CRASHES_MAX, Input};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{ModelName, Version};
 use bellwether_protocol::limit::{CAUSE_BYTES_MAX, LOG_BYTES_MAX, LOG_PIECE_BYTES_MAX};
@@ -33,17 +33,23 @@ impl Driver {
         };
         self.keep_trouble(&name, version, failed.clone());
         let is_taken = self.handle(input).is_ok();
-        let is_at_end = |model: &Model| match model.install {
-            Install::RollingBack { target, .. } => target.running.release == release,
-            Install::Settled { running, phase, .. } => running.release == release && phase == Phase::RolledBack,
-            _ => false,
+        let is_at_end = |model: &Model| {
+            let ends = if let Install::Settled { running, phase: Phase::RolledBack, .. } = model.install {
+                Some(running)
+            } else {
+                let rolls_back = matches!(model.install, Install::RollingBack { .. });
+                model.install.target().filter(|_| rolls_back).map(|target| target.running)
+            };
+            ends.is_some_and(|running| running.release == release)
         };
         if self.brain.state().models.iter().any(|model| model.name == name && is_at_end(model)) {
             // The event of its end takes the cause along.
             return;
         }
         self.rest.trouble = None;
-        if is_taken {
+        // What crashes on and on is told no more: the outbox has other things to keep.
+        let crashes = self.brain.state().crashes_of(&name, release);
+        if is_taken && crashes <= CRASHES_MAX {
             self.note_failed(&name, version, &failed);
         }
     }

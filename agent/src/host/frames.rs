@@ -126,13 +126,15 @@ impl Connection {
 
 /// Whether to try again after this.
 fn later(why: io::Error, until: Option<Instant>) -> Result<(), Broken> {
-    match why.kind() {
-        ErrorKind::Interrupted => Ok(()),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut if until.is_none_or(|until| Instant::now() < until) => Ok(()),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Err(Broken::Silent),
-        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Err(Broken::HungUp),
-        _ => Err(Broken::Socket(why)),
+    let kind = why.kind();
+    if matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+        let is_early = until.is_none_or(|until| Instant::now() < until);
+        return if is_early { Ok(()) } else { Err(Broken::Silent) };
     }
+    if matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+        return Err(Broken::HungUp);
+    }
+    if kind == ErrorKind::Interrupted { Ok(()) } else { Err(Broken::Socket(why)) }
 }
 
 /// Puts a frame around what `fill` appends; false if it is too large, and nothing is there then.

@@ -84,8 +84,7 @@ impl Line {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        let inner = self.lock();
-        inner.is_up && inner.connection.is_some()
+        self.lock().is_up
     }
 
     pub(super) fn is_slow(&self) -> bool {

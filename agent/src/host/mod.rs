@@ -108,7 +108,7 @@ pub(crate) struct Host {
 pub(crate) struct Pulse(Arc<Line>);
 
 impl Pulse {
-    /// Whether its process is there and waits for a call.
+    /// Whether its process is there and has loaded the model.
     pub(crate) fn is_up(&self) -> bool {
         self.0.is_up()
     }

@@ -125,7 +125,9 @@ async fn metadata(State(scoring): State<Scoring>, Path(which): Path<Which>) -> R
 
 async fn model_ready(State(scoring): State<Scoring>, Path(which): Path<Which>) -> Result<Response, ScoreFault> {
     let active = which.find(&scoring)?;
-    Ok(answer(StatusCode::OK, &json!({ "name": active.name.as_str(), "ready": true })))
+    let is_ready = active.is_ready();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(answer(status, &json!({ "name": active.name.as_str(), "ready": is_ready })))
 }
 
 async fn infer(State(scoring): State<Scoring>, Path(which): Path<Which>, request: Request) -> Response {

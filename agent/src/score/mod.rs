@@ -122,6 +122,11 @@ impl Active {
         spent <= INLINE_US_MAX && !self.pulse.as_ref().is_some_and(Pulse::is_slow)
     }
 
+    /// Whether a call can be answered now, as far as is known.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.pulse.as_ref().is_none_or(Pulse::is_up)
+    }
+
     /// Scores, counting rows, failures and time.
     pub(crate) fn score(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ScoreError> {
         let (result, spent) = {
