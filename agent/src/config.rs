@@ -54,8 +54,11 @@ pub struct Config {
     /// How long a self-test may take, in milliseconds; and again when the model, having passed it in
     /// a process of its own, is loaded to answer.
     pub self_test_ms: u64,
-    /// Program that tries new models in a process of its own; the one that runs if absent. It must
-    /// begin with [`crate::run_if_child`].
+    /// How long one call of a model may take, in milliseconds; its process is ended then and started
+    /// again.
+    pub call_ms_max: u64,
+    /// Program that tries and hosts models in processes of their own; the one that runs if absent. It
+    /// must begin with [`crate::run_if_child`].
     pub trial_program: Option<PathBuf>,
     /// Longest silence between two reports, in milliseconds.
     pub heartbeat_ms: u64,
@@ -86,6 +89,7 @@ impl Default for Config {
             probation_ms: 10_000,
             probation_errors_max: 0,
             self_test_ms: 60_000,
+            call_ms_max: 10_000,
             trial_program: None,
             heartbeat_ms: 30_000,
             outbox_bytes_max: 16 * 1024 * 1024,
@@ -116,7 +120,7 @@ pub enum FileError {
     UnknownKey { got: String, nearest: String },
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "hub",
     "ca",
@@ -134,6 +138,7 @@ const KEYS: [&str; 20] = [
     "probation_ms",
     "probation_errors_max",
     "self_test_ms",
+    "call_ms_max",
     "trial_program",
     "heartbeat_ms",
     "outbox_bytes_max",
@@ -206,6 +211,7 @@ impl Config {
             ("scores_window_ms", self.scores_window_ms, 100, day, "100 to 86400000"),
             ("probation_ms", self.probation_ms, 1, 7 * day, "1 to 604800000"),
             ("self_test_ms", self.self_test_ms, 100, day, "100 to 86400000"),
+            ("call_ms_max", self.call_ms_max, 10, day, "10 to 86400000"),
             ("heartbeat_ms", self.heartbeat_ms, 500, day, "500 to 86400000"),
             ("outbox_bytes_max", self.outbox_bytes_max, 64 * 1024, 1 << 40, "65536 or more"),
         ] {

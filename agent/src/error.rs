@@ -7,7 +7,7 @@ use bellwether_protocol::error::Reject;
 use bellwether_runtime::ExamineError;
 
 use crate::config::ConfigError;
-use crate::trial::Ended;
+use crate::ended::Ended;
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,25 +65,25 @@ impl AgentError {
 pub(crate) struct Failed {
     pub(crate) reject: Reject,
     pub(crate) cause: String,
-    /// How the trial ended, if there was one.
-    pub(crate) trial: Option<Ended>,
+    /// How the process that had the model ended, if one did.
+    pub(crate) ended: Option<Ended>,
 }
 
 impl From<Reject> for Failed {
     fn from(reject: Reject) -> Self {
-        Self { reject, cause: reject.text().to_owned(), trial: None }
+        Self { reject, cause: reject.text().to_owned(), ended: None }
     }
 }
 
 impl From<io::Error> for Failed {
     fn from(why: io::Error) -> Self {
         let reject = bellwether_agent_disk::reject(&why);
-        Self { reject, cause: format!("{}: {why}", reject.text()), trial: None }
+        Self { reject, cause: format!("{}: {why}", reject.text()), ended: None }
     }
 }
 
 impl From<ExamineError> for Failed {
     fn from(why: ExamineError) -> Self {
-        Self { reject: why.reject(), cause: why.to_string(), trial: None }
+        Self { reject: why.reject(), cause: why.to_string(), ended: None }
     }
 }

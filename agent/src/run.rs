@@ -29,6 +29,7 @@ use crate::config::{Config, ConfigError, LISTEN_DEFAULT};
 use crate::drive::{self, Driver, Greeter};
 use crate::enrol::{self, Token, Told};
 use crate::error::{AgentError, Failed};
+use crate::host::{Fault, Hosts};
 use crate::identity;
 use crate::journal;
 use crate::outbox;
@@ -175,7 +176,9 @@ impl Agent {
         let slots = Slots::new(&config.data);
         let scoring =
             Scoring::new(Rules { rows_per_minute_max: config.collect_rows_per_minute_max, pace: config.pace });
-        brain = Box::pin(load_all(brain, slots.clone(), scoring.clone(), clock)).await?;
+        let program = config.trial_program.clone();
+        let (hosts, crashes) = Hosts::new(program, config.self_test_ms, config.call_ms_max, memory_kib);
+        brain = Box::pin(load_all(brain, (slots.clone(), hosts.clone()), scoring.clone(), clock)).await?;
         let (stop, stopped) = watch::channel(false);
         let (listen, server) = serve(&config, &scoring, stopped.clone()).await?;
         let session = Arc::new(AtomicU32::new(0));
@@ -205,6 +208,7 @@ impl Agent {
             scoring: scoring.clone(),
             slots,
             trial: Trial::new(config.trial_program, config.self_test_ms, memory_kib),
+            hosts,
             link,
             key,
             fleet: enrolled.fleet,
@@ -217,7 +221,7 @@ impl Agent {
             span: span.clone(),
             rest: drive::Rest::default(),
         };
-        let mut tasks = vec![tokio::spawn(driver.run(arrivals, done_here, stopped).instrument(span))];
+        let mut tasks = vec![tokio::spawn(driver.run(arrivals, (done_here, crashes), stopped).instrument(span))];
         tasks.extend(server);
         Ok(Running { device, listen, scoring, status, stop, tasks })
     }
@@ -329,15 +333,21 @@ fn brain(
         memory_kib: config.memory(),
         probation: Millis(config.probation_ms),
         errors_max: config.probation_errors_max,
-        // The trial first, then the load here; both bounds by themselves, this one for the two together.
+        // The trial first, then its host; both bounds by themselves, this one for the two together.
         self_test: Millis(config.self_test_ms.saturating_mul(2)),
         heartbeat: Millis(config.heartbeat_ms),
     };
     Ok(Brain::restore(config, root, state))
 }
 
-/// Loads every model that should answer; one whose slot is damaged gives way by the brain's rules.
-async fn load_all(mut brain: Brain, slots: Slots, scoring: Scoring, clock: Clock) -> Result<Brain, AgentError> {
+/// Has every model that should answer hosted; one whose slot is damaged gives way by the brain's
+/// rules, and one whose process died is counted and tried again.
+async fn load_all(
+    mut brain: Brain,
+    (slots, hosts): (Slots, Hosts),
+    scoring: Scoring,
+    clock: Clock,
+) -> Result<Brain, AgentError> {
     let span = Span::current();
     let load = move || {
         let _agent = span.entered();
@@ -349,17 +359,27 @@ async fn load_all(mut brain: Brain, slots: Slots, scoring: Scoring, clock: Clock
             {
                 continue;
             }
+            let release = held.target.running.release;
             let dir = slots.of(&model.name).map_err(Failed::from);
-            match dir.and_then(|dir| drive::load(&dir, &model.name, &held)) {
-                Ok(fitted) => scoring.swap(&model.name, held.target.running, fitted),
-                Err(Failed { reject, cause, .. }) => {
-                    tracing::error!(model = %model.name, %reject, cause, "the active model cannot be loaded");
-                    let release = held.target.running.release;
-                    let lost = Input::Install { name: &model.name, release, step: Step::Failed(reject) };
-                    if let Err(why) = brain.handle(clock.now(), lost) {
-                        tracing::warn!(%why, "the loss of a model is refused");
-                    }
+            let opened = dir.and_then(|dir| drive::open(&hosts, &dir, &model.name, &held));
+            let (failed, input) = match opened {
+                Ok((fitted, Ok(()))) => {
+                    scoring.swap(&model.name, held.target.running, fitted);
+                    continue;
                 }
+                Ok((fitted, Err(Fault::Died(failed)))) => {
+                    scoring.swap(&model.name, held.target.running, fitted);
+                    (failed, Input::Crashed { name: &model.name, release })
+                }
+                Ok((_, Err(Fault::Refused(failed)))) | Err(failed) => {
+                    let step = Step::Failed(failed.reject);
+                    (failed, Input::Install { name: &model.name, release, step })
+                }
+            };
+            let (reject, cause) = (failed.reject, failed.cause);
+            tracing::error!(model = %model.name, %reject, cause, "the active model cannot be loaded");
+            if let Err(why) = brain.handle(clock.now(), input) {
+                tracing::warn!(%why, "the loss of a model is refused");
             }
         }
         brain

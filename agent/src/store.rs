@@ -24,7 +24,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Most bytes of one record here: the state of eight models takes about eight KiB.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 
-const STATE: &str = "brain";
+const STATE: &str = "brain-2";
+/// Where the state was before it counted crashes.
+const STATE_BEFORE_CRASHES: &str = "brain";
 /// Where the state was before it held roots, recalls and checkpoints.
 const STATE_BEFORE_TRUST: &str = "state";
 const ENROLLED: &str = "enrolled";
@@ -59,7 +61,27 @@ struct StateBeforeTrust {
 impl From<StateBeforeTrust> for State {
     fn from(before: StateBeforeTrust) -> Self {
         let StateBeforeTrust { seen, assignment, audit, commanded, reports, models } = before;
-        Self { seen, assignment, audit, commanded, reports, models, trust: Trust::default() }
+        let trust = Trust::default();
+        Self { seen, assignment, audit, commanded, reports, models, trust, crashes: heapless::Vec::new() }
+    }
+}
+
+/// The brain's state as it was stored before it counted crashes.
+#[derive(Serialize, Deserialize)]
+struct StateBeforeCrashes {
+    seen: Order,
+    assignment: Digest,
+    audit: Digest,
+    commanded: Order,
+    reports: u64,
+    models: heapless::Vec<Model, MODELS_MAX>,
+    trust: Trust,
+}
+
+impl From<StateBeforeCrashes> for State {
+    fn from(before: StateBeforeCrashes) -> Self {
+        let StateBeforeCrashes { seen, assignment, audit, commanded, reports, models, trust } = before;
+        Self { seen, assignment, audit, commanded, reports, models, trust, crashes: heapless::Vec::new() }
     }
 }
 
@@ -99,6 +121,9 @@ impl Store {
     pub(crate) fn state(&self) -> Result<State, AgentError> {
         if let Some(state) = self.read(STATE)? {
             return Ok(state);
+        }
+        if let Some(before) = self.read::<StateBeforeCrashes>(STATE_BEFORE_CRASHES)? {
+            return Ok(before.into());
         }
         let before: Option<StateBeforeTrust> = self.read(STATE_BEFORE_TRUST)?;
         Ok(before.map(State::from).unwrap_or_default())
@@ -151,6 +176,26 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_from_before_crashes_were_counted_still_opens() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        let before = StateBeforeCrashes {
+            seen: Order::default(),
+            assignment: Digest([7; 32]),
+            audit: Digest([8; 32]),
+            commanded: Order::default(),
+            reports: 9,
+            models: [Model::new("digits".parse().unwrap())].into_iter().collect(),
+            trust: Trust::default(),
+        };
+        store.write(STATE_BEFORE_CRASHES, &before).unwrap();
+        let state = store.state().unwrap();
+        assert_eq!((state.assignment, state.reports, state.models.len()), (Digest([7; 32]), 9, 1));
+        store.put_state(&State { reports: 10, ..state }).unwrap();
+        assert_eq!(store.state().unwrap().reports, 10);
+    }
 
     #[test]
     fn connect_numbers_rise_across_restarts() {

@@ -409,7 +409,7 @@ async fn a_model_that_answers_wrongly_is_told_of_with_cause_memory_and_log_and_a
         assert_eq!(why, LogWhy::Failure);
         // Of the child first, then of the agent.
         assert!(text.starts_with("trying a package of") && text.contains("refused: the golden"), "{text}");
-        assert!(text.contains("a step of an install failed") && text.contains("phase=Rejected"), "{text}");
+        assert!(text.contains("a version failed") && text.contains("phase=Rejected"), "{text}");
         assert_eq!(desk.failures.len(), 1);
     }
     let before = hub.desk.lock().unwrap().logs.len();

@@ -12,6 +12,7 @@
 )]
 
 mod collect;
+mod host;
 mod live;
 mod profile;
 mod trust;
@@ -32,7 +33,7 @@ const WARM: usize = 300;
 const OVERHEAD_MAX: Duration = Duration::from_micros(250);
 
 fn main() -> ExitCode {
-    // Devices of this program try their models in a child of it.
+    // Devices of this program try and host their models in children of it.
     if let Some(code) = bellwether_agent::run_if_child() {
         return code;
     }
@@ -41,12 +42,22 @@ fn main() -> ExitCode {
         trust::measure();
         return ExitCode::SUCCESS;
     }
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(measure());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    if std::env::args().nth(1).as_deref() == Some("host") {
+        runtime.block_on(async {
+            resident().await;
+            host::measure().await;
+        });
+        return ExitCode::SUCCESS;
+    }
+    runtime.block_on(measure());
     ExitCode::SUCCESS
 }
 
 async fn measure() {
-    scoring().await;
+    scoring(resident().await).await;
+    println!();
+    host::measure().await;
     println!();
     profile::measure();
     println!();
@@ -57,7 +68,8 @@ async fn measure() {
     trust::measure();
 }
 
-async fn scoring() {
+/// What an agent and its model take; the agent, at version 2 of `digits`.
+async fn resident() -> (Fleet, Agent) {
     let fleet = Fleet::start();
     fleet.two_versions();
     let mut agent = fleet.agent("bench-1");
@@ -65,10 +77,17 @@ async fn scoring() {
     println!("agent, resident, no model           {:>8.1} MiB", mib(idle));
     fleet.roll_out("digits:2");
     let loaded = resident_kib(agent.process().id());
-    println!("agent, resident, digits 2 loaded    {:>8.1} MiB   (+{:.1})", mib(loaded), mib(loaded - idle));
+    println!("agent, resident, digits 2 answers   {:>8.1} MiB   (+{:.1})", mib(loaded), mib(loaded) - mib(idle));
+    for host in agent.hosts() {
+        println!("its model's process, resident       {:>8.1} MiB", mib(resident_kib(host)));
+    }
     let size = std::fs::metadata(binary("bellwether-agent")).expect("the agent is built").len();
     println!("agent, size of the program          {:>8.1} MiB", size as f64 / (1024.0 * 1024.0));
     println!();
+    (fleet, agent)
+}
+
+async fn scoring((_fleet, agent): (Fleet, Agent)) {
     println!("scoring, median of {PAIRS} pairs   bare tract   over HTTP      added   ratio");
     for (batch, form) in [(1, Form::Json), (1, Form::Binary), (16, Form::Json), (16, Form::Binary)] {
         let (bare, http) = pairs(&agent, batch, form).await;

@@ -19,7 +19,7 @@ pub const CONFIG: &str = "probation_ms = 500\nscores_window_ms = 500\nheartbeat_
 pub struct Settings<'s> {
     /// More arguments.
     pub words: &'s [&'s str],
-    /// More of the configuration file.
+    /// More of the configuration file; what it says comes before the usual.
     pub config: &'s str,
     /// The crash point at which it ends at its first start.
     pub crash: Option<&'s str>,
@@ -59,7 +59,10 @@ impl Agent {
         let home = folder();
         let mut words = vec!["--hub", hub, "--token", token, "--name", name, "--listen", "127.0.0.1:0"];
         words.extend(settings.words);
-        let config = format!("{CONFIG}{}", settings.config);
+        let key = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+        let is_told = |line: &&str| !settings.config.lines().any(|told| key(told) == key(line));
+        let usual: String = CONFIG.lines().filter(is_told).map(|line| format!("{line}\n")).collect();
+        let config = format!("{usual}{}", settings.config);
         let mut command = command(home.path(), &words, &config);
         if let Some(log) = settings.log {
             command.env("BELLWETHER_LOG", log);
@@ -101,6 +104,18 @@ impl Agent {
     /// Its process.
     pub const fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// The processes of its models.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<u32> {
+        let is_host = |process: &u32| {
+            let read = |file| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+            let parent = read("status").lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+            parent == Some(self.process.id()) && read("cmdline").split('\0').nth(1) == Some("host-model")
+        };
+        let all = std::fs::read_dir("/proc").expect("processes are listed");
+        all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_host).collect()
     }
 
     /// What it logged since it was last started.

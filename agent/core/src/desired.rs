@@ -250,6 +250,12 @@ impl Brain {
     }
 
     fn want(&mut self, wanted: &Wanted, desired: &Desired<'_>, is_repeat: bool) {
+        if self.state.is_given_up(&wanted.name, wanted.release) {
+            if is_repeat {
+                return;
+            }
+            self.forgive_crashes(&wanted.name);
+        }
         let counters = self.state.trust.counters();
         let context = Context { root: &self.root, config: &self.config, counters, fresh: self.fresh };
         let is_recalled = counters.recalled(&wanted.name, wanted.release).is_some();

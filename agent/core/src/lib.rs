@@ -11,11 +11,13 @@
 //! [`Brain::state`] to disk if it changed, then [`Brain::poll_action`] and do it. Actions derive
 //! from the state, so a power cut between writing and doing repeats an action and loses none.
 //!
-//! Map of modules: [`update`] is the install machine of one model; `desired` verifies what the hub
+//! Map of modules: [`update`] is the install machine of one model; `crashes` counts those of what
+//! answers; `desired` verifies what the hub
 //! wants against what people signed; [`trust`] takes what changes what counts; `session` says when to report; [`outbox`] has the rules of what
 //! goes up; [`sampler`] which rows are collected. Deliberately absent: clocks, sockets, disks, allocation, the digest of a package.
 #![no_std]
 
+mod crashes;
 mod desired;
 pub mod outbox;
 mod probation;
@@ -35,6 +37,7 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Command, Event, KeyId, Order, Request, Signed, TrustedRoot};
 use serde::{Deserialize, Serialize};
 
+pub use crashes::{CRASHES_MAX, CRASHES_QUIET, Crashes};
 pub use probation::LATENCY_CALLS_MIN;
 pub use session::REPORTS_RESERVED;
 use session::Session;
@@ -88,6 +91,8 @@ pub struct State {
     pub models: Vec<Model, MODELS_MAX>,
     /// What it learnt of roots, recalls, checkpoints and time.
     pub trust: Trust,
+    /// How often what answers crashed, as far as that is not forgotten.
+    pub crashes: Vec<Crashes, MODELS_MAX>,
 }
 
 /// What happened.
@@ -122,6 +127,13 @@ pub enum Input<'a> {
         release: Digest,
         /// What happened.
         step: Step,
+    },
+    /// The process of a model that answers ended, by itself or for what it did.
+    Crashed {
+        /// The model.
+        name: &'a ModelName,
+        /// Digest of the release it is about.
+        release: Digest,
     },
     /// Calls that failed since the last such input.
     ScoringErrors {
@@ -220,6 +232,8 @@ pub struct Brain {
     /// When the self-test or probation in progress began in this boot, and failed calls since.
     since: Option<Millis>,
     errors: u32,
+    /// When a model crashed last in this boot, or when the boot was first heard of.
+    crashed_at: Option<Millis>,
     refused: Option<Reject>,
     /// Whether the time was told in answer to this connection's nonce.
     fresh: bool,
@@ -247,6 +261,7 @@ impl Brain {
             session,
             since: None,
             errors: 0,
+            crashed_at: None,
             refused: None,
             fresh: false,
             progress: 0,
@@ -308,6 +323,7 @@ impl Brain {
             Input::Desired(desired) => self.desired(now, desired)?,
             Input::Command(signed) => self.command(now, signed)?,
             Input::Install { name, release, step } => self.install(now, name, release, step)?,
+            Input::Crashed { name, release } => self.crashed(now, name, release)?,
             Input::ScoringErrors { name, errors } => self.scoring_errors(now, name, errors)?,
             Input::Progress { name, present } => self.progressed(now, name, present)?,
         }
@@ -432,6 +448,7 @@ impl Brain {
 
     /// Ends what ran out of time, and starts the clock of what began.
     fn expire(&mut self, now: Millis) {
+        self.forget_crashes(now);
         let since = *self.since.get_or_insert(now);
         let (probation, self_test) = (self.config.probation, self.config.self_test);
         let Some(model) = self.state.models.iter_mut().find(|model| model.install.is_in_flight()) else {

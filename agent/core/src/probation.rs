@@ -35,7 +35,13 @@ impl Brain {
     }
 
     /// Takes back what is in probation, if `is_bad` says so of its release.
-    fn fails_probation(&mut self, now: Millis, name: &ModelName, is_bad: impl Fn(Digest) -> bool, reject: Reject) {
+    pub(crate) fn fails_probation(
+        &mut self,
+        now: Millis,
+        name: &ModelName,
+        is_bad: impl Fn(Digest) -> bool,
+        reject: Reject,
+    ) {
         let Some(model) = self.state.models.iter_mut().find(|model| model.name == *name) else { return };
         let before = model.install;
         if let Install::Probation { target, .. } = before

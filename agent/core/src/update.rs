@@ -455,6 +455,19 @@ impl Model {
         }
     }
 
+    /// What answers crashed too often: the previous release answers again, if that is lawful. Where
+    /// there is none, something that answers at times is better than nothing: it is kept, and the
+    /// report says what it does. Only while nothing is in flight.
+    pub(crate) fn quarantine(&mut self) {
+        let Some(active) = self.active else { return };
+        self.previous = self.previous.filter(|held| held.target.running.version.number() >= self.floor);
+        if self.previous.is_some() {
+            self.lose_active(Reject::Crashed);
+        } else if !matches!(self.install, Install::Deferred(_)) {
+            self.install = settled(&active.target, Phase::RolledBack, Some(Reject::Crashed));
+        }
+    }
+
     /// Probation is over: the model stays, and the floor rises.
     pub(crate) fn commit(&mut self) {
         let Install::Probation { target, .. } = self.install else { return };

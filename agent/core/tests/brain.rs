@@ -372,6 +372,7 @@ enum Move {
     Answer(Step),
     Good,
     Errors(u32),
+    Crashes(usize, u8),
     Wait(u64),
     Restart,
 }
@@ -392,6 +393,7 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => step.prop_map(Move::Answer),
         8 => Just(Move::Good),
         1 => (0..6u32).prop_map(Move::Errors),
+        2 => (0..3usize, 1..7u8).prop_map(|(model, times)| Move::Crashes(model, times)),
         2 => (0..12_000u64).prop_map(Move::Wait),
         1 => Just(Move::Restart),
     ]
@@ -416,6 +418,16 @@ fn play(shell: &mut Shell, fleet: &Fleet, releases: &[Vec<Made>], step: &Move) {
         Move::Errors(errors) => {
             for name in NAMES {
                 let _ = shell.handle(Input::ScoringErrors { name: &fleet::name(name), errors: *errors });
+            }
+        }
+        Move::Crashes(model, times) => {
+            let name = name(NAMES[*model]);
+            for _ in 0..*times {
+                let mut models = shell.disk.models.iter();
+                let Some(release) = models.find(|model| model.name == name).and_then(|model| model.answers()) else {
+                    return;
+                };
+                shell.handle(Input::Crashed { name: &name, release }).unwrap();
             }
         }
         Move::Wait(millis) => shell.wait(*millis),
@@ -452,6 +464,7 @@ proptest! {
                 if let (Some(active), Some(previous)) = (model.active, model.previous) {
                     prop_assert!(active.slot != previous.slot);
                 }
+                prop_assert!(model.active.is_none_or(|active| active.target.running.version.number() >= model.floor));
                 if let (Some(active), Install::Fetching(_)) = (model.active, model.install) {
                     prop_assert!(model.spare() != active.slot && model.previous.is_none());
                 }

@@ -11,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::Signal;
 
 /// Number of the signal that ends a child past its CPU time.
@@ -50,14 +50,62 @@ impl Limits {
     ///
     /// The operating system's, if it refuses a limit.
     pub fn apply(self) -> io::Result<()> {
-        let bytes = self.memory_kib.saturating_mul(1024);
         setrlimit(Resource::RLIMIT_CPU, self.cpu_seconds, self.cpu_seconds.saturating_add(1))?;
+        self.apply_memory()
+    }
+
+    /// As [`Limits::apply`], for a process that works as long as it is asked to: its CPU time is what
+    /// it may take before [`allow_cpu`] gives it more.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it refuses a limit.
+    pub fn apply_to_begin_with(self) -> io::Result<()> {
+        allow_cpu(self.cpu_seconds)?;
+        self.apply_memory()
+    }
+
+    fn apply_memory(self) -> io::Result<()> {
+        let bytes = self.memory_kib.saturating_mul(1024);
         setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
         // Where this cannot be said, the kernel chooses by itself.
         let _said = std::fs::write("/proc/self/oom_score_adj", "1000");
         Ok(())
     }
+}
+
+/// Allows this process so many seconds of CPU time from now on; past them comes [`CPU_SIGNAL`]. What
+/// was allowed before is over. Takes a microsecond.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn allow_cpu(seconds: u64) -> io::Result<()> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let spent = usage.user_time().tv_sec().saturating_add(usage.system_time().tv_sec());
+    // Both are rounded down.
+    let at = u64::try_from(spent).unwrap_or(0).saturating_add(seconds).saturating_add(2);
+    let (_, most) = getrlimit(Resource::RLIMIT_CPU)?;
+    Ok(setrlimit(Resource::RLIMIT_CPU, at.min(most), most)?)
+}
+
+/// Closes everything that this process inherited beside its three standard streams.
+///
+/// # Errors
+///
+/// The operating system's, if it does not say what is open.
+pub fn close_inherited() -> io::Result<()> {
+    const STANDARD_LAST: i32 = 2;
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|file| *file > STANDARD_LAST)
+        .collect();
+    for file in open {
+        // The one through which they were listed is closed already.
+        let _ = nix::unistd::close(file);
+    }
+    Ok(())
 }
 
 /// Ends this process when the thread that started it ends.

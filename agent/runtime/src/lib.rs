@@ -39,7 +39,9 @@ pub use baseline::Samples;
 pub use check::{Verdict, Worst, check};
 pub use cpu::{Cpu, LoadError};
 pub use inspect::{InspectError, ModelFacts, advice, inspect};
-pub use prepare::{Beside, ExamineError, Examined, Extra, PrepareError, Prepared, examine, open, prepare, repeat};
+pub use prepare::{
+    Beside, Described, ExamineError, Examined, Extra, PrepareError, Prepared, describe, examine, open, prepare, repeat,
+};
 pub use sample::{Sample, SampleError};
 pub use tensor::{BadLength, Data, Tensor};
 pub use validate::Invalid;
@@ -109,13 +111,17 @@ pub enum ScoreError {
     /// The runtime panicked; it was caught.
     #[error("the runtime crashed while scoring: {0}")]
     Crashed(String),
+    /// The process that has the model ended in this call, or is not there yet: it is being started
+    /// again.
+    #[error("the model's process is being started again: {0}")]
+    Away(String),
 }
 
 impl ScoreError {
     /// Whether the caller sent something wrong, as opposed to the model failing.
     #[must_use]
     pub const fn is_callers(&self) -> bool {
-        !matches!(self, Self::Failed(_) | Self::Crashed(_))
+        !matches!(self, Self::Failed(_) | Self::Crashed(_) | Self::Away(_))
     }
 }
 

@@ -303,6 +303,37 @@ pub fn open(package: &[u8]) -> Result<(Examined, Box<dyn Scorer>), ExamineError>
     }
 }
 
+/// What a package says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// What it contains.
+    pub manifest: Manifest,
+    /// What it asks of devices.
+    pub policy: Policy,
+    /// What its values looked like where it was made; empty if it came without a baseline.
+    pub baseline: Vec<Column>,
+}
+
+/// Reads what a package says of itself and leaves its model alone: for whoever has that loaded and
+/// checked elsewhere.
+///
+/// # Errors
+///
+/// [`ExamineError`], if its files are not those its manifest names or do not read.
+pub fn describe(package: &[u8]) -> Result<Described, ExamineError> {
+    let package = Package::open(package).map_err(ExamineError::Package)?;
+    let manifest = package.manifest().clone();
+    let policy = match package.file(FileRole::Policy) {
+        Some(file) => Policy::read(file).map_err(PrepareError::Policy)?,
+        None => Policy::default(),
+    };
+    let baseline = match package.file(FileRole::Baseline) {
+        Some(file) => baseline::read(file, &manifest.tensors).map_err(PrepareError::Baseline)?,
+        None => Vec::new(),
+    };
+    Ok(Described { manifest, policy, baseline })
+}
+
 /// Prepares the package anew from what is in it: model, vectors, policy and extras. Only a baseline
 /// is taken as it is, for the rows that it was made from stay with the publisher. Whoever did what
 /// [`prepare`] does gave the same bytes.
@@ -395,6 +426,8 @@ mod tests {
             (one.package_ref, one.source, &one.manifest, &one.golden)
         );
         assert_eq!(*scorer.signature(), one.manifest.tensors);
+        let described = describe(&one.package).unwrap();
+        assert_eq!((described.manifest, described.policy), (one.manifest, examined.policy));
         assert_eq!((examined.policy.p95_us_max, examined.baseline.len()), (Some(5000), 0));
     }
 

@@ -1,16 +1,19 @@
-//! What goes up when an install has failed, or when somebody asks: cause, memory, the end of the log.
+//! What goes up when an install has failed, a model crashed, or somebody asks: cause, memory, the end
+//! of the log.
 
-use bellwether_agent_core::update::Held;
+use bellwether_agent_core::update::{Install, Model, Step};
+use bellwether_agent_core::{CRASHES_MAX, Input};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{ModelName, Version};
 use bellwether_protocol::limit::{CAUSE_BYTES_MAX, LOG_BYTES_MAX, LOG_PIECE_BYTES_MAX};
-use bellwether_protocol::trust::{Event, Failure, Log, LogWhy, Phase, RecordBody};
+use bellwether_protocol::trust::{Event, Failure, Log, LogWhy, Phase, RecordBody, Running};
 
 use super::Driver;
 use crate::error::Failed;
+use crate::host::Crash;
 use crate::journal::{self, JOURNAL_BYTES_MAX};
 
-/// What went wrong with an install, until the brain has told that it ended.
+/// What went wrong with a version, until the brain has told that it ended.
 pub(super) struct Trouble {
     name: ModelName,
     version: Version,
@@ -18,10 +21,42 @@ pub(super) struct Trouble {
 }
 
 impl Driver {
-    /// Keeps why a step failed; of one install the first cause counts.
-    pub(super) fn keep_trouble(&mut self, name: &ModelName, held: &Held, failed: Failed) {
-        let version = held.target.running.version;
-        tracing::warn!(model = %name, %version, reject = ?failed.reject, cause = failed.cause, "a step of an install failed");
+    /// A model's process ended: the brain takes the model back, or counts.
+    pub(super) fn crashed(&mut self, crash: Crash) {
+        let Crash { name, running: Running { version, release }, mut failed, is_final } = crash;
+        let input = if is_final {
+            Input::Install { name: &name, release, step: Step::Failed(failed.reject) }
+        } else {
+            // Of a model that answered, all that ends its process is a crash.
+            failed.reject = Reject::Crashed;
+            Input::Crashed { name: &name, release }
+        };
+        self.keep_trouble(&name, version, failed.clone());
+        let is_taken = self.handle(input).is_ok();
+        let is_at_end = |model: &Model| {
+            let ends = if let Install::Settled { running, phase: Phase::RolledBack, .. } = model.install {
+                Some(running)
+            } else {
+                let rolls_back = matches!(model.install, Install::RollingBack { .. });
+                model.install.target().filter(|_| rolls_back).map(|target| target.running)
+            };
+            ends.is_some_and(|running| running.release == release)
+        };
+        if self.brain.state().models.iter().any(|model| model.name == name && is_at_end(model)) {
+            // The event of its end takes the cause along.
+            return;
+        }
+        self.rest.trouble = None;
+        // What crashes on and on is told no more: the outbox has other things to keep.
+        let crashes = self.brain.state().crashes_of(&name, release);
+        if is_taken && crashes <= CRASHES_MAX {
+            self.note_failed(&name, version, &failed);
+        }
+    }
+
+    /// Keeps why a version failed; of one install the first cause counts.
+    pub(super) fn keep_trouble(&mut self, name: &ModelName, version: Version, failed: Failed) {
+        tracing::warn!(model = %name, %version, reject = ?failed.reject, cause = failed.cause, "a version failed");
         let is_known = |trouble: &Trouble| trouble.name == *name && trouble.version == version;
         if !self.rest.trouble.as_ref().is_some_and(is_known) {
             self.rest.trouble = Some(Trouble { name: name.clone(), version, failed });
@@ -37,16 +72,20 @@ impl Driver {
             trouble.name == event.name && trouble.version == event.version && trouble.failed.reject == reject
         });
         let failed = known.map_or_else(|| reject.into(), |trouble| trouble.failed);
-        let trial = failed.trial.as_ref();
+        self.note_failed(&event.name, event.version, &failed);
+    }
+
+    fn note_failed(&mut self, name: &ModelName, version: Version, failed: &Failed) {
+        let ended = failed.ended.as_ref();
         self.note(RecordBody::Failure(Failure {
-            name: event.name.clone(),
-            version: event.version,
-            reject,
+            name: name.clone(),
+            version,
+            reject: failed.reject,
             cause: cut(&failed.cause, CAUSE_BYTES_MAX),
-            exit: trial.map(|ended| ended.exit),
-            peak_kib: trial.map_or(0, |ended| ended.peak_kib),
+            exit: ended.map(|ended| ended.exit),
+            peak_kib: ended.map_or(0, |ended| ended.peak_kib),
         }));
-        let told = trial.map_or(&[][..], |ended| ended.log.as_slice());
+        let told = ended.map_or(&[][..], |ended| ended.log.as_slice());
         self.note_log(LogWhy::Failure, &log_of(told, &journal::tail(&self.span, LOG_BYTES_MAX)));
     }
 

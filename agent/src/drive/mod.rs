@@ -22,6 +22,7 @@ use bellwether_protocol::trust::{FleetId, Record, RecordBody};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{self, Clock};
+use crate::host::{Crash, Hosts};
 use crate::outbox::TreeRows;
 use crate::run::Status;
 use crate::score::Scoring;
@@ -30,7 +31,7 @@ use crate::store::Store;
 use crate::trial::Trial;
 pub(crate) use outward::Greeter;
 use work::Job;
-pub(crate) use work::{Done, load};
+pub(crate) use work::{Done, open};
 
 /// Longest sleep: scoring failures are looked at this often.
 const TICK: Millis = Millis(1_000);
@@ -46,6 +47,7 @@ pub(crate) struct Driver {
     pub(crate) scoring: Scoring,
     pub(crate) slots: Slots,
     pub(crate) trial: Trial,
+    pub(crate) hosts: Hosts,
     pub(crate) link: Link,
     pub(crate) key: SigningKey,
     pub(crate) fleet: FleetId,
@@ -79,7 +81,7 @@ impl Driver {
     pub(crate) async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival>,
-        mut done: mpsc::Receiver<Done>,
+        (mut done, mut crashes): (mpsc::Receiver<Done>, mpsc::Receiver<Crash>),
         mut stop: watch::Receiver<bool>,
     ) {
         (self.rest.window_at, self.rest.profile_at) = (self.window, self.profile_window);
@@ -90,6 +92,7 @@ impl Driver {
             tokio::select! {
                 Some(arrival) = arrivals.recv() => self.arrived(arrival),
                 Some(done) = done.recv() => self.finished(done),
+                Some(crash) = crashes.recv() => self.crashed(crash),
                 () = tokio::time::sleep_until(wake) => self.tick(),
                 // A sender that is gone is a drop, which ends the task without a farewell.
                 Ok(_) = stop.wait_for(|stop| *stop) => break,

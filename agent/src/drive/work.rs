@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Fetch     thread: look at the slot ─> parts from the link ─> thread: hash the whole
-//!  Stage     thread: sync                 SelfTest  thread: trial in a child, then load here
-//!  Activate  thread: point ─> swap        Return    thread: load the previous, point ─> swap
+//!  Stage     thread: sync                 SelfTest  thread: trial in a child, then its host
+//!  Activate  thread: point ─> swap        Return    thread: host the previous, point ─> swap
 //! ```
 
 use std::sync::{Arc, Weak};
@@ -20,14 +20,22 @@ use bellwether_runtime::crash;
 
 use super::Driver;
 use crate::error::Failed;
+use crate::host::{Fault, Hosts, Place, Pulse};
 use crate::score::Fitted;
 use crate::slot::{ModelDir, SlotFile, Slots};
 use crate::trial::Trial;
 
-/// A model loaded by its self-test, ready to answer.
+/// A model hosted by its self-test, ready to answer.
 pub(crate) struct Loaded {
     release: Digest,
     fitted: Fitted,
+}
+
+impl Loaded {
+    /// Whether its process is still there.
+    fn is_up(&self) -> bool {
+        self.fitted.pulse.as_ref().is_none_or(Pulse::is_up)
+    }
 }
 
 /// What is being done for the brain.
@@ -45,6 +53,7 @@ pub(crate) struct Job {
 struct Task {
     slots: Slots,
     trial: Trial,
+    hosts: Hosts,
     name: ModelName,
     held: Held,
     loaded: Option<Loaded>,
@@ -109,6 +118,7 @@ impl Driver {
         let task = Task {
             slots: self.slots.clone(),
             trial: self.trial.clone(),
+            hosts: self.hosts.clone(),
             name: job.name.clone(),
             held,
             loaded: self.rest.loaded.take().filter(|loaded| loaded.release == held.target.running.release),
@@ -129,7 +139,7 @@ impl Driver {
         });
         if let Err(why) = spawned {
             let failed =
-                Failed { reject: Reject::StorageFault, cause: format!("no thread for an install: {why}"), trial: None };
+                Failed { reject: Reject::StorageFault, cause: format!("no thread for an install: {why}"), ended: None };
             let _ = self.done.try_send(Done { id, outcome: Outcome::Failed(failed) });
         }
     }
@@ -199,7 +209,7 @@ impl Driver {
             Outcome::Failed(failed) => {
                 let step = Step::Failed(failed.reject);
                 if is_wanted {
-                    self.keep_trouble(&job.name, &job.held, failed);
+                    self.keep_trouble(&job.name, job.held.target.running.version, failed);
                 }
                 step
             }
@@ -247,7 +257,7 @@ impl Driver {
 
 impl Task {
     /// Does one step of an install; in a thread.
-    fn perform(self, work: Work) -> Result<Outcome, Failed> {
+    fn perform(mut self, work: Work) -> Result<Outcome, Failed> {
         let held = self.held;
         let dir = self.slots.of(&self.name)?;
         Ok(match work {
@@ -259,15 +269,18 @@ impl Task {
             }
             Work::SelfTest => {
                 self.trial.run(&dir.package(held.slot), &held.target.package, &self.wanted)?;
-                Outcome::Loaded(Step::Passed, Some(load_again(&dir, &self.name, &held)?))
+                Outcome::Loaded(Step::Passed, Some(self.host(&dir, &held)?))
             }
             Work::Activate => {
-                let loaded = self.loaded.map_or_else(|| load_again(&dir, &self.name, &held), Ok)?;
+                let loaded = match self.loaded.take().filter(Loaded::is_up) {
+                    Some(loaded) => loaded,
+                    None => self.host(&dir, &held)?,
+                };
                 dir.point(Some(held.slot))?;
                 Outcome::Loaded(Step::Activated, Some(loaded))
             }
             Work::Return(back) => {
-                let loaded = back.map(|back| load_again(&dir, &self.name, &back)).transpose()?;
+                let loaded = back.map(|back| self.host(&dir, &back)).transpose()?;
                 // Which slot answers is the brain's state: a model that can answer is not lost for this.
                 if let Err(why) = dir.point(back.map(|back| back.slot)) {
                     tracing::error!(name = %self.name, %why, "the pointer is not back: it names the wrong slot");
@@ -276,10 +289,12 @@ impl Task {
             }
         })
     }
-}
 
-fn load_again(dir: &ModelDir, name: &ModelName, held: &Held) -> Result<Loaded, Failed> {
-    load(dir, name, held).map(|fitted| Loaded { release: held.target.running.release, fitted })
+    fn host(&self, dir: &ModelDir, held: &Held) -> Result<Loaded, Failed> {
+        let (fitted, loaded) = open(&self.hosts, dir, &self.name, held)?;
+        loaded.map_err(Fault::into_failed)?;
+        Ok(Loaded { release: held.target.running.release, fitted })
+    }
 }
 
 /// Hashes the whole slot.
@@ -288,17 +303,25 @@ fn whole(slots: &Slots, name: &ModelName, held: Held) -> Result<Step, Failed> {
     if is_whole { Ok(Step::Fetched) } else { Err(Reject::DigestMismatch.into()) }
 }
 
-/// Reads the approved bytes, checks that they are this model's, loads it and reproduces its golden
-/// vectors. What is loaded comes from the very bytes that were hashed.
-pub(crate) fn load(dir: &ModelDir, name: &ModelName, held: &Held) -> Result<Fitted, Failed> {
+/// Reads the approved bytes, checks that they are this model's, and has a process of their own load
+/// them and reproduce their golden vectors. What is loaded comes from the very bytes that were hashed.
+/// With it, why it is not ready yet if it is not.
+pub(crate) fn open(
+    hosts: &Hosts,
+    dir: &ModelDir,
+    name: &ModelName,
+    held: &Held,
+) -> Result<(Fitted, Result<(), Fault>), Failed> {
     let bytes = dir.read(held.slot, &held.target.package)?;
-    let (examined, scorer) = bellwether_runtime::open(&bytes)?;
-    if examined.manifest.name != *name {
+    let described = bellwether_runtime::describe(&bytes)?;
+    if described.manifest.name != *name {
         return Err(Reject::ManifestMismatch.into());
     }
-    if bellwether_runtime::prepare::tensors_digest(&examined.manifest.tensors)? != held.target.tensors {
+    let signature = described.manifest.tensors;
+    if bellwether_runtime::prepare::tensors_digest(&signature)? != held.target.tensors {
         return Err(Reject::TensorMismatch.into());
     }
-    let (policy, baseline) = (examined.policy, examined.baseline);
-    Ok(Fitted { scorer, policy, baseline, bytes: held.target.package.size })
+    let place = Place { dir: dir.clone(), name: name.clone(), held: *held };
+    let (host, loaded) = hosts.start(place, signature, bytes);
+    Ok((Fitted::hosted(host, described.policy, described.baseline, held.target.package.size), loaded))
 }

@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
+use bellwether_runtime::ScoreError;
+
 use super::{Active, ScoreFault, Scoring};
 use crate::score::{json, wire};
 
@@ -53,6 +55,11 @@ fn answer(status: StatusCode, body: &impl serde::Serialize) -> Response {
 
 impl IntoResponse for ScoreFault {
     fn into_response(self) -> Response {
+        if let Self::Score(ScoreError::Away(_)) = &self {
+            let mut response = error(StatusCode::SERVICE_UNAVAILABLE, self.to_string());
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+            return response;
+        }
         let status = match &self {
             Self::NoModel { .. } | Self::OtherVersion { .. } => StatusCode::NOT_FOUND,
             Self::Score(why) if why.is_callers() => StatusCode::BAD_REQUEST,
@@ -118,7 +125,9 @@ async fn metadata(State(scoring): State<Scoring>, Path(which): Path<Which>) -> R
 
 async fn model_ready(State(scoring): State<Scoring>, Path(which): Path<Which>) -> Result<Response, ScoreFault> {
     let active = which.find(&scoring)?;
-    Ok(answer(StatusCode::OK, &json!({ "name": active.name.as_str(), "ready": true })))
+    let is_ready = active.is_ready();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(answer(status, &json!({ "name": active.name.as_str(), "ready": is_ready })))
 }
 
 async fn infer(State(scoring): State<Scoring>, Path(which): Path<Which>, request: Request) -> Response {

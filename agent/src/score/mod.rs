@@ -1,7 +1,7 @@
 //! The models that answer; swapped without a gap.
 //!
 //! A call takes the model that is active when it begins and finishes on it, whatever happens
-//! meanwhile. Beside each call counters are kept, for the window of scores that goes to the hub, and
+//! meanwhile: its process ends when the last such call has. Beside each call counters are kept, for the window of scores that goes to the hub, and
 //! what `watch` notes for profiles and collected rows.
 
 pub mod http;
@@ -24,6 +24,7 @@ use bellwether_protocol::trust::{Running, Scores};
 use bellwether_runtime::{ScoreError, Scorer, Tensor};
 
 use crate::clock;
+use crate::host::Pulse;
 use watch::Watch;
 pub(crate) use watch::{Fitted, Watched};
 use window::Window;
@@ -72,6 +73,7 @@ pub(crate) struct Active {
     pub(crate) running: Running,
     pub(crate) signature: TensorSignature,
     scorer: Mutex<Box<dyn Scorer>>,
+    pulse: Option<Pulse>,
     window: Mutex<Window>,
     /// Calls since it answers.
     trial: Mutex<Window>,
@@ -94,7 +96,7 @@ impl std::fmt::Debug for Active {
 
 impl Active {
     fn new(name: ModelName, running: Running, fitted: Fitted, rules: &Rules) -> Self {
-        let Fitted { scorer, policy, baseline, bytes } = fitted;
+        let Fitted { scorer, pulse, policy, baseline, bytes } = fitted;
         let sampler = Sampler::new(policy.collect, rules.rows_per_minute_max);
         let watches = !baseline.is_empty() || sampler.is_on();
         Self {
@@ -102,6 +104,7 @@ impl Active {
             running,
             signature: scorer.signature().clone(),
             scorer: Mutex::new(scorer),
+            pulse,
             window: Mutex::new(Window::default()),
             trial: Mutex::new(Window::default()),
             watch: watches.then(|| Mutex::new(Watch::new(baseline, sampler, clock::wall()))),
@@ -116,7 +119,12 @@ impl Active {
     /// Whether a call is short enough for a thread that others wait for.
     pub(crate) fn is_quick(&self) -> bool {
         let spent = self.usual_us.load(Ordering::Relaxed).saturating_add(self.watching_us.load(Ordering::Relaxed));
-        spent <= INLINE_US_MAX
+        spent <= INLINE_US_MAX && !self.pulse.as_ref().is_some_and(Pulse::is_slow)
+    }
+
+    /// Whether a call can be answered now, as far as is known.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.pulse.as_ref().is_none_or(Pulse::is_up)
     }
 
     /// Scores, counting rows, failures and time.
@@ -142,7 +150,10 @@ impl Active {
             Err(why) => {
                 tracing::warn!(model = %self.name, version = %self.running.version, %why, "scoring failed");
                 unpoisoned(&self.window).failed();
-                self.failed.fetch_add(1, Ordering::Relaxed);
+                // What ended its process is told as a crash, which weighs more.
+                if !matches!(why, ScoreError::Away(_)) {
+                    self.failed.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         result

@@ -12,21 +12,32 @@ use bellwether_protocol::trust::{Profile, Reason, RecordBody, Sample};
 use bellwether_runtime::columns::value;
 use bellwether_runtime::{Data, Scorer, Tensor};
 
+use crate::host::{Host, Pulse};
+
 /// Sampled rows that wait for the loop, which comes by every second.
 const ROWS_MAX: usize = 512;
 
 /// A model ready to answer, with what its package says of watching it.
 pub(crate) struct Fitted {
     pub(crate) scorer: Box<dyn Scorer>,
+    /// How its process is, if it has one of its own.
+    pub(crate) pulse: Option<Pulse>,
     pub(crate) policy: Policy,
     pub(crate) baseline: Vec<Column>,
     /// Size of its package.
     pub(crate) bytes: u64,
 }
 
+impl Fitted {
+    /// A model in a process of its own, of a package of so many bytes.
+    pub(crate) fn hosted(host: Host, policy: Policy, baseline: Vec<Column>, bytes: u64) -> Self {
+        Self { pulse: Some(host.pulse()), scorer: Box::new(host), policy, baseline, bytes }
+    }
+}
+
 impl From<Box<dyn Scorer>> for Fitted {
     fn from(scorer: Box<dyn Scorer>) -> Self {
-        Self { scorer, policy: Policy::default(), baseline: Vec::new(), bytes: 0 }
+        Self { scorer, pulse: None, policy: Policy::default(), baseline: Vec::new(), bytes: 0 }
     }
 }
 

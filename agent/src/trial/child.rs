@@ -9,25 +9,24 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_runtime::child::{Limits, asked, die_with_parent};
 
-use super::{SUBCOMMAND, Verdict, peak};
+use super::SUBCOMMAND;
+use crate::ended::{Verdict, own_peak};
 use crate::error::Failed;
 use crate::slot;
 
 /// Exit code with a verdict that refuses the model.
 const REFUSED: u8 = 3;
 
-/// Tries a package if the arguments say that this process is there for it; every program in which
-/// agents run calls this first.
-#[must_use]
-pub fn run_if_child() -> Option<ExitCode> {
+/// Tries a package if the arguments say that this process is there for it.
+pub(crate) fn run_if_child() -> Option<ExitCode> {
     let mut arguments = asked(SUBCOMMAND)?;
     let mut log = std::io::stderr();
     // The log is for people: what cannot be written there is in the verdict all the same.
     let verdict = match attempt(&mut arguments, &mut log) {
-        Ok(()) => Verdict { reject: None, cause: String::new(), peak_kib: peak("/proc/self/status") },
+        Ok(()) => Verdict { reject: None, cause: String::new(), peak_kib: own_peak() },
         Err(why) => {
             let _ = writeln!(log, "refused: {}", why.cause);
-            Verdict { reject: Some(why.reject), cause: why.cause, peak_kib: peak("/proc/self/status") }
+            Verdict { reject: Some(why.reject), cause: why.cause, peak_kib: own_peak() }
         }
     };
     let is_told = serde_json::to_writer(std::io::stdout().lock(), &verdict).is_ok();
@@ -39,7 +38,7 @@ pub fn run_if_child() -> Option<ExitCode> {
 }
 
 fn attempt(arguments: &mut impl Iterator<Item = OsString>, log: &mut impl std::io::Write) -> Result<(), Failed> {
-    let crashed = |cause: String| Failed { reject: Reject::Crashed, cause, trial: None };
+    let crashed = |cause: String| Failed { reject: Reject::Crashed, cause, ended: None };
     let limits = Limits::read(arguments);
     let mut text = || arguments.next().and_then(|text| text.into_string().ok());
     let digest: Option<Digest> = text().and_then(|text| text.parse().ok());

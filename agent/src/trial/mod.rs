@@ -9,27 +9,24 @@
 //!    └── VmHWM, every 1 to 20 ms <────── /proc/PID ──────┘
 //! ```
 //!
-//! Peak memory is `VmHWM` and not `ru_maxrss`: that one is inherited through `exec`, so the child of
-//! an agent that once took 300 MiB would never have taken less.
+//! Once it has passed, [`crate::host`] starts the process in which it stays.
 
 mod child;
 
-use std::io::{self, Read};
-use std::os::unix::process::ExitStatusExt as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Weak;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bellwether_protocol::error::Reject;
-use bellwether_protocol::limit::LOG_BYTES_MAX;
 use bellwether_protocol::trust::{Exit, PackageRef};
-use bellwether_runtime::child::{ABORT_SIGNAL, CPU_SIGNAL, KILL_SIGNAL, Limits, this_program};
-use serde::{Deserialize, Serialize};
+use bellwether_runtime::child::Limits;
 
+use crate::ended::{Ended, Verdict, died, end, exit_of, out_of_memory_kills, peak_of, program_of, tail};
 use crate::error::Failed;
-pub use child::run_if_child;
+pub(crate) use child::run_if_child;
 
 /// Name of the hidden subcommand that every program has in which agents run.
 const SUBCOMMAND: &str = "try-package";
@@ -53,25 +50,6 @@ pub(crate) struct Trial {
     memory_kib: u32,
 }
 
-/// How a trial's process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) exit: Exit,
-    /// Most memory it took, in KiB; 0 if not known.
-    pub(crate) peak_kib: u32,
-    /// The end of what it logged, at most [`LOG_BYTES_MAX`].
-    pub(crate) log: Vec<u8>,
-}
-
-/// What a child says at its end.
-#[derive(Debug, Serialize, Deserialize)]
-struct Verdict {
-    /// Why the model is refused, if it is.
-    reject: Option<Reject>,
-    cause: String,
-    peak_kib: u32,
-}
-
 /// Why a child did not end by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Killed {
@@ -91,12 +69,12 @@ impl Trial {
         let kills = out_of_memory_kills();
         let begun = Instant::now();
         let (child, verdict, ended, killed) = self.watch(file, package, wanted).map_err(|why| {
-            let program = self.program.clone().unwrap_or_else(this_program);
+            let program = program_of(self.program.as_ref());
             let cause = format!(
                 "the process for the self-test cannot be run: {why}; is {} there, and memory for it?",
                 program.display()
             );
-            Failed { reject: Reject::Crashed, cause, trial: None }
+            Failed { reject: Reject::Crashed, cause, ended: None }
         })?;
         tracing::info!(pid = child, exit = ?ended.exit, peak_kib = ended.peak_kib, ms = begun.elapsed().as_millis(), "trial ended");
         let (reject, cause) = match (killed, verdict, ended.exit) {
@@ -107,10 +85,10 @@ impl Trial {
             (None, Some(Verdict { reject: None, .. }), Exit::Code(0)) => return Ok(ended),
             (None, Some(Verdict { reject: Some(reject), cause, .. }), _) => (reject, cause),
             (None, Some(Verdict { reject: None, .. }) | None, exit) => {
-                died(exit, &ended.log, out_of_memory_kills() > kills)
+                died("the self-test", exit, &ended.log, out_of_memory_kills() > kills)
             }
         };
-        Err(Failed { reject, cause, trial: Some(ended) })
+        Err(Failed { reject, cause, ended: Some(ended) })
     }
 
     /// Runs a child to its end, however that comes.
@@ -167,110 +145,21 @@ impl Trial {
             cpu_seconds: self.patience.as_secs().saturating_add(1),
             memory_kib: model_kib.saturating_add(ROOM_KIB),
         };
-        let mut command = Command::new(self.program.clone().unwrap_or_else(this_program));
-        command.arg(SUBCOMMAND).args(limits.arguments());
+        let mut command = crate::ended::command(self.program.as_ref(), SUBCOMMAND);
+        command.args(limits.arguments());
         command.arg(package.digest.to_string()).arg(package.size.to_string()).arg(file);
-        // Tokens and the like are no business of a process that runs a stranger's model.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"BELLWETHER_")) {
-            command.env_remove(name);
-        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     }
 }
 
-/// Ends a child; one that has ended already is as good.
-fn end(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// What a death without a verdict means.
-fn died(exit: Exit, log: &[u8], is_memory_out: bool) -> (Reject, String) {
-    // What Rust's standard library says before it aborts.
-    const NO_MEMORY: &[u8] = b"memory allocation of";
-    let refused = log.windows(NO_MEMORY.len()).any(|window| window == NO_MEMORY);
-    match exit {
-        Exit::Signal(CPU_SIGNAL) => (Reject::SelfTestTimeout, "the self-test took too much CPU time".to_owned()),
-        Exit::Signal(ABORT_SIGNAL) if refused => {
-            (Reject::NotEnoughMemory, "the self-test took more memory than a model may take here".to_owned())
-        }
-        Exit::Signal(KILL_SIGNAL) if is_memory_out => {
-            (Reject::NotEnoughMemory, "the kernel ended the self-test when the machine was out of memory".to_owned())
-        }
-        Exit::Signal(signal) => {
-            (Reject::Crashed, format!("the self-test was ended by a {}", ExitStatus::from_raw(signal)))
-        }
-        Exit::Code(code) => (Reject::Crashed, format!("the self-test ended with code {code} and without a verdict")),
-    }
-}
-
-fn exit_of(status: ExitStatus) -> Exit {
-    status.signal().map_or_else(|| Exit::Code(status.code().unwrap_or(-1)), Exit::Signal)
-}
-
-/// The last [`LOG_BYTES_MAX`] of a stream, read to its end.
-fn tail(mut from: impl Read) -> Vec<u8> {
-    let (mut last, mut buffer) = (Vec::new(), [0; LOG_BYTES_MAX]);
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return last,
-            Ok(count) => last.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return last,
-        }
-        last.drain(..last.len().saturating_sub(LOG_BYTES_MAX));
-    }
-}
-
-/// Most memory that a process took so far, in KiB; 0 if it has ended.
-fn peak_of(process: u32) -> u32 {
-    peak(&format!("/proc/{process}/status"))
-}
-
-fn peak(status: &str) -> u32 {
-    let read = || {
-        let text = std::fs::read_to_string(status).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse().ok()
-    };
-    read().unwrap_or(0)
-}
-
-/// How often the kernel has ended a process for want of memory, if it says so.
-fn out_of_memory_kills() -> u64 {
-    let read = || {
-        let text = std::fs::read_to_string("/proc/vmstat").ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
-    };
-    read().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::sync::Arc;
 
+    use bellwether_runtime::child::KILL_SIGNAL;
+
     use super::*;
-
-    #[test]
-    fn a_death_without_a_verdict_is_told_apart() {
-        let reject = |exit, log: &[u8], memory| died(exit, log, memory).0;
-        assert_eq!(reject(Exit::Signal(CPU_SIGNAL), b"", false), Reject::SelfTestTimeout);
-        assert_eq!(reject(Exit::Signal(KILL_SIGNAL), b"", true), Reject::NotEnoughMemory);
-        assert_eq!(reject(Exit::Signal(KILL_SIGNAL), b"", false), Reject::Crashed);
-        let said = b"memory allocation of 99 bytes failed";
-        assert_eq!(reject(Exit::Signal(ABORT_SIGNAL), said, false), Reject::NotEnoughMemory);
-        assert_eq!(reject(Exit::Signal(ABORT_SIGNAL), b"double free", false), Reject::Crashed);
-        assert_eq!(reject(Exit::Code(0), said, false), Reject::Crashed);
-        let cause = died(Exit::Signal(11), b"", false).1;
-        assert!(cause.contains("signal: 11 (SIGSEGV)"), "{cause}");
-    }
-
-    #[test]
-    fn only_the_end_of_a_long_log_is_kept() {
-        let long: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
-        assert_eq!(tail(long.as_slice()), long[long.len() - LOG_BYTES_MAX..]);
-        assert_eq!(tail(&b"short"[..]), b"short");
-    }
 
     /// A program that takes the arguments of a trial and does `script` instead.
     fn trial(dir: &tempfile::TempDir, script: &str, patience: Duration) -> Trial {
@@ -294,18 +183,18 @@ mod tests {
         };
         let long = Duration::from_secs(60);
         let why = run("echo dying >&2; sleep 0.1; kill -SEGV $$", long).unwrap_err();
-        let ended = why.trial.unwrap();
+        let ended = why.ended.unwrap();
         assert_eq!(
             (why.reject, ended.exit, ended.log.as_slice()),
             (Reject::Crashed, Exit::Signal(11), &b"dying\n"[..])
         );
         assert!(ended.peak_kib > 0);
         let why = run("echo '{\"reject\":81,\"cause\":\"wrong\",\"peak_kib\":7000000}'; exit 3", long).unwrap_err();
-        let ended = why.trial.unwrap();
+        let ended = why.ended.unwrap();
         assert_eq!((why.reject, why.cause.as_str(), ended.exit), (Reject::GoldenMismatch, "wrong", Exit::Code(3)));
         assert_eq!(ended.peak_kib, 7_000_000);
         let why = run("exec sleep 100", Duration::from_millis(50)).unwrap_err();
-        assert_eq!((why.reject, why.trial.unwrap().exit), (Reject::SelfTestTimeout, Exit::Signal(KILL_SIGNAL)));
+        assert_eq!((why.reject, why.ended.unwrap().exit), (Reject::SelfTestTimeout, Exit::Signal(KILL_SIGNAL)));
         assert_eq!(run("echo '{\"reject\":null,\"cause\":\"\",\"peak_kib\":1}'", long).unwrap().exit, Exit::Code(0));
     }
 
