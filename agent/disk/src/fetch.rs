@@ -259,7 +259,10 @@ mod tests {
 
     /// A place in memory, that many downloads one after the other find as it was left.
     #[derive(Clone, Debug, Default)]
-    struct Memory(Rc<RefCell<(Vec<u8>, Option<Vec<u8>>)>>);
+    struct Memory(Rc<RefCell<Kept>>);
+
+    /// The bytes of a slot, and the table beside it.
+    type Kept = (Vec<u8>, Option<Vec<u8>>);
 
     impl Place for Memory {
         fn open(&mut self, size: u64) -> io::Result<()> {

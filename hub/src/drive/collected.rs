@@ -381,7 +381,9 @@ mod tests {
         assert_eq!(sequences(&operator).await, (0..20).collect::<Vec<_>>());
         add(running.hub(), 20..23);
         let counts = viewer.collected().await.unwrap();
-        assert_eq!((counts.waiting_rows, counts.items[0].rows, counts.items[0].files), (3, 20, 1));
+        assert_eq!((counts.waiting_rows, counts.items[0].rows), (3, 20));
+        // Two where the hub's own turn came between the first rows.
+        assert!((1..=2).contains(&counts.items[0].files), "{counts:?}");
         let latest = operator.latest_rows("gw-1", &RowsQuery { limit: Some(5) }).await.unwrap().items;
         assert_eq!(latest.iter().map(|row| row.sequence).collect::<Vec<_>>(), [22, 21, 20, 19, 18]);
         assert_eq!(latest[0].inputs[0].data, Elements::Double(vec![Some(0.1), Some(1.0)]));
