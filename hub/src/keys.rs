@@ -5,7 +5,6 @@
 //! and [`HubKeys::settle`] throws the old one away.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bellwether_protocol::SigningKey;
@@ -175,9 +174,11 @@ pub fn random<const N: usize>() -> [u8; N] {
 ///
 /// As the file system.
 pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Whole or not at all: half a key would keep the hub from starting.
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(content)?;
-    file.sync_all()
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?.sync_all()
 }
 
 fn secret(path: &Path) -> io::Result<[u8; 32]> {

@@ -72,9 +72,15 @@ pub fn broker_secret(config: &Config) -> anyhow::Result<[u8; 32]> {
 ///
 /// # Errors
 ///
-/// As [`broker_secret`].
+/// If no hub has run there yet, or its directory of keys cannot be written.
 pub fn new_key(config: &Config, which: Which) -> anyhow::Result<PublicKey> {
-    keys::new_key(&keys_of(config)?, which).context("cannot make the key")
+    let [_, _, key_directory] = directories(&config.data);
+    anyhow::ensure!(
+        keys::FILES.iter().any(|name| key_directory.join(name).exists()),
+        "no hub has ever run in {}: name its directory with --data",
+        config.data.display()
+    );
+    keys::new_key(&key_directory, which).context("cannot make the key")
 }
 
 fn keys_of(config: &Config) -> anyhow::Result<PathBuf> {

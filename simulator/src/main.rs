@@ -55,7 +55,7 @@ enum Command {
     )]
     Run {
         /// How many seeds.
-        #[arg(long, default_value_t = 100, conflicts_with = "seed")]
+        #[arg(long, default_value_t = 100, conflicts_with = "seed", value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// The first seed.
         #[arg(long, default_value_t = 0, conflicts_with = "seed")]
@@ -64,15 +64,15 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
         /// Not what a seed draws, but this many devices.
-        #[arg(long)]
-        devices: Option<usize>,
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        devices: Option<u16>,
         /// Not what a seed draws, but these faults: `none`, or a list such as `loss,power-cuts`.
         #[arg(long, value_name = "LIST", value_parser = seeds::faults)]
         faults: Option<Faults>,
         /// Not what a seed draws, but so long a time in which things break.
         #[arg(long, value_name = "MILLISECONDS")]
         chaos_ms: Option<u64>,
-        /// Plant a bug, which must then be found.
+        /// Plant a bug: exit status 1 where it is found.
         #[arg(long, value_name = "BUG", value_parser = seeds::mutant)]
         mutant: Option<Mutant>,
         /// Print everything that happens in one seed.
@@ -109,6 +109,7 @@ fn main() -> ExitCode {
         }
         Command::Run { seeds, first, seed, devices, faults, chaos_ms, mutant, timeline, output } => {
             let (first, count) = seed.map_or((first, seeds), |seed| (seed, 1));
+            let devices = devices.map(usize::from);
             let options = seeds::Options { first, count, devices, faults, chaos_ms, mutant, timeline };
             ("something did not hold", run_seeds(&options, output == "json"))
         }

@@ -159,13 +159,6 @@ fn command(least: &Scenario) -> String {
     )
 }
 
-/// Looks for a planted bug; the seed that found it, and what it found.
-#[must_use]
-pub fn hunt(mutant: Mutant, seeds: u64) -> Option<(u64, String)> {
-    let options = Options { mutant: Some(mutant), ..Options::default() };
-    (0..seeds).find_map(|seed| Some((seed, run(&options.scenario(seed)).violation?)))
-}
-
 /// Reads a list such as `loss,power-cuts`, or `none`.
 ///
 /// # Errors

@@ -172,6 +172,8 @@ async fn a_key_that_asked_to_be_listed_is_taken_in_by_its_id() {
     let asked = fleet.api().request_key(&request).await.unwrap();
     assert_eq!(asked.id, text("id"));
     let file = path(files.path(), "root-2.json");
+    let by = fleet.api().root_keys().await.unwrap().signed_by;
+    assert_eq!(by, ["Ada", "Bo", "Cy"], "each person once, though two of them have two keys");
     let enroll = |id: &str| {
         let more = ["--role", "approve", "--key", "bo", "--key", "cy", "--out", &file];
         fleet.cli.run(&[&["key", "enroll", "--request", id][..], &more].concat())

@@ -1,5 +1,5 @@
 //! The hub's own keys are replaced while devices run: by people, who sign a root that lists the new
-//! ones. What the old keys sign counts nowhere afterwards.
+//! ones.
 
 use std::path::Path;
 
@@ -26,6 +26,8 @@ async fn a_hub_gets_new_keys_while_its_devices_run() {
     }
     away.kill();
 
+    let nowhere = Hub::command(&["new-key", "director", "--data", "/nowhere"]);
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("no hub has ever run in /nowhere"), "{nowhere:?}");
     let data = fleet.hub.data().to_owned();
     let before = fleet.api().hub().await.unwrap();
     let made = ["director", "registry", "time"].map(|which| new_key(&data, which));

@@ -89,24 +89,35 @@ impl File {
     }
 }
 
+/// The power that there is for one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    /// Enough.
+    On,
+    /// It goes in the middle of it.
+    Goes,
+    /// None any more: whatever the device still tries has no effect.
+    Off,
+}
+
 impl Inner {
-    /// One operation begins: false if there is no power for it, or goes off in the middle of it.
-    fn begin(&mut self) -> bool {
+    /// One operation begins.
+    fn begin(&mut self) -> Power {
         if self.dead {
-            return false;
+            return Power::Off;
         }
         self.operations += 1;
         match &mut self.fuse {
             Some(0) => {
                 self.dead = true;
                 self.cuts += 1;
-                false
+                Power::Goes
             }
             Some(left) => {
                 *left -= 1;
-                true
+                Power::On
             }
-            None => true,
+            None => Power::On,
         }
     }
 }
@@ -228,17 +239,22 @@ impl Disk {
     /// Brings a slot to disk for good.
     pub(crate) fn sync(&self, name: &ModelName, slot: Slot) -> io::Result<()> {
         let inner = &mut *self.0.borrow_mut();
-        let whole = inner.begin();
+        let power = inner.begin();
         let Some(file) = inner.slots.get_mut(&(name.clone(), slot == Slot::B)) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        if whole {
-            file.sync();
-            return Ok(());
-        }
-        let some: Vec<usize> = file.dirty.iter().copied().filter(|_| inner.chance.one_in(2)).collect();
-        for block in some {
-            file.settle(block);
+        match power {
+            Power::On => {
+                file.sync();
+                return Ok(());
+            }
+            Power::Goes => {
+                let some: Vec<usize> = file.dirty.iter().copied().filter(|_| inner.chance.one_in(2)).collect();
+                for block in some {
+                    file.settle(block);
+                }
+            }
+            Power::Off => {}
         }
         Err(gone())
     }
@@ -278,17 +294,18 @@ impl Rows for Table {
 
     fn apply(&mut self, changes: Changes) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        let whole = inner.begin();
+        let power = inner.begin();
         let grows = changes.iter().any(|(_, value)| value.is_some());
         if inner.full && grows {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let changes: Changes = changes.into_iter().map(|(key, value)| (self.key(&key), value)).collect();
-        if whole || (inner.dead && inner.chance.one_in(2) && inner.fuse == Some(0)) {
+        // A batch is there whole or not at all, even if power goes in the middle of it.
+        if power == Power::On || (power == Power::Goes && inner.chance.one_in(2)) {
             to(&mut inner.rows, &changes);
             inner.pending.push(changes);
         }
-        if whole { Ok(()) } else { Err(gone()) }
+        if power == Power::On { Ok(()) } else { Err(gone()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -296,7 +313,7 @@ impl Rows for Table {
             return Ok(());
         }
         let inner = &mut *self.disk.0.borrow_mut();
-        if inner.begin() {
+        if inner.begin() == Power::On {
             for changes in inner.pending.drain(..) {
                 to(&mut inner.durable, &changes);
             }
@@ -317,7 +334,7 @@ pub(crate) struct SlotPlace {
 impl Place for SlotPlace {
     fn open(&mut self, size: u64) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        if !inner.begin() {
+        if inner.begin() != Power::On {
             return Err(gone());
         }
         let size = usize::try_from(size).map_err(io::Error::other)?;
@@ -336,7 +353,7 @@ impl Place for SlotPlace {
 
     fn put_table(&mut self, table: &[u8]) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        if !inner.begin() {
+        if inner.begin() != Power::On {
             return Err(gone());
         }
         inner.slots.entry(self.key.clone()).or_default().table = Some(table.to_vec());
@@ -354,8 +371,8 @@ impl Place for SlotPlace {
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        let whole = inner.begin();
-        if inner.dead && whole {
+        let power = inner.begin();
+        if power == Power::Off {
             return Err(gone());
         }
         if inner.full {
@@ -363,13 +380,13 @@ impl Place for SlotPlace {
         }
         let from = usize::try_from(offset).map_err(io::Error::other)?;
         // Without power in the middle of it, a part is written.
-        let length = if whole { bytes.len() } else { inner.chance.index(bytes.len() + 1) };
+        let length = if power == Power::On { bytes.len() } else { inner.chance.index(bytes.len() + 1) };
         let file = inner.slots.get_mut(&self.key).ok_or(io::ErrorKind::NotFound)?;
         let (Some(to), Some(written)) = (file.live.get_mut(from..from + length), bytes.get(..length)) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         to.copy_from_slice(written);
         file.dirty.extend(from / BLOCK..(from + length).div_ceil(BLOCK));
-        if whole { Ok(()) } else { Err(gone()) }
+        if power == Power::On { Ok(()) } else { Err(gone()) }
     }
 }

@@ -8,7 +8,7 @@ use bellwether_protocol::frame;
 use bellwether_protocol::id::ModelName;
 use bellwether_protocol::manifest::{FileRole, Kind, TensorSpec};
 use bellwether_protocol::policy::Policy;
-use bellwether_protocol::trust::{Release, Signature, Signed};
+use bellwether_protocol::trust::{Release, Signed};
 
 use super::super::denied::base64;
 use crate::api::types::{
@@ -135,13 +135,18 @@ fn approvals(rules: &Rules, record: &VersionRecord) -> ApprovalsView {
     ApprovalsView { given: given.collect(), needed: u32::try_from(rules.approval(record).needed).unwrap_or(u32::MAX) }
 }
 
-/// The persons who signed a statement.
+/// The persons who signed a statement, each once however many keys they have.
 pub(in crate::drive) fn signers(rules: &Rules, statement: &[u8]) -> Vec<String> {
     let (Ok(root), Ok(signed)) = (rules.trusted(), frame::decode::<Signed<'_>>(statement)) else {
         return Vec::new();
     };
-    let key = |signature: &Signature| root.root().named(signature.key).map(|key| key.person.to_string());
-    signed.signatures.iter().filter_map(key).collect()
+    let mut persons: Vec<String> = Vec::new();
+    for key in signed.signatures.iter().filter_map(|signature| root.root().named(signature.key)) {
+        if !persons.iter().any(|known| known == key.person.as_str()) {
+            persons.push(key.person.to_string());
+        }
+    }
+    persons
 }
 
 const fn policy(policy: Policy) -> PolicyView {

@@ -18,7 +18,7 @@ use bellwether_protocol::message::{Down, Gone, Hello, Up};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::{DownTopic, UpTopic};
 use bellwether_protocol::trust::{
-    Connect, FleetId, OutboxId, Reason, Record, RecordBody, Running, Sample, Signed, Statement, TrustedRoot, seal,
+    FleetId, OutboxId, Reason, Record, RecordBody, Running, Sample, Signed, Statement, TrustedRoot, seal,
 };
 
 use crate::Mutant;
@@ -169,7 +169,7 @@ impl Device {
         });
         self.save();
         self.load_all(now, behaviour);
-        self.turn(now, behaviour);
+        self.turn(now);
     }
 
     /// What answered before answers again, if it is still what was approved.
@@ -267,17 +267,16 @@ impl Device {
         self.publish(topic, &wrap(signed))
     }
 
-    /// A connection is opened: what it is opened with, or nothing if that cannot be written.
+    /// A connection is opened: the counter it is opened with, which the world hands to the hub, or
+    /// nothing if that cannot be written.
     pub(crate) fn connect(&mut self) -> Option<u64> {
         let last = self.disk.read(CONNECTS).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let counter = last + 1;
         self.disk.put(CONNECTS, &counter.to_be_bytes()).ok()?;
-        // What a real device signs; the world hands the counter to the hub.
-        let _ = Connect { device: self.id.clone(), counter };
         Some(counter)
     }
 
-    pub(crate) fn connected(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+    pub(crate) fn connected(&mut self, now: Millis) {
         let Some(agent) = &mut self.agent else { return };
         agent.is_up = true;
         agent.session += 1;
@@ -287,15 +286,15 @@ impl Device {
         }
         let session = agent.session;
         self.handle(now, Input::Connected { session });
-        self.turn(now, behaviour);
+        self.turn(now);
     }
 
-    pub(crate) fn disconnected(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+    pub(crate) fn disconnected(&mut self, now: Millis) {
         let Some(agent) = &mut self.agent else { return };
         if agent.is_up {
             agent.is_up = false;
             self.handle(now, Input::Disconnected);
-            self.turn(now, behaviour);
+            self.turn(now);
         }
     }
 
@@ -308,13 +307,7 @@ impl Device {
     }
 
     /// A message arrives.
-    pub(crate) fn hear(
-        &mut self,
-        now: Millis,
-        topic: DownTopic,
-        payload: &[u8],
-        behaviour: &dyn Fn(&Digest) -> Option<Behaviour>,
-    ) {
+    pub(crate) fn hear(&mut self, now: Millis, topic: DownTopic, payload: &[u8]) {
         match (topic, frame::decode::<Down<'_>>(payload)) {
             (DownTopic::Desired, Ok(Down::Desired(desired))) => drop(self.handle(now, Input::Desired(&desired))),
             (DownTopic::Command, Ok(Down::Command(signed))) => drop(self.handle(now, Input::Command(&signed))),
@@ -333,7 +326,7 @@ impl Device {
             (DownTopic::Part(transfer, part), Ok(Down::Table(table))) => self.part(now, transfer, part, table.digests),
             _ => {}
         }
-        self.turn(now, behaviour);
+        self.turn(now);
     }
 
     fn acknowledged(&mut self, signed: &Signed<'_>) {
@@ -352,8 +345,8 @@ impl Device {
         self.save();
         self.look_at_trial(now, behaviour);
         self.handle(now, Input::Tick);
-        self.score(now, behaviour);
-        self.turn(now, behaviour);
+        self.score(now);
+        self.turn(now);
     }
 
     /// What a model in probation does to whoever calls it.
@@ -378,9 +371,8 @@ impl Device {
     }
 
     /// One row is scored by what answers, and put into the outbox.
-    fn score(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+    fn score(&mut self, now: Millis) {
         let Some(agent) = &mut self.agent else { return };
-        let _ = behaviour;
         if now < agent.sample_at {
             return;
         }
@@ -397,7 +389,7 @@ impl Device {
     }
 
     /// Does everything that is due.
-    fn turn(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+    fn turn(&mut self, now: Millis) {
         const ACTIONS_MAX: usize = 8;
         for _ in 0..ACTIONS_MAX {
             let Some(agent) = &self.agent else { return };
@@ -423,7 +415,7 @@ impl Device {
         }
         self.note_events(now);
         if self.is_saved() {
-            self.work(now, behaviour);
+            self.work(now);
         }
         self.note_events(now);
         self.send_batch(now);

@@ -65,7 +65,7 @@ impl Device {
     }
 
     /// Brings what is being done in line with what the brain wants done.
-    pub(super) fn work(&mut self, now: Millis, _behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+    pub(super) fn work(&mut self, now: Millis) {
         let Some(agent) = &mut self.agent else { return };
         let wanted = agent.brain.install_action();
         if let Some(job) = &agent.job {
@@ -110,7 +110,7 @@ impl Device {
                     agent.job = Some(job);
                 }
                 self.hash_if_complete();
-                return self.turn(now, behaviour);
+                return self.turn(now);
             }
             Err(reject) => Step::Failed(reject),
         };
@@ -136,7 +136,7 @@ impl Device {
         {
             serve(agent, &job.name, None);
         }
-        self.turn(now, behaviour);
+        self.turn(now);
     }
 
     /// What a job does, all at its end.

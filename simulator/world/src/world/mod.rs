@@ -315,7 +315,7 @@ impl World {
             Event::ToHub { n, topic, payload } => self.hub_hears(n, topic, &payload),
             Event::ToDevice { n, session, topic, payload } => {
                 if self.session(n) == Some(session) {
-                    self.with(n, |device, now, behaviour| device.hear(now, topic, &payload, behaviour))?;
+                    self.with(n, |device, now, _| device.hear(now, topic, &payload))?;
                 }
                 Ok(())
             }
@@ -423,7 +423,7 @@ impl World {
             self.after(wait, Event::Connect(n));
             return Ok(());
         }
-        self.with(n, |device, now, behaviour| device.connected(now, behaviour))?;
+        self.with(n, |device, now, _| device.connected(now))?;
         let stale = self.has(Fault::StaleRetained) && self.chance.one_in(3);
         let retained = &self.places[n].retained;
         let payload = if stale { retained.first() } else { retained.last() }.cloned();
@@ -441,7 +441,7 @@ impl World {
             let wait = self.chance.within(10, 40_000);
             self.after(wait, Event::ToHub { n, topic: UpTopic::Gone, payload: Rc::new(will) });
         }
-        self.with(n, |device, now, behaviour| device.disconnected(now, behaviour))?;
+        self.with(n, |device, now, _| device.disconnected(now))?;
         let wait = self.chance.within(100, 5_000);
         self.after(wait, Event::Connect(n));
         Ok(())
