@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bellwether_agent_core::update::Model;
-use bellwether_agent_core::{State, Trust};
+use bellwether_agent_core::{Crashes, State, Trust};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::heapless;
@@ -24,7 +24,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Most bytes of one record here: the state of eight models takes about eight KiB.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 
-const STATE: &str = "brain-2";
+const STATE: &str = "brain-3";
+/// Where the state was before it held how models are to run.
+const STATE_BEFORE_WISHES: &str = "brain-2";
 /// Where the state was before it counted crashes.
 const STATE_BEFORE_CRASHES: &str = "brain";
 /// Where the state was before it held roots, recalls and checkpoints.
@@ -61,8 +63,7 @@ struct StateBeforeTrust {
 impl From<StateBeforeTrust> for State {
     fn from(before: StateBeforeTrust) -> Self {
         let StateBeforeTrust { seen, assignment, audit, commanded, reports, models } = before;
-        let trust = Trust::default();
-        Self { seen, assignment, audit, commanded, reports, models, trust, crashes: heapless::Vec::new() }
+        Self { seen, assignment, audit, commanded, reports, models, ..Self::default() }
     }
 }
 
@@ -81,7 +82,27 @@ struct StateBeforeCrashes {
 impl From<StateBeforeCrashes> for State {
     fn from(before: StateBeforeCrashes) -> Self {
         let StateBeforeCrashes { seen, assignment, audit, commanded, reports, models, trust } = before;
-        Self { seen, assignment, audit, commanded, reports, models, trust, crashes: heapless::Vec::new() }
+        Self { seen, assignment, audit, commanded, reports, models, trust, ..Self::default() }
+    }
+}
+
+/// The brain's state as it was stored before it held how models are to run.
+#[derive(Serialize, Deserialize)]
+struct StateBeforeWishes {
+    seen: Order,
+    assignment: Digest,
+    audit: Digest,
+    commanded: Order,
+    reports: u64,
+    models: heapless::Vec<Model, MODELS_MAX>,
+    trust: Trust,
+    crashes: heapless::Vec<Crashes, MODELS_MAX>,
+}
+
+impl From<StateBeforeWishes> for State {
+    fn from(before: StateBeforeWishes) -> Self {
+        let StateBeforeWishes { seen, assignment, audit, commanded, reports, models, trust, crashes } = before;
+        Self { seen, assignment, audit, commanded, reports, models, trust, crashes, ..Self::default() }
     }
 }
 
@@ -121,6 +142,9 @@ impl Store {
     pub(crate) fn state(&self) -> Result<State, AgentError> {
         if let Some(state) = self.read(STATE)? {
             return Ok(state);
+        }
+        if let Some(before) = self.read::<StateBeforeWishes>(STATE_BEFORE_WISHES)? {
+            return Ok(before.into());
         }
         if let Some(before) = self.read::<StateBeforeCrashes>(STATE_BEFORE_CRASHES)? {
             return Ok(before.into());
@@ -178,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_from_before_crashes_were_counted_still_opens() {
+    fn a_state_of_an_earlier_release_still_opens() {
         let data = tempfile::tempdir().unwrap();
         let store = Store::open(data.path()).unwrap();
         let before = StateBeforeCrashes {
@@ -193,6 +217,14 @@ mod tests {
         store.write(STATE_BEFORE_CRASHES, &before).unwrap();
         let state = store.state().unwrap();
         assert_eq!((state.assignment, state.reports, state.models.len()), (Digest([7; 32]), 9, 1));
+        let State { seen, assignment, audit, commanded, models, trust, .. } = state;
+        let crashes = Crashes { name: "digits".parse().unwrap(), release: Digest([9; 32]), count: 2 };
+        let crashes = [crashes].into_iter().collect();
+        let before =
+            StateBeforeWishes { seen, assignment, audit, commanded, reports: 9, models, trust, crashes };
+        store.write(STATE_BEFORE_WISHES, &before).unwrap();
+        let state = store.state().unwrap();
+        assert_eq!((state.assignment, state.crashes.len(), state.wishes.len()), (Digest([7; 32]), 1, 0));
         store.put_state(&State { reports: 10, ..state }).unwrap();
         assert_eq!(store.state().unwrap().reports, 10);
     }

@@ -20,7 +20,7 @@ use bellwether_protocol::id::ModelName;
 use bellwether_protocol::time::Millis;
 use serde::{Deserialize, Serialize};
 
-use crate::update::Install;
+use crate::update::{Install, Step};
 use crate::{Brain, Refused, State};
 
 /// Crashes of a committed release, each within [`CRASHES_QUIET`] of the one before, after which it is
@@ -69,10 +69,16 @@ impl Brain {
     /// The process of what answers ended by itself, or was ended for what it did.
     pub(crate) fn crashed(&mut self, now: Millis, name: &ModelName, release: Digest) -> Result<(), Refused> {
         let model = self.state.models.iter().find(|model| model.name == *name).ok_or(Refused::OutOfTurn)?;
+        let before = model.install;
+        if let Install::Shadow(target) = before
+            && target.running.release == release
+        {
+            // It answers nobody: it has only itself to lose.
+            return self.install(now, name, release, Step::Failed(Reject::Crashed));
+        }
         if model.answers() != Some(release) {
             return Err(Refused::OutOfTurn);
         }
-        let before = model.install;
         self.forget_crashes(now);
         self.crashed_at = Some(now);
         match before {
@@ -89,7 +95,8 @@ impl Brain {
             | Install::SelfTest { .. }
             | Install::Activating(_)
             | Install::RollingBack { .. }
-            | Install::Settled { .. } => {}
+            | Install::Settled { .. }
+            | Install::Shadow(_) => {}
         }
         // The device's one place for an install may be taken: the next crash decides then.
         if self.state.count_crash(name, release) >= CRASHES_MAX

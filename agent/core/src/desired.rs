@@ -10,7 +10,7 @@ use bellwether_protocol::manifest::Kind;
 use bellwether_protocol::message::{Desired, Evidence};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Approved, Assignment, Counters, Mode, Order, Release, RoleSet, Running, Signed, Statement, TrustedRoot, Validity,
+    Approved, Assignment, Counters, Order, Release, RoleSet, Running, Signed, Statement, TrustedRoot, Validity,
     Wanted,
 };
 use serde::Deserialize;
@@ -107,10 +107,6 @@ fn consider(
     if release.name != wanted.name {
         return Err(unfit(Reject::EvidenceMissing));
     }
-    match wanted.mode {
-        Mode::Active => {}
-        Mode::Shadow => return Err(unfit(Reject::WrongMode)),
-    }
     runs_here(config, release).map_err(unfit)?;
     if release.version.number() < model.floor {
         return Err(unfit(Reject::BelowFloor));
@@ -201,7 +197,7 @@ impl Brain {
         for wanted in &assignment.models {
             self.want(wanted, desired, is_repeat);
         }
-        self.schedule();
+        self.put_off(now);
         // A repeat is answered too: the hub sends it because it wants to know.
         self.session.changed(now);
         Ok(())
@@ -268,14 +264,15 @@ impl Brain {
             return;
         }
         let target = match known {
-            Some(target) if wanted.mode == Mode::Active && !is_recalled => Ok((target, None)),
+            Some(target) if !is_recalled => Ok((target, None)),
             _ => consider(context, wanted, desired, model),
         };
         let before = model.install;
         let mut expires = None;
+        let is_taken = target.is_ok();
         match target {
             Ok((target, validity)) => {
-                model.want(target);
+                model.want(target, wanted.mode);
                 if known.is_none() {
                     expires = Some((target.running.release, validity));
                 }
@@ -286,6 +283,9 @@ impl Brain {
                 }
                 model.refuse(wanted.release, unfit.version, unfit.reject);
             }
+        }
+        if is_taken {
+            self.state.wish(&wanted.name, wanted.mode);
         }
         if let Some((release, validity)) = expires {
             self.state.trust.expires(&self.state.models, release, validity);

@@ -12,13 +12,14 @@
 //! from the state, so a power cut between writing and doing repeats an action and loses none.
 //!
 //! Map of modules: [`update`] is the install machine of one model; `crashes` counts those of what
-//! answers; `desired` verifies what the hub
+//! answers; [`hold`] says what installs wait for; `desired` verifies what the hub
 //! wants against what people signed; [`trust`] takes what changes what counts; `session` says when to report; [`outbox`] has the rules of what
 //! goes up; [`sampler`] which rows are collected. Deliberately absent: clocks, sockets, disks, allocation, the digest of a package.
 #![no_std]
 
 mod crashes;
 mod desired;
+pub mod hold;
 pub mod outbox;
 mod probation;
 mod report;
@@ -34,10 +35,11 @@ use bellwether_protocol::id::{DeviceId, HardwareClass, ModelName};
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::message::Desired;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Command, Event, KeyId, Order, Request, Signed, TrustedRoot};
+use bellwether_protocol::trust::{Command, Event, KeyId, Mode, Order, Request, Signed, TrustedRoot};
 use serde::{Deserialize, Serialize};
 
 pub use crashes::{CRASHES_MAX, CRASHES_QUIET, Crashes};
+pub use hold::{Holds, Wish};
 pub use probation::LATENCY_CALLS_MIN;
 pub use session::REPORTS_RESERVED;
 use session::Session;
@@ -72,6 +74,8 @@ pub struct Config {
     pub self_test: Millis,
     /// Longest silence between two reports.
     pub heartbeat: Millis,
+    /// What installs wait for at the start; [`Input::Holds`] says when that changes.
+    pub holds: Holds,
 }
 
 /// Everything that survives a restart. The shell writes it before it acts.
@@ -93,6 +97,8 @@ pub struct State {
     pub trust: Trust,
     /// How often what answers crashed, as far as that is not forgotten.
     pub crashes: Vec<Crashes, MODELS_MAX>,
+    /// How models are to run that do not simply answer.
+    pub wishes: Vec<Wish, MODELS_MAX>,
 }
 
 /// What happened.
@@ -164,6 +170,8 @@ pub enum Input<'a> {
     },
     /// A deadline passed, or nothing in particular.
     Tick,
+    /// What installs wait for now.
+    Holds(Holds),
     /// The agent is about to stop in good order.
     Stopping,
 }
@@ -319,6 +327,7 @@ impl Brain {
                 self.latency(now, (name, release), calls, (p95_us, p95_us_max));
             }
             Input::Tick => {}
+            Input::Holds(holds) => self.held(now, holds),
             Input::Stopping => self.state.models.iter_mut().for_each(Model::stopping),
             Input::Desired(desired) => self.desired(now, desired)?,
             Input::Command(signed) => self.command(now, signed)?,
@@ -375,7 +384,8 @@ impl Brain {
                 | Install::Hashed(_)
                 | Install::Activating(_)
                 | Install::RollingBack { .. }
-                | Install::Settled { .. } => None,
+                | Install::Settled { .. }
+                | Install::Shadow(_) => None,
             }
         });
         [self.session.deadline(), install].into_iter().flatten().min_by_key(|(at, _)| *at)
@@ -420,12 +430,13 @@ impl Brain {
 
     fn install(&mut self, now: Millis, name: &ModelName, release: Digest, step: Step) -> Result<(), Refused> {
         let step = self.checked(name, release, step);
+        let mode = self.state.mode(name);
         let model = self.state.models.iter_mut().find(|model| model.name == *name).ok_or(Refused::OutOfTurn)?;
         let before = model.install;
-        let is_target =
-            before.is_in_flight() && before.target().is_some_and(|target| target.running.release == release);
+        let is_tried = before.is_in_flight() || matches!(before, Install::Shadow(_));
+        let is_target = is_tried && before.target().is_some_and(|target| target.running.release == release);
         if is_target {
-            model.step(step).ok_or(Refused::OutOfTurn)?;
+            model.step(step, mode).ok_or(Refused::OutOfTurn)?;
         } else if let (Step::Failed(reject), true) = (step, model.answers() == Some(release)) {
             model.lose_active(reject);
         } else {
@@ -460,7 +471,7 @@ impl Brain {
         if matches!(before, Install::Probation { .. }) && spent >= probation {
             model.commit();
         } else if matches!(before, Install::SelfTest { .. }) && spent >= self_test {
-            let failed = model.step(Step::Failed(Reject::SelfTestTimeout));
+            let failed = model.step(Step::Failed(Reject::SelfTestTimeout), Mode::Active);
             assert!(failed.is_some(), "a self-test can always fail");
         } else {
             return;
@@ -488,7 +499,8 @@ impl Brain {
         if install == before {
             return;
         }
-        if let (Some(old), true) = (before.target(), before.is_in_flight())
+        let was_tried = before.is_in_flight() || matches!(before, Install::Shadow(_));
+        if let (Some(old), true) = (before.target(), was_tried)
             && report::target(&install).is_none_or(|running| running.release != old.running.release)
             && !matches!(before, Install::RollingBack { .. } | Install::Probation { .. })
         {
@@ -512,15 +524,14 @@ impl Brain {
         assert!(noted.is_ok(), "room was made just above");
     }
 
-    /// Gives the device's one place for an install to the first that waits.
+    /// Gives the device's one place for an install to the first that waits for nothing else.
     fn schedule(&mut self) {
         if self.in_flight().is_some() {
             return;
         }
-        let Some(model) = self.state.models.iter_mut().find(|model| matches!(model.install, Install::Deferred(_)))
-        else {
-            return;
-        };
+        let may_begin = |model: &Model| matches!(model.install, Install::Deferred(_)) && self.kept(model).is_none();
+        let first = self.state.models.iter().position(may_begin);
+        let Some(model) = first.and_then(|first| self.state.models.get_mut(first)) else { return };
         let (before, name) = (model.install, model.name.clone());
         model.start();
         (self.since, self.progress, self.errors) = (None, 0, 0);

@@ -21,32 +21,33 @@ impl Brain {
             operators: config.operators,
             hardware: config.hardware.clone(),
             memory_kib: config.memory_kib,
-            models: self.state.models.iter().map(|model| line(model, self.progress)).collect(),
+            models: self.state.models.iter().map(|model| self.line(model)).collect(),
             refused: self.refused,
             audit: self.state.audit,
         }
     }
-}
 
-fn line(model: &Model, fetching: u16) -> ModelReport {
-    let progress = match model.install {
-        Install::Idle | Install::Deferred(_) => 0,
-        Install::Fetching(_) => fetching,
-        Install::Settled { phase: Phase::Rejected, .. } => 0,
-        Install::Hashed(_)
-        | Install::SelfTest { .. }
-        | Install::Activating(_)
-        | Install::Probation { .. }
-        | Install::RollingBack { .. }
-        | Install::Settled { .. } => 1000,
-    };
-    ModelReport {
-        name: model.name.clone(),
-        active: model.active.map(|held| held.target.running),
-        target: target(&model.install),
-        phase: model.install.phase(),
-        reject: reject(&model.install),
-        progress,
+    fn line(&self, model: &Model) -> ModelReport {
+        let progress = match model.install {
+            Install::Idle | Install::Deferred(_) => 0,
+            Install::Fetching(_) => self.progress,
+            Install::Settled { phase: Phase::Rejected, .. } => 0,
+            Install::Hashed(_)
+            | Install::SelfTest { .. }
+            | Install::Activating(_)
+            | Install::Probation { .. }
+            | Install::RollingBack { .. }
+            | Install::Settled { .. }
+            | Install::Shadow(_) => 1000,
+        };
+        ModelReport {
+            name: model.name.clone(),
+            active: model.active.map(|held| held.target.running),
+            target: target(&model.install),
+            phase: self.kept(model).map_or(model.install.phase(), Phase::Held),
+            reject: reject(&model.install),
+            progress,
+        }
     }
 }
 
@@ -69,7 +70,8 @@ pub(crate) const fn reject(install: &Install) -> Option<Reject> {
         | Install::Hashed(_)
         | Install::SelfTest { .. }
         | Install::Activating(_)
-        | Install::Probation { .. } => None,
+        | Install::Probation { .. }
+        | Install::Shadow(_) => None,
     }
 }
 

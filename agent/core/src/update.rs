@@ -10,6 +10,9 @@
 //!        └──<── Returned ── RollingBack <─────────┴─────────────────────────────────────<──┘
 //! ```
 //!
+//! What is held goes back from before the switch to Deferred. What is wanted in the shadow only passes
+//! from `SelfTest` to Shadow, and begins anew, with its bytes there, when it is to answer.
+//!
 //! Slots: `active` answers; the other slot is the spare one, where the next release is fetched,
 //! and which holds `previous` from the switch until the next fetch begins.
 
@@ -17,7 +20,7 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::heapless::Vec;
 use bellwether_protocol::id::{ModelName, Version};
-use bellwether_protocol::trust::{PackageRef, Phase, Running};
+use bellwether_protocol::trust::{Mode, PackageRef, Phase, Running};
 use serde::{Deserialize, Serialize};
 
 /// Releases remembered as once committed: going back to one of them needs no live grant.
@@ -110,6 +113,9 @@ pub enum Install {
         /// Why it went no further.
         reject: Option<Reject>,
     },
+    /// It passed its self-test and scores beside what answers, from the spare slot, until it is wanted
+    /// to answer.
+    Shadow(Target),
 }
 
 /// What the shell answers about an install.
@@ -175,14 +181,15 @@ impl Install {
             | Self::SelfTest { target, .. }
             | Self::Activating(target)
             | Self::Probation { target, .. }
-            | Self::RollingBack { target, .. } => Some(target),
+            | Self::RollingBack { target, .. }
+            | Self::Shadow(target) => Some(target),
         }
     }
 
     /// Whether it holds the device's one place for an install.
     #[must_use]
     pub const fn is_in_flight(&self) -> bool {
-        !matches!(self, Self::Idle | Self::Settled { .. } | Self::Deferred(_))
+        !matches!(self, Self::Idle | Self::Settled { .. } | Self::Deferred(_) | Self::Shadow(_))
     }
 
     /// What a report says of it.
@@ -198,6 +205,7 @@ impl Install {
             Self::Probation { .. } => Phase::Probation,
             Self::RollingBack { .. } => Phase::RollingBack,
             Self::Settled { phase, .. } => *phase,
+            Self::Shadow(_) => Phase::Shadow,
         }
     }
 }
@@ -238,7 +246,11 @@ impl Model {
     pub fn work(&self) -> Option<(Work, Held)> {
         let target = *self.install.target()?;
         let work = match self.install {
-            Install::Idle | Install::Settled { .. } | Install::Deferred(_) | Install::Probation { .. } => return None,
+            Install::Idle
+            | Install::Settled { .. }
+            | Install::Deferred(_)
+            | Install::Probation { .. }
+            | Install::Shadow(_) => return None,
             Install::Fetching(_) => Work::Fetch,
             Install::Hashed(_) => Work::Stage,
             Install::SelfTest { .. } => Work::SelfTest,
@@ -253,10 +265,13 @@ impl Model {
         if self.answers() == Some(target.running.release) { self.previous } else { self.active }
     }
 
-    /// A verified release is wanted: begin, go on, or undo what it supersedes.
-    pub(crate) fn want(&mut self, target: Target) {
+    /// A verified release is wanted: begin, go on, or undo what it supersedes. One that scored in the
+    /// shadow and is to answer begins anew: its bytes are there, and are looked at once more.
+    pub(crate) fn want(&mut self, target: Target, mode: Mode) {
         let is_same = |other: &Target| other.running.release == target.running.release;
-        if self.install.target().is_some_and(is_same) && !matches!(self.install, Install::RollingBack { .. }) {
+        let steps_out = matches!(self.install, Install::Shadow(_)) && mode != Mode::Shadow;
+        let goes_back = matches!(self.install, Install::RollingBack { .. });
+        if self.install.target().is_some_and(is_same) && !goes_back && !steps_out {
             self.next = None;
             return;
         }
@@ -266,7 +281,8 @@ impl Model {
             | Install::Deferred(_)
             | Install::Fetching(_)
             | Install::Hashed(_)
-            | Install::SelfTest { .. } => self.begin(target),
+            | Install::SelfTest { .. }
+            | Install::Shadow(_) => self.begin(target),
             Install::Activating(current) | Install::Probation { target: current, .. } => {
                 // With nothing to go back to, the newcomer waits for the end of the probation.
                 if self.refuge(&current).is_some() {
@@ -299,7 +315,8 @@ impl Model {
             | Install::Deferred(_)
             | Install::Fetching(_)
             | Install::Hashed(_)
-            | Install::SelfTest { .. } => {
+            | Install::SelfTest { .. }
+            | Install::Shadow(_) => {
                 self.next = None;
                 self.install = Install::Settled { running, phase: Phase::Rejected, reject: Some(reject) };
             }
@@ -314,7 +331,8 @@ impl Model {
             Install::Deferred(target)
             | Install::Fetching(target)
             | Install::Hashed(target)
-            | Install::SelfTest { target, .. } => {
+            | Install::SelfTest { target, .. }
+            | Install::Shadow(target) => {
                 self.install = settled(&target, Phase::Rejected, Some(Reject::Withdrawn));
             }
             Install::Activating(target) | Install::Probation { target, .. } => {
@@ -335,7 +353,11 @@ impl Model {
         self.previous = self.previous.filter(|held| of(&held.target).is_none());
         if let Some(target) = self.install.target().filter(|target| of(target).is_some()).copied() {
             match self.install {
-                Install::Deferred(_) | Install::Fetching(_) | Install::Hashed(_) | Install::SelfTest { .. } => {
+                Install::Deferred(_)
+                | Install::Fetching(_)
+                | Install::Hashed(_)
+                | Install::SelfTest { .. }
+                | Install::Shadow(_) => {
                     self.install = settled(&target, Phase::Rejected, Some(Reject::Recalled));
                 }
                 Install::Activating(_) => self.install = Install::RollingBack { target, reject: Reject::Recalled },
@@ -356,10 +378,14 @@ impl Model {
                     self.lose_active(Reject::Recalled);
                 }
             }
-            Install::Idle | Install::Settled { .. } | Install::Deferred(_) | Install::Probation { .. } => {
+            Install::Idle
+            | Install::Settled { .. }
+            | Install::Deferred(_)
+            | Install::Probation { .. }
+            | Install::Shadow(_) => {
                 if self.previous.is_some() || stop {
                     self.lose_active(Reject::Recalled);
-                } else if !matches!(self.install, Install::Deferred(_)) {
+                } else if !matches!(self.install, Install::Deferred(_) | Install::Shadow(_)) {
                     self.install = settled(&active.target, Phase::RolledBack, Some(Reject::Recalled));
                 }
             }
@@ -383,11 +409,19 @@ impl Model {
         }
     }
 
+    /// It must wait, with what was fetched kept in its slot. Only before anything is switched.
+    pub(crate) fn put_off(&mut self) {
+        if let Install::Fetching(target) | Install::Hashed(target) | Install::SelfTest { target, .. } = self.install {
+            self.install = Install::Deferred(target);
+        }
+    }
+
     /// Applies the shell's answer.
-    pub(crate) fn step(&mut self, step: Step) -> Option<()> {
+    pub(crate) fn step(&mut self, step: Step, mode: Mode) -> Option<()> {
         self.install = match (self.install, step) {
             (Install::Fetching(target), Step::Fetched) => Install::Hashed(target),
             (Install::Hashed(target), Step::Staged) => Install::SelfTest { target, starts: 0 },
+            (Install::SelfTest { target, .. }, Step::Passed) if mode == Mode::Shadow => Install::Shadow(target),
             (Install::SelfTest { target, .. }, Step::Passed) => Install::Activating(target),
             (Install::Activating(target), Step::Activated) => {
                 self.previous = self.active;
@@ -399,7 +433,10 @@ impl Model {
                 return Some(());
             }
             (
-                Install::Fetching(target) | Install::Hashed(target) | Install::SelfTest { target, .. },
+                Install::Fetching(target)
+                | Install::Hashed(target)
+                | Install::SelfTest { target, .. }
+                | Install::Shadow(target),
                 Step::Failed(reject),
             ) => settled(&target, Phase::Rejected, Some(reject)),
             (Install::Activating(target) | Install::Probation { target, .. }, Step::Failed(reject)) => {
@@ -446,8 +483,9 @@ impl Model {
             | Install::Settled { .. }
             | Install::Deferred(_)
             | Install::Probation { .. }
-            | Install::RollingBack { .. } => {
-                if let Install::Deferred(waiting) = self.install {
+            | Install::RollingBack { .. }
+            | Install::Shadow(_) => {
+                if let Install::Deferred(waiting) | Install::Shadow(waiting) = self.install {
                     self.next = Some(waiting);
                 }
                 self.install = Install::RollingBack { target: active.target, reject };
@@ -463,7 +501,7 @@ impl Model {
         self.previous = self.previous.filter(|held| held.target.running.version.number() >= self.floor);
         if self.previous.is_some() {
             self.lose_active(Reject::Crashed);
-        } else if !matches!(self.install, Install::Deferred(_)) {
+        } else if !matches!(self.install, Install::Deferred(_) | Install::Shadow(_)) {
             self.install = settled(&active.target, Phase::RolledBack, Some(Reject::Crashed));
         }
     }
@@ -513,7 +551,8 @@ impl Model {
             | Install::Hashed(_)
             | Install::Activating(_)
             | Install::RollingBack { .. }
-            | Install::Settled { .. } => {}
+            | Install::Settled { .. }
+            | Install::Shadow(_) => {}
         }
     }
 }

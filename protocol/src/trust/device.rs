@@ -123,6 +123,30 @@ pub enum Phase {
     RollingBack,
     /// The previous one answers again.
     RolledBack,
+    /// Waits: the device is not to be disturbed now.
+    Held(Hold),
+    /// It scores beside what answers, and answers nobody.
+    Shadow,
+}
+
+/// Why a device does not go on with an install now. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Hold {
+    /// Its maintenance window is closed.
+    Window,
+    /// It has a maintenance window, and does not know the time.
+    Clock,
+    /// It runs on its battery.
+    Power,
+    /// Its connection is paid for by the byte.
+    Metered,
+    /// An application said that it is busy.
+    Busy,
+}
+
+impl Hold {
+    /// Every one, in the order in which they are told.
+    pub const ALL: [Self; 5] = [Self::Window, Self::Clock, Self::Power, Self::Metered, Self::Busy];
 }
 
 impl Phase {
@@ -143,6 +167,12 @@ impl Phase {
             Self::Rejected => "rejected",
             Self::RollingBack => "rolling_back",
             Self::RolledBack => "rolled_back",
+            Self::Held(Hold::Window) => "held_window",
+            Self::Held(Hold::Clock) => "held_clock",
+            Self::Held(Hold::Power) => "held_power",
+            Self::Held(Hold::Metered) => "held_metered",
+            Self::Held(Hold::Busy) => "held_busy",
+            Self::Shadow => "shadow",
         }
     }
 }

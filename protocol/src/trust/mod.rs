@@ -29,7 +29,7 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use counters::{Counters, Tick};
-pub use device::{Batch, Connect, Enrol, Known, ModelReport, Nonce, OutboxId, Phase, Report, Running};
+pub use device::{Batch, Connect, Enrol, Hold, Known, ModelReport, Nonce, OutboxId, Phase, Report, Running};
 pub use key::{FleetId, KeyId, KeyName, KeyTag, PublicKey, Signature, SignatureBytes};
 pub use online::{Ack, Assignment, Attestation, AuditHead, Command, Epoch, Mode, Order, Request, Wanted};
 pub use recall::{Checkpoint, Floor, Otherwise, Recall, Recalled};

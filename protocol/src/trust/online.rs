@@ -46,13 +46,20 @@ pub struct Wanted {
     pub mode: Mode,
 }
 
-/// How a model should run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a model should run, and what its install waits for: a maintenance window, mains, a connection
+/// that costs nothing, an application that is busy. Append only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// It answers.
+    /// It answers. Its install waits for all of that, but not for a clock: a device that has a window
+    /// and does not know the time goes on.
+    #[default]
     Active,
-    /// It scores beside the active one and answers nobody.
+    /// It scores beside the active one and answers nobody. Its install waits as for `Active`.
     Shadow,
+    /// It answers, and its install waits for nothing.
+    Urgent,
+    /// It answers. A device that has a window and does not know the time waits until it does.
+    Patient,
 }
 
 /// A request to one device, from a fixed list.

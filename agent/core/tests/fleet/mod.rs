@@ -1,7 +1,7 @@
 //! A little fleet with its keys: what people and a hub would sign. Also used by the agent's own tests.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use bellwether_agent_core::Config;
+use bellwether_agent_core::{Config, Holds};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
@@ -54,6 +54,7 @@ pub(crate) fn config() -> Config {
         errors_max: 3,
         self_test: Millis(60_000),
         heartbeat: Millis(30_000),
+        holds: Holds::NONE,
     }
 }
 
@@ -78,7 +79,7 @@ pub(crate) struct Offer<'m> {
     pub(crate) grant: Option<u16>,
     pub(crate) approvals: usize,
     pub(crate) evidence: bool,
-    pub(crate) shadow: bool,
+    pub(crate) mode: Mode,
     /// A bit of the publisher's signature is flipped.
     pub(crate) flip: bool,
     /// What the grant says of its validity.
@@ -94,7 +95,7 @@ impl<'m> Offer<'m> {
             grant: Some(1000),
             approvals: 2,
             evidence: true,
-            shadow: false,
+            mode: Mode::Active,
             flip: false,
             validity: None,
             generation: 1,
@@ -185,7 +186,7 @@ impl Fleet {
         let wanted = |offer: &Offer<'_>| Wanted {
             name: offer.made.name.clone(),
             release: offer.made.digest,
-            mode: if offer.shadow { Mode::Shadow } else { Mode::Active },
+            mode: offer.mode,
         };
         let assignment = encode(&Assignment {
             device: device.parse().unwrap(),

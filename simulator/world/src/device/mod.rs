@@ -6,7 +6,7 @@
 mod work;
 
 use bellwether_agent_core::update::{Held, Install, Step};
-use bellwether_agent_core::{Action, Brain, Config, Input, State, Told, outbox};
+use bellwether_agent_core::{Action, Brain, Config, Holds, Input, State, Told, outbox};
 use bellwether_agent_disk::{Download, Outbox};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
@@ -79,6 +79,8 @@ pub(crate) struct Device {
     root: TrustedRoot,
     pub(crate) disk: Disk,
     pub(crate) agent: Option<Agent>,
+    /// What its installs wait for now.
+    pub(crate) holds: Holds,
     /// Its place, which its samples and jobs are drawn from.
     chance: Chance,
     /// Messages that go out after this turn.
@@ -112,6 +114,7 @@ impl Device {
             root,
             disk: Disk::new(seed),
             agent: None,
+            holds: Holds::NONE,
             chance: Chance::of(seed ^ 1),
             sending: Vec::new(),
             jobs: Vec::new(),
@@ -142,6 +145,7 @@ impl Device {
             errors_max: 5,
             self_test: Millis(20_000),
             heartbeat: Millis(30_000),
+            holds: self.holds,
         };
         let brain = Box::new(Brain::restore(config, self.root.clone(), state));
         let fresh = self.chance.number();
