@@ -220,8 +220,7 @@ mod tests {
         let State { seen, assignment, audit, commanded, models, trust, .. } = state;
         let crashes = Crashes { name: "digits".parse().unwrap(), release: Digest([9; 32]), count: 2 };
         let crashes = [crashes].into_iter().collect();
-        let before =
-            StateBeforeWishes { seen, assignment, audit, commanded, reports: 9, models, trust, crashes };
+        let before = StateBeforeWishes { seen, assignment, audit, commanded, reports: 9, models, trust, crashes };
         store.write(STATE_BEFORE_WISHES, &before).unwrap();
         let state = store.state().unwrap();
         assert_eq!((state.assignment, state.crashes.len(), state.wishes.len()), (Digest([7; 32]), 1, 0));

@@ -10,8 +10,7 @@ use bellwether_protocol::manifest::Kind;
 use bellwether_protocol::message::{Desired, Evidence};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Approved, Assignment, Counters, Order, Release, RoleSet, Running, Signed, Statement, TrustedRoot, Validity,
-    Wanted,
+    Approved, Assignment, Counters, Order, Release, RoleSet, Running, Signed, Statement, TrustedRoot, Validity, Wanted,
 };
 use serde::Deserialize;
 

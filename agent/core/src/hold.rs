@@ -70,6 +70,11 @@ impl State {
         self.wishes.iter().find(|wish| wish.name == *name).map_or(Mode::Active, |wish| wish.mode)
     }
 
+    /// What this model waits for under these conditions, if it waits for something.
+    pub(crate) fn kept(&self, model: &Model, holds: Holds) -> Option<Hold> {
+        holds.keeps(self.mode(&model.name), &model.install)
+    }
+
     pub(crate) fn wish(&mut self, name: &ModelName, mode: Mode) {
         let models = &self.models;
         self.wishes.retain(|wish| wish.name != *name && models.iter().any(|model| model.name == wish.name));
@@ -83,7 +88,7 @@ impl State {
 impl Brain {
     /// What this model waits for, if it waits for something.
     pub(crate) fn kept(&self, model: &Model) -> Option<Hold> {
-        self.config.holds.keeps(self.state.mode(&model.name), &model.install)
+        self.state.kept(model, self.config.holds)
     }
 
     /// What the device says of its conditions changed.

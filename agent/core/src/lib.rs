@@ -261,6 +261,9 @@ impl Brain {
         for model in &mut state.models {
             model.restarted();
         }
+        let kept: Vec<bool, MODELS_MAX> =
+            state.models.iter().map(|model| state.kept(model, config.holds).is_some()).collect();
+        state.models.iter_mut().zip(kept).filter(|(_, kept)| *kept).for_each(|(model, _)| model.put_off());
         let session = Session::new(sequence);
         let mut brain = Self {
             config,

@@ -7,11 +7,11 @@ mod shell;
 use std::collections::BTreeSet;
 
 use bellwether_agent_core::update::{Install, STARTS_MAX, Slot, Step, Work};
-use bellwether_agent_core::{Action, Brain, Input, LATENCY_CALLS_MIN, Refused, Why};
+use bellwether_agent_core::{Action, Brain, Config, Holds, Input, LATENCY_CALLS_MIN, Refused, Why};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Command, Phase, Request};
+use bellwether_protocol::trust::{Command, Hold, Mode, Phase, Request};
 use fleet::{DIRECTOR, Fleet, Made, Offer, config, name};
 use proptest::prelude::*;
 use shell::{Shell, good};
@@ -367,13 +367,18 @@ fn a_log_is_asked_for_until_it_is_in_the_outbox_and_once_only() {
 
 #[derive(Clone, Debug)]
 enum Move {
-    Offer { model: usize, version: u32, sequence: u64, granted: bool, approvals: usize },
+    Offer { model: usize, version: u32, sequence: u64, granted: bool, approvals: usize, mode: Mode },
     Answer(Step),
     Good,
     Errors(u32),
     Crashes(usize, u8),
     Wait(u64),
+    Holds(u8),
     Restart,
+}
+
+fn modes() -> impl Strategy<Value = Mode> {
+    prop_oneof![3 => Just(Mode::Active), 1 => Just(Mode::Shadow), 1 => Just(Mode::Urgent), 1 => Just(Mode::Patient)]
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -386,14 +391,15 @@ fn moves() -> impl Strategy<Value = Move> {
         Just(Step::Failed(Reject::GoldenMismatch)),
     ];
     prop_oneof![
-        3 => (0..3usize, 1..5u32, 0..30u64, any::<bool>(), 1..3usize).prop_map(|(model, version, sequence, granted, approvals)| {
-            Move::Offer { model, version, sequence, granted, approvals }
+        3 => (0..3usize, 1..5u32, 0..30u64, any::<bool>(), (1..3usize, modes())).prop_map(|(model, version, sequence, granted, (approvals, mode))| {
+            Move::Offer { model, version, sequence, granted, approvals, mode }
         }),
         2 => step.prop_map(Move::Answer),
         8 => Just(Move::Good),
         1 => (0..6u32).prop_map(Move::Errors),
         2 => (0..3usize, 1..7u8).prop_map(|(model, times)| Move::Crashes(model, times)),
         2 => (0..12_000u64).prop_map(Move::Wait),
+        1 => prop_oneof![Just(0), 0..32u8].prop_map(Move::Holds),
         1 => Just(Move::Restart),
     ]
 }
@@ -402,10 +408,10 @@ const NAMES: [&str; 3] = ["digits", "faces", "noise"];
 
 fn play(shell: &mut Shell, fleet: &Fleet, releases: &[Vec<Made>], step: &Move) {
     match step {
-        Move::Offer { model, version, sequence, granted, approvals } => {
+        Move::Offer { model, version, sequence, granted, approvals, mode } => {
             let made = &releases[*model][*version as usize - 1];
             let grant = granted.then_some(1000);
-            let offer = Offer { grant, approvals: *approvals, ..Offer::granted(made) };
+            let offer = Offer { grant, approvals: *approvals, mode: *mode, ..Offer::granted(made) };
             let _ = shell.offer(fleet, *sequence, &[offer]);
         }
         Move::Answer(step) => drop(shell.answer(*step)),
@@ -428,6 +434,10 @@ fn play(shell: &mut Shell, fleet: &Fleet, releases: &[Vec<Made>], step: &Move) {
                 };
                 shell.handle(Input::Crashed { name: &name, release }).unwrap();
             }
+        }
+        Move::Holds(bits) => {
+            let holds = Hold::ALL.into_iter().filter(|hold| bits & 1 << *hold as u8 != 0);
+            shell.handle(Input::Holds(holds.fold(Holds::NONE, Holds::with))).unwrap();
         }
         Move::Wait(millis) => shell.wait(*millis),
         Move::Restart => shell.restart(fleet),
@@ -464,12 +474,13 @@ proptest! {
                     prop_assert!(active.slot != previous.slot);
                 }
                 prop_assert!(model.active.is_none_or(|active| active.target.running.version.number() >= model.floor));
-                if let (Some(active), Install::Fetching(_)) = (model.active, model.install) {
+                if let (Some(active), Install::Fetching(_) | Install::Shadow(_)) = (model.active, model.install) {
                     prop_assert!(model.spare() != active.slot && model.previous.is_none());
                 }
             }
             // A power cut at any point: the same action comes again.
-            let again = Brain::restore(config(), fleet.root(), shell.disk.clone());
+            let now = Config { holds: shell.brain.config().holds, ..config() };
+            let again = Brain::restore(now, fleet.root(), shell.disk.clone());
             let is_given_up = matches!(shell.brain.install_action(), Some(Action::Install { work: Work::SelfTest, .. }));
             prop_assert!(is_given_up || shell.brain.install_action() == again.install_action() || again.state().models != shell.disk.models);
         }

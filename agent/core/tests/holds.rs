@@ -124,15 +124,21 @@ fn what_waits_takes_no_place_from_what_need_not() {
 }
 
 #[test]
-fn a_start_into_a_closed_window_overwrites_nothing() {
+fn a_start_into_a_closed_window_goes_on_with_nothing_and_overwrites_nothing() {
     let fleet = Fleet::new();
+    let closed = || bellwether_agent_core::Config { holds: Holds::NONE.with(Hold::Window), ..config() };
+    for answers in 0..3 {
+        let mut shell = offered(&fleet, Mode::Active);
+        SWITCHED.iter().take(answers).for_each(|step| shell.answer(*step).unwrap());
+        let brain = Brain::restore(closed(), fleet.root(), shell.disk.clone());
+        assert_eq!((brain.install_action(), brain.report().models[0].phase), (None, Phase::Held(Hold::Window)));
+    }
     let mut shell = offered(&fleet, Mode::Active);
     shell.commit();
     let three = fleet.release("digits", 3);
     hold(&mut shell, &[Hold::Window]);
     shell.offer(&fleet, 3, &[Offer::granted(&three)]).unwrap();
-    let closed = bellwether_agent_core::Config { holds: Holds::NONE.with(Hold::Window), ..config() };
-    let brain = Brain::restore(closed, fleet.root(), shell.disk.clone());
+    let brain = Brain::restore(closed(), fleet.root(), shell.disk.clone());
     let model = &brain.state().models[0];
     assert!(matches!(model.install, Install::Deferred(_)), "{:?}", model.install);
     assert!(model.previous.is_some(), "there is still something to go back to");

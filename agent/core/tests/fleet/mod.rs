@@ -183,11 +183,8 @@ impl Fleet {
         offers: &[Offer<'_>],
         mut take: impl FnMut(&Desired<'_>),
     ) {
-        let wanted = |offer: &Offer<'_>| Wanted {
-            name: offer.made.name.clone(),
-            release: offer.made.digest,
-            mode: offer.mode,
-        };
+        let wanted =
+            |offer: &Offer<'_>| Wanted { name: offer.made.name.clone(), release: offer.made.digest, mode: offer.mode };
         let assignment = encode(&Assignment {
             device: device.parse().unwrap(),
             order: Order { generation: offers.first().map_or(1, |offer| offer.generation), sequence },
