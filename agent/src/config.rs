@@ -8,6 +8,7 @@ use bellwether_link::tls::{self, Identity, Trust};
 use bellwether_protocol::id::DeviceId;
 use serde::Deserialize;
 
+pub use crate::conditions::{BadWindow, Window};
 use crate::score::Pace;
 
 /// Where the agent scores unless told otherwise; a free port if this one is taken.
@@ -64,6 +65,11 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Room for what waits for the hub, in bytes; the oldest goes first.
     pub outbox_bytes_max: u64,
+    /// Times in which installs may go on, by the device's local time, such as `22:00-05:00` or `sat,sun
+    /// 00:00-24:00`; always if there is none. Rollouts that are urgent do not ask.
+    pub install_windows: Vec<Window>,
+    /// Whether installs wait while the device runs on its battery.
+    pub install_on_mains: bool,
     /// How slow a simulated device is; a real one is measured.
     #[serde(skip)]
     pub pace: Option<Pace>,
@@ -93,6 +99,8 @@ impl Default for Config {
             trial_program: None,
             heartbeat_ms: 30_000,
             outbox_bytes_max: 16 * 1024 * 1024,
+            install_windows: Vec::new(),
+            install_on_mains: false,
             pace: None,
         }
     }
@@ -120,7 +128,7 @@ pub enum FileError {
     UnknownKey { got: String, nearest: String },
 }
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 23] = [
     "name",
     "hub",
     "ca",
@@ -142,6 +150,8 @@ const KEYS: [&str; 21] = [
     "trial_program",
     "heartbeat_ms",
     "outbox_bytes_max",
+    "install_windows",
+    "install_on_mains",
 ];
 
 impl Config {
@@ -260,6 +270,8 @@ mod tests {
         let why = Config::parse("heartbeat = 5").unwrap_err();
         assert_eq!(why.to_string(), "there is no key `heartbeat`; the nearest is `heartbeat_ms`");
         assert!(matches!(Config::parse("hub = 5"), Err(FileError::Toml(_))));
+        let why = Config::parse("install_windows = ['22-05']").unwrap_err().to_string();
+        assert!(why.contains("`22-05` is no window: expected HH:MM-HH:MM"), "{why}");
         assert!(matches!(Config::parse("hub = "), Err(FileError::Toml(_))));
         for key in KEYS {
             let why = Config::parse(&format!("{key} = {{ x = [] }}"));

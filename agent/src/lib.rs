@@ -12,12 +12,13 @@
 //!
 //! Map of rooms: [`config`] one file, validated once; `identity` and `enrol` who the device is;
 //! `store` what survives; `slot` two places per model and a pointer; `fetch` a download in chunks;
-//! `outbox` what must reach the hub; [`journal`] the last lines logged; `trial` a model's first load,
+//! `conditions` when installs may go on; `outbox` what must reach the hub; [`journal`] the last lines logged; `trial` a model's first load,
 //! in a process of its own; `host` the process in which a model answers; `ended` how such processes
 //! end; `drive` the loop; [`score`] the models that answer; `run` puts it together. A process may hold many agents: nothing here is global.
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact numbers"))]
 
 mod clock;
+mod conditions;
 pub mod config;
 mod drive;
 mod ended;

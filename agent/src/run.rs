@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use bellwether_agent_core::update::{Install, Step};
-use bellwether_agent_core::{Brain, Config as BrainConfig, Input, Refused, State, Told as Statement};
+use bellwether_agent_core::{Brain, Config as BrainConfig, Holds, Input, Refused, State, Told as Statement};
 use bellwether_link::{Link, Options};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::error::Reject;
@@ -24,7 +24,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{Instrument as _, Span};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::conditions::{self, Asked, Conditions};
 use crate::config::{Config, ConfigError, LISTEN_DEFAULT};
 use crate::drive::{self, Driver, Greeter};
 use crate::enrol::{self, Token, Told};
@@ -169,7 +170,11 @@ impl Agent {
             why: why.to_string(),
         })?;
         let clock = Clock::start();
-        let mut brain = brain(&config, &device, &key, root, store.state()?)?;
+        let state = store.state()?;
+        let conditions = Conditions::new(config.install_windows.clone(), config.install_on_mains);
+        let known_day = state.trust.counters().tick().map_or(0, |tick| tick.epoch);
+        let holds = conditions.holds(clock.now(), clock::wall(), known_day);
+        let mut brain = brain(&config, (&device, &key), root, state, holds)?;
         learn(&mut brain, clock.now(), &told).map_err(|why| AgentError::WrongFleet { why })?;
         let memory_kib = brain.config().memory_kib;
         store.put_state(brain.state())?;
@@ -180,7 +185,7 @@ impl Agent {
         let (hosts, crashes) = Hosts::new(program, config.self_test_ms, config.call_ms_max, memory_kib);
         brain = Box::pin(load_all(brain, (slots.clone(), hosts.clone()), scoring.clone(), clock)).await?;
         let (stop, stopped) = watch::channel(false);
-        let (listen, server) = serve(&config, &scoring, stopped.clone()).await?;
+        let (listen, server) = serve(&config, &scoring, (conditions.asked.clone(), clock), stopped.clone()).await?;
         let session = Arc::new(AtomicU32::new(0));
         let greeter = Greeter {
             device: device.clone(),
@@ -209,6 +214,7 @@ impl Agent {
             slots,
             trial: Trial::new(config.trial_program, config.self_test_ms, memory_kib),
             hosts,
+            conditions,
             link,
             key,
             fleet: enrolled.fleet,
@@ -315,10 +321,10 @@ fn take(brain: &mut Brain, now: Millis, statement: Statement<'_>) -> Result<(), 
 
 fn brain(
     config: &Config,
-    device: &DeviceId,
-    key: &SigningKey,
+    (device, key): (&DeviceId, &SigningKey),
     root: TrustedRoot,
     state: State,
+    holds: Holds,
 ) -> Result<Brain, AgentError> {
     let mut numbers = env!("CARGO_PKG_VERSION").split(['.', '-']).map(|number| number.parse().unwrap_or(0));
     let mut number = || numbers.next().unwrap_or(0);
@@ -336,6 +342,7 @@ fn brain(
         // The trial first, then its host; both bounds by themselves, this one for the two together.
         self_test: Millis(config.self_test_ms.saturating_mul(2)),
         heartbeat: Millis(config.heartbeat_ms),
+        holds,
     };
     Ok(Brain::restore(config, root, state))
 }
@@ -391,6 +398,7 @@ async fn load_all(
 async fn serve(
     config: &Config,
     scoring: &Scoring,
+    (asked, clock): (Asked, Clock),
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(Option<SocketAddr>, Option<JoinHandle<()>>), AgentError> {
     if !config.serve {
@@ -404,7 +412,7 @@ async fn serve(
     let fault = |why| AgentError::Listen { at: at.to_string(), why };
     let listener = listener.map_err(fault)?;
     let listen = listener.local_addr().map_err(fault)?;
-    let router = http::router(scoring.clone());
+    let router = http::router(scoring.clone()).merge(conditions::http::router(asked, clock));
     let task = tokio::spawn(async move {
         let stop = async move {
             // An error means that the agent is gone, which is a stop, too.

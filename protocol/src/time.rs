@@ -24,4 +24,10 @@ impl Millis {
     pub const fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
     }
+
+    /// The span between the two, whichever is earlier: for a clock that may have been set back.
+    #[must_use]
+    pub const fn apart(self, other: Self) -> Self {
+        Self(self.0.abs_diff(other.0))
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bellwether_agent_core::update::{Step, Work};
-use bellwether_agent_core::{Action, Brain, Config, Input, Refused, State, Told};
+use bellwether_agent_core::{Action, Brain, Config, Holds, Input, Refused, State, Told};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
@@ -111,6 +111,7 @@ impl Stage {
             errors_max: 3,
             self_test: Millis(60_000),
             heartbeat: Millis(2000),
+            holds: Holds::NONE,
         };
         let brain = Mutex::new(Brain::restore(config, rogue.trusted.clone(), State::default()));
         let linear = packed("digits-linear");

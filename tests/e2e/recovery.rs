@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use bellwether_hub::api::types::{EventQuery, Presence, RolloutRequest, RolloutState, VersionState};
+use bellwether_hub::api::types::{EventQuery, Presence, RolloutMode, RolloutRequest, RolloutState, VersionState};
 use bellwether_hub::client::ClientError;
 use bellwether_tests::fleet::runs;
 use bellwether_tests::wait::{wait_for, wait_until};
@@ -155,6 +155,7 @@ async fn a_full_disk_stops_new_work_and_nothing_else() {
         max_failures: None,
         on_failure: None,
         max_p95_us: None,
+        mode: RolloutMode::Active,
     };
     assert!(full(&api.start_rollout(&start).await.unwrap_err()));
     let model = files::data("digits-linear.onnx");

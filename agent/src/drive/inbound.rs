@@ -27,10 +27,17 @@ impl Driver {
             (DownTopic::Command, Ok(Down::Command(signed))) => {
                 let _ = self.handle(Input::Command(&signed));
             }
-            (DownTopic::Trust, Ok(Down::Root(signed))) => self.told("root", Told::Root(&signed)),
-            (DownTopic::Trust, Ok(Down::Recall(signed))) => self.told("recall", Told::Recall(&signed)),
-            (DownTopic::Trust, Ok(Down::Checkpoint(signed))) => self.told("checkpoint", Told::Checkpoint(&signed)),
-            (DownTopic::Trust, Ok(Down::Epoch(signed))) => self.told("epoch", Told::Epoch(&signed)),
+            (DownTopic::Trust, Ok(Down::Root(signed))) => drop(self.told("root", Told::Root(&signed))),
+            (DownTopic::Trust, Ok(Down::Recall(signed))) => drop(self.told("recall", Told::Recall(&signed))),
+            (DownTopic::Trust, Ok(Down::Checkpoint(signed))) => drop(self.told("checkpoint", Told::Checkpoint(&signed))),
+            (DownTopic::Trust, Ok(Down::Epoch(signed))) => {
+                if self.told("epoch", Told::Epoch(&signed))
+                    && let Some(tick) = self.brain.state().trust.counters().tick()
+                {
+                    self.conditions.told(tick.epoch, self.clock.now());
+                    self.look_at_conditions();
+                }
+            }
             (DownTopic::Ack, Ok(Down::Ack(signed))) => {
                 match outbox::acknowledged(self.brain.root(), device, self.outbox.newest(), &signed) {
                     Ok(through) => self.forget(through),
@@ -52,12 +59,15 @@ impl Driver {
         }
     }
 
-    fn told(&mut self, statement: &'static str, told: Told<'_>) {
-        if self.handle(Input::Told(told)).is_ok() {
+    /// Whether a statement that changes what counts is taken.
+    fn told(&mut self, statement: &'static str, told: Told<'_>) -> bool {
+        let is_taken = self.handle(Input::Told(told)).is_ok();
+        if is_taken {
             let root = self.brain.root().root().version;
             let checkpoint = self.brain.state().trust.counters().checkpoint_number();
             tracing::info!(statement, root, checkpoint, "taken");
         }
+        is_taken
     }
 
     fn forget(&mut self, through: u64) {

@@ -22,6 +22,7 @@ use bellwether_protocol::trust::{FleetId, Record, RecordBody};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{self, Clock};
+use crate::conditions::Conditions;
 use crate::host::{Crash, Hosts};
 use crate::outbox::TreeRows;
 use crate::run::Status;
@@ -48,6 +49,7 @@ pub(crate) struct Driver {
     pub(crate) slots: Slots,
     pub(crate) trial: Trial,
     pub(crate) hosts: Hosts,
+    pub(crate) conditions: Conditions,
     pub(crate) link: Link,
     pub(crate) key: SigningKey,
     pub(crate) fleet: FleetId,
@@ -160,6 +162,7 @@ impl Driver {
 
     fn tick(&mut self) {
         self.save();
+        self.look_at_conditions();
         for (name, release, errors) in self.scoring.take_failed() {
             if self.brain.state().models.iter().any(|model| model.name == name && model.answers() == Some(release)) {
                 // Never refused for a model that is there.
@@ -171,6 +174,17 @@ impl Driver {
         self.collect(is_over);
         if self.clock.now() >= self.rest.window_at {
             self.close_window();
+        }
+    }
+
+    /// Tells the brain what installs wait for now.
+    pub(super) fn look_at_conditions(&mut self) {
+        let known_day = self.brain.state().trust.counters().tick().map_or(0, |tick| tick.epoch);
+        let holds = self.conditions.holds(self.clock.now(), clock::wall(), known_day);
+        if holds != self.brain.config().holds {
+            tracing::info!(?holds, "what installs wait for changed");
+            // Never refused.
+            let _ = self.handle(Input::Holds(holds));
         }
     }
 

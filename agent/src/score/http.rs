@@ -14,6 +14,7 @@ use serde_json::json;
 use bellwether_runtime::ScoreError;
 
 use super::{Active, ScoreFault, Scoring};
+use crate::conditions::http::ROUTES as HOLDS;
 use crate::score::{json, wire};
 
 /// Largest request: a thousand small images.
@@ -70,11 +71,11 @@ impl IntoResponse for ScoreFault {
 }
 
 async fn nowhere() -> Response {
-    error(StatusCode::NOT_FOUND, format!("there is nothing here; there is {ROUTES}"))
+    error(StatusCode::NOT_FOUND, format!("there is nothing here; there is {ROUTES}; {HOLDS}"))
 }
 
 async fn wrong_method() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, format!("this route takes another method; there is {ROUTES}"))
+    error(StatusCode::METHOD_NOT_ALLOWED, format!("this route takes another method; there is {ROUTES}; {HOLDS}"))
 }
 
 async fn index(State(scoring): State<Scoring>) -> Response {

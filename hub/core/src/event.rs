@@ -57,6 +57,7 @@ pub enum What {
     DeviceOffline { device: DeviceId },
     DeviceRefused { device: DeviceId, reject: Reject },
     RecordsMissing { device: DeviceId, records: u64 },
+    ClockSet { by_ms: i64 },
     Install { device: DeviceId, model: ModelRef, phase: Phase, reject: Option<Reject> },
     RolloutStarted { rollout: u64, model: ModelRef },
     StageOffered { rollout: u64, model: ModelRef, stage: usize, devices: usize },
@@ -103,6 +104,7 @@ impl What {
             Self::DeviceOffline { .. } => "device_offline",
             Self::DeviceRefused { .. } => "device_refused",
             Self::RecordsMissing { .. } => "records_missing",
+            Self::ClockSet { .. } => "clock_set",
             Self::Install { .. } => "install",
             Self::RolloutStarted { .. } => "rollout_started",
             Self::StageOffered { .. } => "stage_offered",
@@ -162,7 +164,8 @@ impl What {
             | Self::DeviceOnline { .. }
             | Self::DeviceOffline { .. }
             | Self::DeviceRefused { .. }
-            | Self::RecordsMissing { .. } => None,
+            | Self::RecordsMissing { .. }
+            | Self::ClockSet { .. } => None,
         }
     }
 
@@ -257,6 +260,10 @@ impl fmt::Display for What {
             }
             Self::RecordsMissing { device, records } => {
                 write!(f, "{} of {device} missing", counted(*records, "record"))
+            }
+            Self::ClockSet { by_ms } => {
+                let way = if *by_ms < 0 { "back" } else { "forward" };
+                write!(f, "the hub's clock was set {way} by {} s", by_ms.unsigned_abs() / 1000)
             }
             Self::Install { device, model, phase, reject: None } => {
                 write!(f, "{model} on {device}: {}", words(*phase))

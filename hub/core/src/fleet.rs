@@ -10,7 +10,7 @@ use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::message::{Gone, Hello};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    KeyId, Order, OutboxId, Phase, PublicKey, Report, Running, Signature, SignatureBytes, Signed,
+    Hold, KeyId, Mode, ModelReport, Order, OutboxId, Phase, PublicKey, Report, Running, Signature, SignatureBytes, Signed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,9 @@ pub struct Desired {
     pub release: Digest,
     /// The rollout.
     pub rollout: u64,
+    /// How it should run.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// The session as last heard of.
@@ -173,10 +176,12 @@ pub enum Presence {
 /// How a device stands towards one release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It answers and was committed.
+    /// It answers and was committed, or scores in the shadow where that is wanted.
     Healthy,
     /// On its way.
     Updating,
+    /// It waits for something of its own, and goes on by itself.
+    Held(Hold),
     /// Refused or rolled back.
     Failed(Reject),
 }
@@ -235,7 +240,7 @@ impl Device {
         match self.session {
             Session { last_seen: None, .. } => Presence::Never,
             Session { open: false, .. } => Presence::Offline,
-            Session { last_seen: Some(at), .. } if now.since(at) > STALE_AFTER => Presence::Stale,
+            Session { last_seen: Some(at), .. } if now.apart(at) > STALE_AFTER => Presence::Stale,
             Session { .. } => Presence::Online,
         }
     }
@@ -250,12 +255,28 @@ impl Device {
         Some(encode(&Signed { body, signatures: std::iter::once(signature).collect() }))
     }
 
-    /// How it stands towards a release of `name`.
+    /// How it stands towards a release of `name` that is to run like this.
     #[must_use]
-    pub fn standing(&self, name: &ModelName, release: Digest) -> Standing {
+    pub fn standing(&self, name: &ModelName, release: Digest, mode: Mode) -> Standing {
         let Some(report) = &self.report else { return Standing::Updating };
         let told = self.assignment.as_ref().map(|issued| issued.order);
-        Standing::of(report, told, name, release)
+        Standing::of(report, told, name, (release, mode))
+    }
+
+    /// How it stands towards what it was told to have.
+    #[must_use]
+    pub fn stands(&self, desired: &Desired) -> Standing {
+        self.standing(&desired.model.name, desired.release, desired.mode)
+    }
+
+    /// Whether this release answers on it, and is not about to be taken away again.
+    #[must_use]
+    pub fn rests_on(&self, name: &ModelName, release: Digest) -> bool {
+        let models = self.report.iter().flat_map(|report| &report.models);
+        models.into_iter().filter(|model| model.name == *name).any(|model| {
+            let moves = matches!(model.phase, Phase::Activating | Phase::Probation | Phase::RollingBack);
+            !moves && model.active.is_some_and(|running| running.release == release)
+        })
     }
 
     /// Whether this report says that it has not seen what it was told last, so that it is to be told
@@ -263,7 +284,7 @@ impl Device {
     #[must_use]
     pub fn is_behind(&self, report: &Report, now: Millis) -> bool {
         let unseen = self.assignment.as_ref().is_some_and(|issued| report.seen < issued.order);
-        unseen && (report.refused.is_none() || now.since(self.retold) > RETOLD_AFTER)
+        unseen && (report.refused.is_none() || now.apart(self.retold) > RETOLD_AFTER)
     }
 
     /// Whether it desires or reports this version.
@@ -281,7 +302,7 @@ impl Device {
     #[must_use]
     pub fn in_sync(&self) -> bool {
         self.assignment.as_ref().is_none_or(|issued| {
-            issued.models.iter().all(|want| self.standing(&want.model.name, want.release) == Standing::Healthy)
+            issued.models.iter().all(|want| self.stands(want) == Standing::Healthy)
         })
     }
 
@@ -294,10 +315,10 @@ impl Device {
 }
 
 impl Standing {
-    /// How a device that reports this stands towards a release of `name`; `told` is the order of the
-    /// latest assignment to it, as far as that is known.
+    /// How a device that reports this stands towards a release of `name` that is to run like this; `told`
+    /// is the order of the latest assignment to it, as far as that is known.
     #[must_use]
-    pub fn of(report: &Report, told: Option<Order>, name: &ModelName, release: Digest) -> Self {
+    pub fn of(report: &Report, told: Option<Order>, name: &ModelName, (release, mode): (Digest, Mode)) -> Self {
         let has_seen = told.is_none_or(|told| report.seen >= told);
         let model = report.models.iter().find(|model| model.name == *name);
         let is = |running: Option<Running>| running.is_some_and(|running| running.release == release);
@@ -308,6 +329,8 @@ impl Standing {
                 Some(reject) if has_seen && reject != Reject::Withdrawn => Self::Failed(reject),
                 _ => Self::Updating,
             },
+            Some(ModelReport { phase: Phase::Held(hold), .. }) if tried && has_seen => Self::Held(*hold),
+            Some(model) if tried && mode == Mode::Shadow && model.phase == Phase::Shadow => Self::Healthy,
             Some(model) if answers && matches!(model.phase, Phase::Committed | Phase::Idle) => Self::Healthy,
             _ if tried || answers => Self::Updating,
             // It took the assignment and began nothing, because it could not even read the release.
@@ -535,7 +558,7 @@ impl Rules {
 
 /// Whether the device may cause one more event now; counts it.
 pub(crate) fn may_tell(device: &mut Device, now: Millis) -> bool {
-    if now.since(device.events.since) > EVENTS_SPAN {
+    if now.apart(device.events.since) > EVENTS_SPAN {
         device.events = Caused { since: now, count: 0 };
     }
     device.events.count = device.events.count.saturating_add(1);

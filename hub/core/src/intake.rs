@@ -121,7 +121,7 @@ impl Intake<'_> {
             return false;
         }
         let rows = &mut self.device.rows;
-        if self.now.since(rows.since) > ROWS_SPAN {
+        if self.now.apart(rows.since) > ROWS_SPAN {
             *rows = Caused { since: self.now, count: 0 };
         }
         rows.count = rows.count.saturating_add(1);

@@ -22,6 +22,7 @@
 
 pub mod audit;
 pub mod chain;
+mod clock;
 pub mod collect;
 pub mod drift;
 pub mod error;

@@ -17,7 +17,7 @@ use bellwether_protocol::message::{Desired, Down, Evidence, Need, Up};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::{DownTopic, UpTopic};
 use bellwether_protocol::trust::{
-    Ack, Assignment, Batch, Command, Epoch, Granted, Known, Mode, Nonce, Order, OutboxId, PackageRef, PublicKey,
+    Ack, Assignment, Batch, Command, Epoch, Granted, Known, Nonce, Order, OutboxId, PackageRef, PublicKey,
     Report, Request, RoleSet, Signed, Statement, Wanted, open_by, seal,
 };
 use serde::Deserialize;
@@ -105,7 +105,7 @@ impl Rules {
         let mut replies: Vec<Reply> = behind.then_some(Reply::Desired).into_iter().collect();
         // Nor that it was told what counts: it is told again until it says that it knows.
         let known = self.device(device)?;
-        let is_late = known.learnt.as_ref().is_none_or(|learnt| now.since(learnt.at) > RETOLD_AFTER);
+        let is_late = known.learnt.as_ref().is_none_or(|learnt| now.apart(learnt.at) > RETOLD_AFTER);
         replies.extend((is_late && !self.knows_all(known)).then_some(Reply::Trust(None)));
         Ok((replies, self.report(report, signature.bytes, now)?))
     }
@@ -283,7 +283,7 @@ type Proof = (Vec<u8>, Option<Vec<u8>>);
 fn assignment(device: &Device, issued: &Issued) -> Result<Assignment, Denied> {
     let mut models = Few::new();
     for want in &issued.models {
-        let wanted = Wanted { name: want.model.name.clone(), release: want.release, mode: Mode::Active };
+        let wanted = Wanted { name: want.model.name.clone(), release: want.release, mode: want.mode };
         models.push(wanted).map_err(|_| Denied::Statement(Reject::TooManyModels))?;
     }
     Ok(Assignment { device: device.id.clone(), order: issued.order, models, audit: issued.audit })

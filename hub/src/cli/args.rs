@@ -6,7 +6,7 @@ use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::scope::Scope;
-use crate::api::types::{CohortView, FailureAction, Role};
+use crate::api::types::{CohortView, FailureAction, Role, RolloutMode};
 
 use super::audit::AuditCommand;
 use super::ceremony::{Approve, Grant, KeyCommand, NewCheckpoint, Recall, RootCommand, Sign, Status, Submit, Verify};
@@ -236,7 +236,7 @@ pub(super) struct Register {
 pub(super) enum RolloutCommand {
     /// Start a rollout
     #[command(
-        after_help = "Example:\n  bellwether rollout start digits:1 --stage device=gw-1 --stage 25% --stage 100% --key bob"
+        after_help = "Examples:\n  bellwether rollout start digits:1 --stage device=gw-1 --stage 25% --stage 100% --key bob\n  bellwether rollout start digits:2 --stage 100% --mode shadow --key bob"
     )]
     Start {
         /// Model and version
@@ -256,6 +256,11 @@ pub(super) enum RolloutCommand {
         /// Slowest calls that are borne, at the 95th percentile [default: the version's own budget]
         #[arg(long, value_name = "MILLISECONDS", value_parser = milliseconds)]
         max_p95_ms: Option<f64>,
+        /// How devices run it: `shadow` beside what answers, answering nobody; `urgent` without waiting
+        /// for their windows, power, connections or applications; `patient` not before a device knows the
+        /// time of its window
+        #[arg(long, value_name = "active|shadow|urgent|patient", default_value = "active", hide_default_value = true)]
+        mode: RolloutMode,
         /// Also sign the grant of the first stage with this key; the next ones with `bellwether grant`
         #[arg(long = "key")]
         keys: Vec<String>,

@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::model::ASK_EVERY;
 use super::sign::sign_grants;
 use crate::api::types::{
-    CountsView, RolloutAction, RolloutPhase, RolloutRequest, RolloutState, RolloutView, StageState, StageView,
+    CountsView, RolloutAction, RolloutMode, RolloutPhase, RolloutRequest, RolloutState, RolloutView, StageState, StageView,
 };
 
 pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Exit, Failure> {
@@ -23,6 +23,7 @@ pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Ex
             max_failures,
             on_failure,
             max_p95_ms,
+            mode,
             keys,
             grant_ahead,
         } => {
@@ -34,6 +35,7 @@ pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Ex
                 max_failures,
                 on_failure,
                 max_p95_us: max_p95_ms.map(micros),
+                mode,
             };
             start(context, &model, &request, &keys, grant_ahead).await
         }
@@ -193,9 +195,11 @@ fn counts(rollout: &RolloutView) -> CountsView {
 
 /// The rollout in one line.
 fn line(rollout: &RolloutView) -> String {
-    let CountsView { total, healthy, updating, failed, offline, .. } = counts(rollout);
+    let CountsView { total, healthy, updating, held, failed, offline, .. } = counts(rollout);
     let stage = format!("stage {} of {}", rollout.stage.saturating_add(1), rollout.stages.len());
-    let shares = format!("{healthy} of {total} healthy, {updating} updating, {failed} failed, {offline} offline");
+    let held = if held > 0 { format!("{held} held, ") } else { String::new() };
+    let shares =
+        format!("{healthy} of {total} healthy, {updating} updating, {held}{failed} failed, {offline} offline");
     format!("{} · {stage} · {shares} · {}", title(rollout), rollout.waiting_on)
 }
 
@@ -206,6 +210,7 @@ fn show(context: &Context, rollout: &RolloutView) -> Result<(), Failure> {
         ("rollout", rollout.id.clone()),
         ("version", title(rollout)),
         ("state", rollout.state.label().to_owned()),
+        ("mode", if rollout.mode == RolloutMode::Active { String::new() } else { rollout.mode.word().to_owned() }),
         ("progress", line(rollout)),
         ("stopped because", rollout.stopped_because.clone().unwrap_or_default()),
         ("failures", failures.join("; ")),

@@ -12,7 +12,7 @@ use crate::api::auth::{Caller, same_site};
 use crate::api::error::Problem;
 use crate::api::input::At;
 use crate::api::types::{
-    ActionRequest, CohortView, FailureAction, RejectRequest, RolloutAction, RolloutRequest, TagsRequest,
+    ActionRequest, CohortView, FailureAction, RejectRequest, RolloutAction, RolloutMode, RolloutRequest, TagsRequest,
 };
 use crate::drive::Hub;
 
@@ -75,6 +75,8 @@ pub(super) struct Start {
     on_failure: String,
     #[serde(default)]
     max_p95_ms: String,
+    #[serde(default)]
+    mode: String,
 }
 
 impl Start {
@@ -97,6 +99,7 @@ impl Start {
             max_failures,
             on_failure: on_failure(&self.on_failure)?,
             max_p95_us: micros("the latency budget", &self.max_p95_ms)?,
+            mode: mode(&self.mode)?,
         })
     }
 }
@@ -118,6 +121,15 @@ fn on_failure(text: &str) -> Result<Option<FailureAction>, Problem> {
         "pause" => Ok(Some(FailureAction::Pause)),
         other => Err(Problem::unprocessable("bad_failure_action", format!("`{other}` is no way to stop"))
             .hint("write rollback or pause")),
+    }
+}
+
+fn mode(text: &str) -> Result<RolloutMode, Problem> {
+    match text.trim() {
+        "" => Ok(RolloutMode::default()),
+        word => word.parse().map_err(|expected| {
+            Problem::unprocessable("bad_mode", format!("`{word}` is no way to run a version")).hint(format!("write {expected}"))
+        }),
     }
 }
 
@@ -235,6 +247,7 @@ mod tests {
             max_failures: String::new(),
             on_failure: String::new(),
             max_p95_ms: String::new(),
+            mode: String::new(),
         };
         let request = form("device=gw-1\r\n 25%\n\n100%", "30").request("digits", 2).unwrap();
         assert_eq!((request.stages.len(), request.soak_seconds, request.max_failures), (3, Some(30), None));
@@ -255,6 +268,8 @@ mod tests {
         }
         assert_eq!(on_failure("pause").unwrap(), Some(FailureAction::Pause));
         assert_eq!(on_failure("explode").unwrap_err().code, "bad_failure_action");
+        assert_eq!([mode(""), mode("shadow")].map(Result::unwrap), [RolloutMode::Active, RolloutMode::Shadow]);
+        assert_eq!(mode("loud").unwrap_err().code, "bad_mode");
     }
 
     #[test]

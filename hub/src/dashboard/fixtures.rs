@@ -106,7 +106,7 @@ fn stage(cohort: CohortView, state: StageState, granted: bool, counts: [u32; 5])
         cohort,
         state,
         granted,
-        counts: CountsView { total, healthy, updating, failed, offline, slow: 0 },
+        counts: CountsView { total, healthy, updating, held: 0, failed, offline, slow: 0 },
         since_ms: (state != StageState::Next).then_some(NOW - 90_000),
     }
 }
@@ -142,6 +142,7 @@ pub(super) fn rollout() -> RolloutView {
         max_failures: 2,
         on_failure: FailureAction::Rollback,
         max_p95_us: Some(5_000),
+        mode: RolloutMode::Active,
         started_ms: NOW - 300_000,
         started_by: "operator-2".to_owned(),
         ended_ms: None,

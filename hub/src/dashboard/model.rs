@@ -163,6 +163,15 @@ fn rollout_form(version: &VersionView, grants: &[GrantView], caller: &Caller) ->
                 }
                 label { "Slowest p95, ms" input type="number" name="max_p95_ms" id="max-p95" min="0.001" max="3600000" step="0.001" placeholder=(budget(version)) disabled[refusal.is_some()]; }
             }
+            label {
+                "How devices run it"
+                select name="mode" id="mode" disabled[refusal.is_some()] {
+                    option value="active" { "it answers, when a device may be disturbed" }
+                    option value="patient" { "likewise, and not before the device knows the time" }
+                    option value="urgent" { "it answers, without waiting for anything" }
+                    option value="shadow" { "in the shadow of what answers" }
+                }
+            }
             div.actions.start {
                 (button("start-rollout", "btn main", None, "Start the rollout", refusal))
                 @if let Some(why) = refusal { span.why { "! " (why) } }

@@ -106,6 +106,7 @@ pub(super) fn counts_bar(counts: &CountsView) -> Markup {
     let parts = [
         (Tone::Ok, counts.healthy),
         (Tone::Busy, counts.updating),
+        (Tone::Warn, counts.held),
         (Tone::Bad, counts.failed),
         (Tone::Off, counts.offline),
     ];
@@ -151,6 +152,7 @@ pub(super) fn counts_text(counts: &CountsView, version: u32) -> Markup {
     html! {
         b { (counts.healthy) " of " (counts.total) } " run " (version)
         @if counts.updating > 0 { " · " (counts.updating) " updating" }
+        @if counts.held > 0 { " · " (counts.held) " held" }
         @if counts.slow > 0 { ", " span.bad-text { (counts.slow) " too slow" } }
         @if counts.failed > 0 { " · " span.bad-text { (counts.failed) " failed" } }
         @if counts.offline > 0 { " · " (counts.offline) " offline" }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::api::auth::Caller;
 use crate::api::types::{
-    CountsView, DeviceState, DeviceView, FailureAction, FailureView, Presence, Role, RolloutAction, RolloutPhase,
+    CountsView, DeviceState, DeviceView, FailureAction, FailureView, Presence, Role, RolloutAction, RolloutMode, RolloutPhase,
     RolloutState, RolloutView, SiteDevice, StageState, StageView,
 };
 
@@ -45,6 +45,12 @@ fn headline(rollout: &RolloutView) -> Markup {
     let stages = rollout.stages.len();
     html! {
         (rollout_tag(rollout)) " "
+        @match rollout.mode {
+            RolloutMode::Active => {},
+            RolloutMode::Shadow => { "in the shadow, answering nobody · " },
+            RolloutMode::Urgent => { "urgent · " },
+            RolloutMode::Patient => { "patient · " },
+        }
         @if !rollout.state.ended() { "stage " (rollout.stage.saturating_add(1)) " of " (stages) " · " }
         @if !rollout.state.ended() && rollout.state != RolloutState::RollingBack && !rollout.waiting_on.is_empty() { span.strong { (rollout.waiting_on) } " · " }
         "started " (moment(rollout.started_ms)) " by " (rollout.started_by)
@@ -150,10 +156,10 @@ fn back_sheet(rollout: &RolloutView, caller: &Caller) -> Markup {
 
 /// What going back does, in figures.
 fn effect(rollout: &RolloutView) -> String {
-    let CountsView { healthy, updating, offline, .. } = reached(rollout);
+    let CountsView { healthy, updating, held, offline, .. } = reached(rollout);
     let back =
         rollout.from_version.map_or_else(|| "to having no version".to_owned(), |from| format!("to version {from}"));
-    let moving = healthy + updating;
+    let moving = healthy + updating + held;
     let devices = super::pieces::devices(u64::from(moving));
     let verb = if moving == 1 { "returns" } else { "return" };
     match offline {
@@ -201,7 +207,7 @@ fn gate(rollout: &RolloutView) -> Markup {
         return html! { p.soft { "This rollout has no stage." } };
     };
     let counts = &stage.counts;
-    let online = counts.total.saturating_sub(counts.offline);
+    let online = counts.total.saturating_sub(counts.offline).saturating_sub(counts.held);
     let done = rollout.state == RolloutState::Completed;
     let soaked = done || rollout.phase == Some(RolloutPhase::Gate);
     let failed: u32 = rollout.failures.iter().map(|failure| failure.count).sum();
@@ -247,6 +253,10 @@ fn gate(rollout: &RolloutView) -> Markup {
                 (line("Soak", span(u64::from(rollout.soak_seconds)),
                     html! { @match rollout.phase { Some(RolloutPhase::Soaking) => "soaking", _ if soaked => "over", _ => "not begun" } },
                     verdict(soaked)))
+                @if counts.held > 0 {
+                    (line("Held", "does not block".to_owned(), html! { (counts.held) },
+                        html! { (tag(Tone::Off, "follow later")) " " small.soft { "a window, power, a metered connection or an application" } }))
+                }
                 (line("Offline", "does not block".to_owned(), html! { (counts.offline) },
                     if counts.offline == 0 { tag(Tone::Ok, "none") } else { tag(Tone::Off, "follow later") }))
             }
@@ -274,6 +284,10 @@ fn seen(rollout: &RolloutView, device: &DeviceView) -> DeviceState {
     let model = device.models.iter().find(|model| model.name == rollout.model);
     let runs = model.and_then(|model| model.active.as_ref()).is_some_and(|active| active.version == rollout.version);
     let is_settled = model.is_some_and(|model| matches!(model.phase.as_str(), "committed" | "idle"));
+    let shadows = rollout.mode == RolloutMode::Shadow
+        && model.is_some_and(|model| {
+            model.phase == "shadow" && model.target.as_ref().is_some_and(|target| target.version == rollout.version)
+        });
     let wants = model.is_some_and(|model| model.desired_version == Some(rollout.version));
     let rejected = model.is_some_and(|model| {
         model.reject.is_some() && model.target.as_ref().is_some_and(|target| target.version == rollout.version)
@@ -282,7 +296,7 @@ fn seen(rollout: &RolloutView, device: &DeviceView) -> DeviceState {
         Presence::Offline | Presence::Never => DeviceState::Offline,
         _ if rejected => DeviceState::Failed,
         // As the stage counts it: one on probation is still on its way.
-        _ if runs && is_settled => DeviceState::Healthy,
+        _ if runs && is_settled || shadows => DeviceState::Healthy,
         Presence::Online | Presence::Stale => {
             if wants || runs {
                 DeviceState::Updating

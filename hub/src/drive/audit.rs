@@ -179,7 +179,9 @@ fn spans(events: &[Event]) -> Vec<Span> {
             | Phase::Committed
             | Phase::Rejected
             | Phase::RollingBack
-            | Phase::RolledBack => continue,
+            | Phase::RolledBack
+            | Phase::Held(_)
+            | Phase::Shadow => continue,
         };
         if let Some(span) = current.and_then(|at| spans.get_mut(at)) {
             span.until = Some((event.at, ended));

@@ -85,6 +85,7 @@ impl Hub {
 
     /// Runs until `stop` turns true.
     pub async fn pump(self, mut arrivals: Receiver<Arrival>, mut stop: watch::Receiver<bool>) {
+        let mut watch = clock::Watch::start();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let sending = Arc::new(Semaphore::new(SENDING_MAX));
@@ -98,6 +99,9 @@ impl Hub {
                 () = self.0.work.notified() => true,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
+            if let Some(by_ms) = watch.set_by() {
+                self.clock_set(by_ms);
+            }
             let owed: Vec<Owed> = burst.drain(..).filter_map(|arrival| self.take(arrival, &sending)).collect();
             if urgent || looked.elapsed() >= DUE_EVERY {
                 looked = Instant::now();
@@ -165,6 +169,14 @@ impl Hub {
         let Some(link) = self.0.link.get() else { return };
         if let Err(error) = link.publish(&topic, payload, qos, retain).await {
             tracing::debug!(topic, %error, "not published; the device asks again");
+        }
+    }
+
+    /// Lets the spans that are being measured go on as if the clock had not been set.
+    fn clock_set(&self, by_ms: i64) {
+        tracing::warn!(by_ms, "the machine's clock was set");
+        if let Err(error) = self.decide(|rules, now| Ok(((), rules.clock_set(by_ms, now)))) {
+            tracing::error!(%error, "soaks and deadlines are off by what the clock was set");
         }
     }
 

@@ -4,14 +4,14 @@ use bellwether_hub_core::Rules;
 use bellwether_hub_core::rollout::{OnFailure, Policy, Verb};
 use bellwether_protocol::limit::GRANT_DEVICES_MAX;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::Cohort;
+use bellwether_protocol::trust::{Cohort, Mode};
 
 use super::denied::{device_id, model_ref, rollout_id};
 use super::{Hub, view};
 use crate::api::auth::Caller;
 use crate::api::error::Problem;
 use crate::api::types::{
-    ActionRequest, CohortView, FailureAction, Page, Role, RolloutAction, RolloutRequest, RolloutView,
+    ActionRequest, CohortView, FailureAction, Page, Role, RolloutAction, RolloutMode, RolloutRequest, RolloutView,
 };
 use crate::clock;
 
@@ -50,6 +50,12 @@ impl Hub {
             p95_us_max: match request.max_p95_us {
                 None => self.rules().version(&model)?.policy.p95_us_max,
                 given => given,
+            },
+            mode: match request.mode {
+                RolloutMode::Active => Mode::Active,
+                RolloutMode::Shadow => Mode::Shadow,
+                RolloutMode::Urgent => Mode::Urgent,
+                RolloutMode::Patient => Mode::Patient,
             },
         };
         let id = self.decide_durably(|rules, now| rules.start_rollout(&model, stages, policy, &caller.name, now))?;

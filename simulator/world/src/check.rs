@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_agent_core::State;
+use bellwether_agent_core::State as Brain;
+use bellwether_agent_core::update::Install;
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::fleet::{Device as Known, Standing};
-use bellwether_hub_core::rollout::Rollout;
+use bellwether_hub_core::rollout::{Rollout, State, Verb};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::id::{DeviceId, ModelName};
-use bellwether_protocol::trust::{Cohort, FleetId, KeyId, Order, OutboxId};
+use bellwether_protocol::time::Millis;
+use bellwether_protocol::trust::{Cohort, FleetId, Hold, KeyId, Mode, Order, OutboxId};
 
 use crate::device::{Device, Pushed};
 use crate::hub::Stored;
@@ -39,6 +41,8 @@ struct Seen {
     pushed: BTreeMap<(OutboxId, u64), u64>,
     acknowledged: BTreeSet<u64>,
     told: Order,
+    /// The rollouts that it was told to follow.
+    follows: BTreeSet<u64>,
 }
 
 /// Everything that is held against what happens.
@@ -51,6 +55,10 @@ pub(crate) struct Check {
     /// The hub came back from a backup: what it acknowledged or told after that is gone.
     pub(crate) was_restored: bool,
     pub(crate) commits: BTreeSet<(DeviceId, Digest)>,
+    /// Releases that scored in the shadow on a device.
+    shadows: BTreeSet<(DeviceId, Digest)>,
+    /// Failures that each rollout bears.
+    pub(crate) borne: BTreeMap<u64, u32>,
 }
 
 impl Check {
@@ -58,17 +66,20 @@ impl Check {
         self.lawful.values().filter(|lawful| lawful.name == *name).map(|lawful| lawful.floor).max().unwrap_or(0)
     }
 
-    /// What a device has committed, as it may have told others even if it has no power any more.
+    /// What a device has committed or tried in the shadow, as it may have told others even if it has no power any more.
     pub(crate) fn committed(&mut self, device: &Device) {
-        let models = device.agent.iter().flat_map(|agent| &agent.brain.state().models);
-        let releases = models.flat_map(|model| &model.committed);
-        self.commits.extend(releases.map(|release| (device.id.clone(), *release)));
+        for model in device.agent.iter().flat_map(|agent| &agent.brain.state().models) {
+            self.commits.extend(model.committed.iter().map(|release| (device.id.clone(), *release)));
+            if let Install::Shadow(target) = model.install {
+                self.shadows.insert((device.id.clone(), target.running.release));
+            }
+        }
     }
 
     /// A device after a step of its own.
     pub(crate) fn device(&mut self, device: &Device, key: KeyId, fleet: FleetId) -> Result<(), String> {
         let Some(agent) = &device.agent else { return Ok(()) };
-        let state: &State = agent.brain.state();
+        let state: &Brain = agent.brain.state();
         for model in &state.models {
             let who = || format!("{} of {}", model.name, device.id);
             for held in [model.active, model.previous].into_iter().flatten() {
@@ -85,6 +96,26 @@ impl Check {
                 if !lawful.reaches(fleet, key) && !model.committed.contains(&release) {
                     return Err(format!("{}: {release} is installed, and no grant reaches the device", who()));
                 }
+            }
+            let waits = match model.install {
+                Install::Fetching(_) => [Hold::Window, Hold::Power, Hold::Metered, Hold::Busy].as_slice(),
+                Install::Hashed(_) | Install::SelfTest { .. } => &[Hold::Window, Hold::Power, Hold::Busy],
+                Install::Idle
+                | Install::Deferred(_)
+                | Install::Activating(_)
+                | Install::Probation { .. }
+                | Install::RollingBack { .. }
+                | Install::Settled { .. }
+                | Install::Shadow(_) => &[],
+            };
+            let is_urgent = state.mode(&model.name) == Mode::Urgent;
+            if let Some(hold) = waits.iter().find(|hold| device.holds.has(**hold) && !is_urgent) {
+                return Err(format!("{}: it goes on with its install in spite of {hold:?}", who()));
+            }
+            if let (Install::Shadow(target), Some(active)) = (model.install, model.active)
+                && target.running.release == active.target.running.release
+            {
+                return Err(format!("{}: it answers and is its own shadow", who()));
             }
             if model.floor > self.floor_max(&model.name) {
                 return Err(format!("{}: its floor {} is above what any release says", who(), model.floor));
@@ -193,7 +224,13 @@ impl Check {
                 return Err(format!("the hub went back from {:?} to {:?} for {}", seen.told, issued.order, device.id));
             }
             seen.told = issued.order;
+            let before = std::mem::take(&mut seen.follows);
+            seen.follows = issued.models.iter().map(|want| want.rollout).collect();
             for want in &issued.models {
+                let stopped = rules.rollout(want.rollout).is_ok_and(|rollout| matches!(rollout.state, State::Paused { .. }));
+                if stopped && !before.contains(&want.rollout) && !self.was_restored {
+                    return Err(format!("{} was told to have {}, whose rollout stands still", device.id, want.model));
+                }
                 let Some(lawful) = self.lawful.get(&want.release) else {
                     return Err(format!("{} was told to have {}, which nobody approved", device.id, want.model));
                 };
@@ -205,12 +242,35 @@ impl Check {
         Ok(())
     }
 
-    /// A stage passed its gate: whoever counts as healthy has committed the release.
+    /// A stage passed its gate: whoever counts as healthy has committed the release, or has it in the
+    /// shadow if that is what was wanted.
     pub(crate) fn passed(&self, rules: &Rules, rollout: &Rollout, stage: usize) -> Result<(), String> {
         for device in rules.reached(rollout, stage + 1) {
-            let counts = device.standing(&rollout.model.name, rollout.release) == Standing::Healthy;
-            if counts && !self.commits.contains(&(device.id.clone(), rollout.release)) {
-                return Err(format!("{} counts as healthy for {}, and never committed it", device.id, rollout.model));
+            let counts = device.standing(&rollout.model.name, rollout.release, rollout.policy.mode) == Standing::Healthy;
+            let place = (device.id.clone(), rollout.release);
+            let has_it = self.commits.contains(&place) || rollout.is_shadow() && self.shadows.contains(&place);
+            if counts && !has_it {
+                return Err(format!("{} counts as healthy for {}, and never had it", device.id, rollout.model));
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody lets a rollout go on: it bears what the rules say from now on.
+    pub(crate) fn goes_on(&mut self, rules: &Rules, id: u64, verb: Verb) {
+        if let (Verb::Resume | Verb::Promote, Ok(rollout)) = (verb, rules.rollout(id)) {
+            self.borne.insert(id, rollout.policy.failures_max);
+        }
+    }
+
+    /// What goes on bears no more failures than it was told to, after a turn.
+    pub(crate) fn bears(&self, rules: &Rules, now: Millis) -> Result<(), String> {
+        for rollout in rules.rollouts().filter(|rollout| matches!(rollout.state, State::Going { .. })) {
+            let counts = rules.counts(rollout, now);
+            let failed = counts.failed.saturating_add(counts.slow);
+            let borne = self.borne.get(&rollout.id).copied().unwrap_or(u32::MAX);
+            if failed > borne && !self.was_restored {
+                return Err(format!("rollout {} goes on with {failed} failures, and bears {borne}", rollout.id));
             }
         }
         Ok(())
@@ -254,6 +314,6 @@ impl Check {
 /// Whether a device is as it should be, or said why it cannot.
 pub(crate) fn has_converged(known: &Known) -> bool {
     known.assignment.as_ref().is_none_or(|issued| {
-        issued.models.iter().all(|want| !matches!(known.standing(&want.model.name, want.release), Standing::Updating))
+        issued.models.iter().all(|want| !matches!(known.stands(want), Standing::Updating | Standing::Held(_)))
     })
 }

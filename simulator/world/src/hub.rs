@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_hub_core::fleet::Device;
+use bellwether_hub_core::rollout::Rollout;
 use bellwether_hub_core::talk::{Message, Reply};
 use bellwether_hub_core::{Change, Changes, Denied, Rules};
 use bellwether_protocol::SigningKey;
@@ -138,6 +139,9 @@ impl Hub {
         if self.mutant == Some(Mutant::SilentIsHealthy) {
             self.believe_the_silent();
         }
+        if self.mutant == Some(Mutant::DeafGate) {
+            self.bear_everything();
+        }
         let ticked = self.now.rules.tick(now);
         let _never = self.take(Ok(ticked));
         if self.mutant == Some(Mutant::TellBeforeFlush) {
@@ -178,6 +182,15 @@ impl Hub {
             sent.extend(desired.ok().flatten().map(|message| Sent::Message(id, message)));
         }
         sent
+    }
+
+    /// The planted bug: no rollout minds what fails.
+    fn bear_everything(&mut self) {
+        let all: Vec<Rollout> = self.now.rules.rollouts().cloned().collect();
+        for mut rollout in all {
+            rollout.policy.failures_max = u32::MAX;
+            self.now.rules.apply(Change::Rollout(Box::new(rollout)));
+        }
     }
 
     /// The planted bug: whoever was told to have something and says nothing of it is taken to have it.

@@ -56,11 +56,15 @@ pub enum Mutant {
     ForgetOutboxes,
     /// The gate counts who says nothing as healthy.
     SilentIsHealthy,
+    /// The gate bears whatever fails.
+    DeafGate,
+    /// A device installs whatever it is told to wait for.
+    DeafToHolds,
 }
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ActBeforePersist,
         Self::StageWithoutSync,
         Self::UncheckedSlots,
@@ -71,6 +75,8 @@ impl Mutant {
         Self::TellBeforeFlush,
         Self::ForgetOutboxes,
         Self::SilentIsHealthy,
+        Self::DeafGate,
+        Self::DeafToHolds,
     ];
 
     /// Its name in words, as the command line takes it.
@@ -87,6 +93,8 @@ impl Mutant {
             Self::TellBeforeFlush => "tell-before-flush",
             Self::ForgetOutboxes => "forget-outboxes",
             Self::SilentIsHealthy => "silent-is-healthy",
+            Self::DeafGate => "deaf-gate",
+            Self::DeafToHolds => "deaf-to-holds",
         }
     }
 }

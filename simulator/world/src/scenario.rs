@@ -33,11 +33,17 @@ pub enum Fault {
     BadModels = 11,
     /// Devices that are slow.
     SlowDevices = 12,
+    /// Devices must not be disturbed for a while.
+    Conditions = 13,
+    /// Clocks of the hub and of devices are set, forward or back.
+    Clocks = 14,
+    /// A rogue hub with every key of the hub takes its place for a while.
+    Usurpers = 15,
 }
 
 impl Fault {
     /// Every one.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Loss,
         Self::Repeats,
         Self::Delays,
@@ -51,6 +57,9 @@ impl Fault {
         Self::RogueHub,
         Self::BadModels,
         Self::SlowDevices,
+        Self::Conditions,
+        Self::Clocks,
+        Self::Usurpers,
     ];
 
     /// Its name in words, as the command line takes it.
@@ -70,6 +79,9 @@ impl Fault {
             Self::RogueHub => "rogue-hub",
             Self::BadModels => "bad-models",
             Self::SlowDevices => "slow-devices",
+            Self::Conditions => "conditions",
+            Self::Clocks => "clocks",
+            Self::Usurpers => "usurpers",
         }
     }
 }
@@ -157,7 +169,7 @@ impl Scenario {
         let mut faults = Faults::NONE;
         for fault in Fault::ALL {
             // Some seeds break little, so that what is left stands out.
-            let odds = if fault == Fault::Restores { 6 } else { 2 };
+            let odds = if matches!(fault, Fault::Restores | Fault::Usurpers) { 6 } else { 2 };
             if chance.one_in(odds) {
                 faults = faults.with(fault);
             }

@@ -200,14 +200,14 @@ impl Rules {
     pub fn judge(&self, now: Millis) -> Changes {
         let mut changes = self.changes("hub", now);
         for window in self.windows.values() {
-            let age = now.since(window.opened_at);
+            let age = now.apart(window.opened_at);
             if age > Millis(self.drift.window.0.saturating_mul(WINDOWS_WITHOUT_ROWS_MAX))
                 && window.rows < self.drift.rows_min
             {
                 changes.push(Change::WindowGone(window.key.clone()));
                 continue;
             }
-            let is_due = now.since(window.opened_at) >= self.drift.window && window.rows >= self.drift.rows_min;
+            let is_due = age >= self.drift.window && window.rows >= self.drift.rows_min;
             let Some(baseline) = self.baselines.get(&window.key.model).filter(|_| is_due) else { continue };
             self.judge_one(&mut changes, baseline, window, now);
         }

@@ -80,8 +80,8 @@ impl Rules {
             return Err(Denied::RolloutGoing { id: other.id, model: other.model.clone() });
         }
         let id = self.rollouts.keys().next_back().map_or(1, |last| last.saturating_add(1));
-        let before =
-            self.of_model(&model.name).filter(|other| other.state == State::Completed && other.model != *model).last();
+        let ran = |other: &&Rollout| other.state == State::Completed && !other.is_shadow() && other.model != *model;
+        let before = self.of_model(&model.name).filter(ran).last();
         let rollout = Rollout {
             id,
             model: model.clone(),
@@ -228,7 +228,7 @@ impl Rules {
         let mut counts = Counts::default();
         for device in self.reached(rollout, stages) {
             counts.total += 1;
-            match (device.standing(&rollout.model.name, rollout.release), device.presence(now)) {
+            match (standing(device, rollout), device.presence(now)) {
                 (Standing::Healthy, _) => {
                     counts.healthy += 1;
                     counts.slow += u32::from(is_slow(device, rollout));
@@ -238,7 +238,10 @@ impl Rules {
                     counts.failed_slow += u32::from(reject == Reject::LatencyBudget);
                 }
                 (Standing::Updating, Presence::Online) => counts.updating += 1,
-                (Standing::Updating, Presence::Stale | Presence::Offline | Presence::Never) => counts.offline += 1,
+                (Standing::Held(_), Presence::Online) => counts.held += 1,
+                (Standing::Updating | Standing::Held(_), Presence::Stale | Presence::Offline | Presence::Never) => {
+                    counts.offline += 1;
+                }
             }
         }
         counts
@@ -314,7 +317,7 @@ impl Rules {
             return counts;
         }
         // Before it is offered nobody is updating: devices that are not healthy yet simply wait.
-        Counts { updating: 0, offline: 0, ..counts }
+        Counts { updating: 0, held: 0, offline: 0, ..counts }
     }
 
     /// Devices of the stages offered so far that failed, by reason, the most frequent first.
@@ -326,10 +329,10 @@ impl Rules {
         let mut by_reason: BTreeMap<u16, Failures> = BTreeMap::new();
         for device in self.reached(rollout, rollout.offered()) {
             let slow = is_slow(device, rollout);
-            let reject = match device.standing(&rollout.model.name, rollout.release) {
+            let reject = match standing(device, rollout) {
                 Standing::Failed(reject) => reject,
                 Standing::Healthy if slow => Reject::LatencyBudget,
-                Standing::Healthy | Standing::Updating => continue,
+                Standing::Healthy | Standing::Updating | Standing::Held(_) => continue,
             };
             let none = || Failures { reject, count: 0, devices: Vec::new() };
             let failures = by_reason.entry(reject.code()).or_insert_with(none);
@@ -380,7 +383,7 @@ impl Rules {
             let keeps = match self.desires(device).iter().find(|desired| desired.model.name == *name) {
                 None => true,
                 Some(desired) if desired.release == rollout.release => true,
-                Some(desired) => matches!(device.standing(name, desired.release), Standing::Failed(_)),
+                Some(desired) => matches!(device.stands(desired), Standing::Failed(_)),
             };
             keeps || !(has(model.active) || has(model.target) && is_moving)
         })
@@ -388,12 +391,14 @@ impl Rules {
 
     /// What a device should have: for each model the newest rollout that was not taken back and has
     /// offered it to this device. So a rollout that was taken back gives way to the one before, and a device
-    /// that joins late follows the ones that completed.
+    /// that joins late follows the ones that completed. A model scores in the shadow once what should
+    /// answer answers: a device without that gets it first.
     #[must_use]
     pub fn desires(&self, device: &Device) -> Desires {
         let Some(fleet) = self.root.as_ref().map(|root| root.fleet()) else { return Vec::new() };
         let key = device.key_id();
         let mut desires: Desires = Vec::new();
+        let mut shadows: Desires = Vec::new();
         for rollout in self.rollouts.values().rev() {
             let settled = desires.iter().any(|desired| desired.model.name == rollout.model.name);
             let is_recalled = self.counters.recalled(&rollout.model.name, rollout.release).is_some();
@@ -406,8 +411,22 @@ impl Rules {
             if paused && !device.assignment.as_ref().is_some_and(has) {
                 continue;
             }
-            desires.push(Desired { model: rollout.model.clone(), release: rollout.release, rollout: rollout.id });
+            let (model, release) = (rollout.model.clone(), rollout.release);
+            let desired = Desired { model, release, rollout: rollout.id, mode: rollout.policy.mode };
+            let shadow = shadows.iter().position(|shadow| shadow.model.name == desired.model.name);
+            match shadow {
+                None if rollout.is_shadow() => shadows.push(desired),
+                // The newest is in the shadow of the newest that answers.
+                Some(_) if rollout.is_shadow() => {}
+                Some(at) if device.rests_on(&desired.model.name, desired.release) => desires.push(shadows.remove(at)),
+                Some(at) => {
+                    shadows.remove(at);
+                    desires.push(desired);
+                }
+                None => desires.push(desired),
+            }
         }
+        desires.append(&mut shadows);
         // Beyond what a device holds, what it has comes before what is new.
         let has = |desired: &Desired| {
             let issued = device.assignment.iter().flat_map(|issued| &issued.models);
@@ -422,6 +441,11 @@ impl Rules {
     fn of_model(&self, name: &ModelName) -> impl Iterator<Item = &Rollout> {
         self.rollouts.values().filter(move |rollout| rollout.model.name == *name)
     }
+}
+
+/// How a device stands towards what a rollout offers.
+fn standing(device: &Device, rollout: &Rollout) -> Standing {
+    device.standing(&rollout.model.name, rollout.release, rollout.policy.mode)
 }
 
 /// Whether a device took longer than the policy allows since the rollout began.

@@ -14,6 +14,10 @@ pub struct Counts {
     pub healthy: u32,
     /// Online and on their way.
     pub updating: u32,
+    /// Waiting for a window, power, a free connection or an application; they go on by themselves and
+    /// hold nobody up.
+    #[serde(default)]
+    pub held: u32,
     /// Refused or rolled back.
     pub failed: u32,
     /// Of those, how many were slower than a latency budget.
@@ -66,6 +70,9 @@ pub enum Refused {
 
 /// The state after `input`, in a rollout of `stages` stages.
 pub(super) fn next(state: &State, now: Millis, input: Input, policy: Policy, stages: usize) -> Result<State, Refused> {
+    if let (Input::Tick { .. }, Some(state)) = (&input, begun_ahead(state, now)) {
+        return Ok(state);
+    }
     match (state, input) {
         (State::Completed | State::Aborted | State::RolledBack { .. }, Input::Tick { .. }) => Ok(state.clone()),
         (State::Completed, Input::RollBack(why)) => {
@@ -111,6 +118,28 @@ pub(super) fn next(state: &State, now: Millis, input: Input, policy: Policy, sta
     }
 }
 
+/// The same state begun now, if it began in what is the future of a clock that was set back meanwhile: a
+/// span that cannot be told begins anew.
+fn begun_ahead(state: &State, now: Millis) -> Option<State> {
+    match state {
+        State::Going { stage, step: Step::Offering { since } } if *since > now => {
+            Some(State::Going { stage: *stage, step: Step::Offering { since: now } })
+        }
+        State::Going { stage, step: Step::Soaking { since } } if *since > now => {
+            Some(State::Going { stage: *stage, step: Step::Soaking { since: now } })
+        }
+        State::RollingBack { stage, why, since } if *since > now => {
+            Some(State::RollingBack { stage: *stage, why: why.clone(), since: now })
+        }
+        State::Going { .. }
+        | State::Paused { .. }
+        | State::Completed
+        | State::Aborted
+        | State::RollingBack { .. }
+        | State::RolledBack { .. } => None,
+    }
+}
+
 fn tick(
     (stage, step): (usize, Step),
     now: Millis,
@@ -142,7 +171,7 @@ fn tick(
         Step::Offering { since } if counts.updating > 0 && now.since(since) > policy.silence => {
             State::Paused { stage, step, why: Pause::Silence(counts.updating) }
         }
-        // Nobody can be reached: whoever comes online later gets the whole time.
+        // Nobody can be reached, or all wait: whoever goes on later gets the whole time.
         Step::Offering { since } if counts.updating == 0 && now.since(since).0 > policy.silence.0 / 2 => {
             State::Going { stage, step: Step::Offering { since: now } }
         }
@@ -159,6 +188,8 @@ fn after(stage: usize, stages: usize) -> State {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_protocol::trust::Mode;
+
     use super::*;
 
     const POLICY: Policy = Policy {
@@ -167,6 +198,7 @@ mod tests {
         silence: Millis(1000),
         on_failure: OnFailure::Pause,
         p95_us_max: None,
+        mode: Mode::Active,
     };
 
     fn going(stage: usize, step: Step) -> State {
@@ -190,6 +222,31 @@ mod tests {
         assert_eq!(soaking, going(0, Step::Soaking { since: Millis(4) }));
         assert_eq!(step(&soaking, 103, true, settled), soaking);
         assert_eq!(step(&soaking, 104, true, settled), going(1, Step::WaitingForGrant));
+    }
+
+    #[test]
+    fn a_span_that_began_in_the_future_begins_anew() {
+        let counts = Counts { total: 1, healthy: 1, ..Counts::default() };
+        let soaking = going(0, Step::Soaking { since: Millis(9_000) });
+        let anew = step(&soaking, 1_000, true, counts);
+        assert_eq!(anew, going(0, Step::Soaking { since: Millis(1_000) }));
+        assert_eq!(step(&anew, 1_100, true, counts), going(1, Step::WaitingForGrant));
+        let away = Counts { total: 1, updating: 1, ..Counts::default() };
+        let offering = going(0, Step::Offering { since: Millis(9_000) });
+        let anew = step(&offering, 1_000, true, away);
+        assert!(matches!(step(&anew, 2_001, true, away), State::Paused { why: Pause::Silence(1), .. }));
+    }
+
+    #[test]
+    fn held_devices_hold_nobody_up_and_are_not_silent() {
+        let offering = going(0, Step::Offering { since: Millis(0) });
+        let some = Counts { total: 3, healthy: 1, held: 2, ..Counts::default() };
+        assert_eq!(step(&offering, 5_000, true, some), going(0, Step::Soaking { since: Millis(5_000) }));
+        let all = Counts { total: 3, held: 3, ..Counts::default() };
+        let later = step(&offering, 5_000, true, all);
+        assert_eq!(later, going(0, Step::Offering { since: Millis(5_000) }), "it waits for one that goes on");
+        let on = Counts { total: 3, updating: 1, held: 2, ..Counts::default() };
+        assert_eq!(step(&later, 5_500, true, on), later, "which gets the whole time");
     }
 
     #[test]

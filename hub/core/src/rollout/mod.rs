@@ -26,7 +26,7 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{DeviceId, ModelRef, Version};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Cohort, FleetId, KeyId};
+use bellwether_protocol::trust::{Cohort, FleetId, KeyId, Mode};
 use serde::{Deserialize, Serialize};
 
 pub use controller::{Desires, Verb};
@@ -107,6 +107,9 @@ pub struct Policy {
     /// that failed; in microseconds.
     #[serde(default)]
     pub p95_us_max: Option<u32>,
+    /// How devices run it, and what they wait for.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// What happens when a gate fails.
@@ -212,6 +215,12 @@ impl Rollout {
     #[must_use]
     pub const fn is_going(&self) -> bool {
         matches!(self.state, State::Going { .. } | State::Paused { .. } | State::RollingBack { .. })
+    }
+
+    /// Whether devices only try it beside what answers.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.policy.mode == Mode::Shadow
     }
 
     /// The stage it is in, and the step; `None` once it ended.

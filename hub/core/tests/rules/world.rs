@@ -16,7 +16,7 @@ use bellwether_protocol::manifest::{File, FileRole, Kind, Manifest, TensorSignat
 use bellwether_protocol::message::Hello;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Cohort, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, ModelReport, Order, PackageRef, Phase, PublicKey, Release,
+    Cohort, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, Mode, ModelReport, Order, PackageRef, Phase, PublicKey, Release,
     Report, Requires, RoleSet, Root, Running, SignatureBytes, Signed, StageGrant, Statement, Thresholds, sign,
 };
 use serde::Deserialize;
@@ -48,6 +48,7 @@ pub(crate) const POLICY: Policy = Policy {
     silence: Millis::from_secs(60),
     on_failure: OnFailure::Pause,
     p95_us_max: None,
+    mode: Mode::Active,
 };
 
 /// The rules, the clock that is handed to them, and all that ever became true.

@@ -41,7 +41,7 @@ pub use model::{
     StatementView, TensorView, VersionState, VersionView,
 };
 pub use rollout::{
-    ActionRequest, ActionsView, CountsView, FailureAction, FailureView, RolloutAction, RolloutPhase, RolloutRequest,
+    ActionRequest, ActionsView, CountsView, FailureAction, FailureView, RolloutAction, RolloutMode, RolloutPhase, RolloutRequest,
     RolloutState, RolloutView, StageState, StageView, TimelineView,
 };
 pub use system::{

@@ -28,6 +28,9 @@ pub struct RolloutRequest {
     /// failed, in microseconds; the version's own budget if absent.
     #[serde(default)]
     pub max_p95_us: Option<u32>,
+    /// How devices run it, and what its install waits for; active if absent.
+    #[serde(default)]
+    pub mode: RolloutMode,
 }
 
 /// What happens when more devices fail than are borne.
@@ -39,6 +42,46 @@ pub enum FailureAction {
     /// Every device goes back to what it had.
     #[default]
     Rollback,
+}
+
+/// How devices run a version, and what its install waits for on them: a maintenance window, mains, a
+/// connection that costs nothing, an application that is busy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutMode {
+    /// It answers. A device that has a window and does not know the time installs it all the same.
+    #[default]
+    Active,
+    /// It scores beside what answers, and answers nobody.
+    Shadow,
+    /// It answers, and its install waits for nothing.
+    Urgent,
+    /// It answers. A device that has a window and does not know the time waits until it does.
+    Patient,
+}
+
+impl RolloutMode {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Shadow, Self::Urgent, Self::Patient];
+
+    /// The mode as a word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Shadow => "shadow",
+            Self::Urgent => "urgent",
+            Self::Patient => "patient",
+        }
+    }
+}
+
+impl std::str::FromStr for RolloutMode {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|mode| mode.word() == text);
+        found.ok_or_else(|| "active, shadow, urgent or patient".to_owned())
+    }
 }
 
 /// Why someone acts on a rollout.
@@ -184,6 +227,9 @@ pub struct RolloutView {
     pub on_failure: FailureAction,
     /// Above this 95th percentile of the time of a call a device is slow, in microseconds.
     pub max_p95_us: Option<u32>,
+    /// How devices run it, and what its install waits for.
+    #[serde(default)]
+    pub mode: RolloutMode,
     /// When it started.
     pub started_ms: u64,
     /// By whom.
@@ -225,15 +271,18 @@ pub struct StageView {
     pub since_ms: Option<u64>,
 }
 
-/// Devices of a stage by state; healthy, updating, failed and offline add up to the total.
+/// Devices of a stage by state; healthy, updating, held, failed and offline add up to the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CountsView {
     /// All.
     pub total: u32,
-    /// The version answers and stays.
+    /// The version answers and stays, or scores in the shadow where that is wanted.
     pub healthy: u32,
     /// On the way.
     pub updating: u32,
+    /// Waiting for a window, power, a free connection or an application of theirs; they hold nobody up.
+    #[serde(default)]
+    pub held: u32,
     /// Rejected or rolled back.
     pub failed: u32,
     /// Not connected.

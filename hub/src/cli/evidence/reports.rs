@@ -2,7 +2,7 @@
 //! keep an old one, but it can neither make nor change one.
 
 use bellwether_hub_core::fleet::Standing;
-use bellwether_protocol::trust::{FleetId, Order, PublicKey, Release, Report, open_by};
+use bellwether_protocol::trust::{FleetId, Mode, Order, PublicKey, Release, Report, open_by};
 
 use crate::api::types::{DeviceQuery, LIMIT_MAX, Presence, ReportView};
 use crate::cli::Context;
@@ -38,14 +38,17 @@ impl Said {
         })
     }
 
-    /// How it stands towards a release.
+    /// How it stands towards a release: it counts whether it answers or scores in the shadow, as a grant
+    /// speaks of both.
     pub(in crate::cli) fn standing(
         &self,
         release: &Release,
         digest: bellwether_protocol::digest::Digest,
     ) -> Option<Standing> {
         let report = self.report.as_ref()?;
-        Some(Standing::of(report, Some(Order::default()), &release.name, digest))
+        let of = |mode| Standing::of(report, Some(Order::default()), &release.name, (digest, mode));
+        let shadow = of(Mode::Shadow);
+        Some(if shadow == Standing::Healthy { shadow } else { of(Mode::Active) })
     }
 }
 

@@ -127,7 +127,7 @@ fn presence(device: &Device, now: Millis) -> Presence {
 pub(in crate::drive) fn state(device: &Device, now: Millis) -> DeviceState {
     let standings = || {
         let wanted = device.assignment.iter().flat_map(|issued| &issued.models);
-        wanted.map(|want| device.standing(&want.model.name, want.release))
+        wanted.map(|want| device.stands(want))
     };
     if standings().any(|standing| matches!(standing, Standing::Failed(_))) {
         return DeviceState::Failed;
@@ -135,7 +135,7 @@ pub(in crate::drive) fn state(device: &Device, now: Millis) -> DeviceState {
     if device.presence(now) != Heard::Online {
         return DeviceState::Offline;
     }
-    if standings().any(|standing| standing == Standing::Updating) {
+    if standings().any(|standing| matches!(standing, Standing::Updating | Standing::Held(_))) {
         return DeviceState::Updating;
     }
     if standings().next().is_some() { DeviceState::Healthy } else { DeviceState::Idle }

@@ -3,10 +3,10 @@
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::rollout::{Counts, Failures, OnFailure, Rollout, Stage, State, Step, Verb, label};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::Cohort;
+use bellwether_protocol::trust::{Cohort, Mode};
 
 use crate::api::types::{
-    ActionsView, CohortView, CountsView, FailureAction, FailureView, RolloutPhase, RolloutState, RolloutView,
+    ActionsView, CohortView, CountsView, FailureAction, FailureView, RolloutMode, RolloutPhase, RolloutState, RolloutView,
     StageState, StageView,
 };
 
@@ -59,6 +59,12 @@ pub(in crate::drive) fn rollout(rules: &Rules, rollout: &Rollout, now: Millis) -
             OnFailure::RollBack => FailureAction::Rollback,
         },
         max_p95_us: rollout.policy.p95_us_max,
+        mode: match rollout.policy.mode {
+            Mode::Active => RolloutMode::Active,
+            Mode::Shadow => RolloutMode::Shadow,
+            Mode::Urgent => RolloutMode::Urgent,
+            Mode::Patient => RolloutMode::Patient,
+        },
         started_ms: rollout.started_at.0,
         started_by: rollout.started_by.clone(),
         ended_ms: rollout.ended_at.map(|at| at.0),
@@ -94,6 +100,9 @@ fn waiting_on(rollout: &Rollout, counts: Counts, now: Millis) -> String {
         State::Going { step: Step::Offering { .. }, .. } if counts.updating > 0 => {
             format!("{} of {} devices, still installing", counts.updating, counts.total)
         }
+        State::Going { step: Step::Offering { .. }, .. } if counts.held > 0 => {
+            format!("{} of {} devices, held by a condition of their own", counts.held, counts.total)
+        }
         State::Going { step: Step::Offering { .. }, .. } => "a device of this stage to come online".to_owned(),
         State::Going { step: Step::Soaking { since }, .. } => {
             let left = rollout.policy.soak.since(now.since(*since)).0.div_ceil(1000);
@@ -116,14 +125,14 @@ fn stage_view(rules: &Rules, rollout: &Rollout, index: usize, stage: &Stage, now
         }
         _ => StageState::Next,
     };
-    let Counts { total, healthy, updating, failed, offline, slow, .. } = rules.counts_of_stage(rollout, stage, now);
+    let Counts { total, healthy, updating, held, failed, offline, slow, .. } = rules.counts_of_stage(rollout, stage, now);
     let view = cohort(rules, &stage.cohort);
     StageView {
         label: view.label(),
         cohort: view,
         state,
         granted: rules.stage_granted(rollout, index),
-        counts: CountsView { total, healthy, updating, failed, offline, slow },
+        counts: CountsView { total, healthy, updating, held, failed, offline, slow },
         since_ms: stage.offered_at.map(|at| at.0),
     }
 }

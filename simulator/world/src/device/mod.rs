@@ -5,7 +5,7 @@
 
 mod work;
 
-use bellwether_agent_core::update::{Held, Install, Step};
+use bellwether_agent_core::update::{Held, Install, Model, Step};
 use bellwether_agent_core::{Action, Brain, Config, Holds, Input, State, Told, outbox};
 use bellwether_agent_disk::{Download, Outbox};
 use bellwether_protocol::SigningKey;
@@ -81,6 +81,8 @@ pub(crate) struct Device {
     pub(crate) agent: Option<Agent>,
     /// What its installs wait for now.
     pub(crate) holds: Holds,
+    /// By how much its clock is ahead.
+    pub(crate) skew: i64,
     /// Its place, which its samples and jobs are drawn from.
     chance: Chance,
     /// Messages that go out after this turn.
@@ -115,6 +117,7 @@ impl Device {
             disk: Disk::new(seed),
             agent: None,
             holds: Holds::NONE,
+            skew: 0,
             chance: Chance::of(seed ^ 1),
             sending: Vec::new(),
             jobs: Vec::new(),
@@ -145,7 +148,7 @@ impl Device {
             errors_max: 5,
             self_test: Millis(20_000),
             heartbeat: Millis(30_000),
-            holds: self.holds,
+            holds: if self.mutant == Some(Mutant::DeafToHolds) { Holds::NONE } else { self.holds },
         };
         let brain = Box::new(Brain::restore(config, self.root.clone(), state));
         let fresh = self.chance.number();
@@ -173,6 +176,7 @@ impl Device {
         });
         self.save();
         self.load_all(now, behaviour);
+        self.load_shadows(now, behaviour);
         self.turn(now);
     }
 
@@ -197,6 +201,23 @@ impl Device {
                 let step = Step::Failed(Reject::DigestMismatch);
                 self.handle(now, Input::Install { name: &name, release, step });
                 answering = self.active(&name).filter(|other| other.target.running.release != release);
+            }
+        }
+    }
+
+    /// What scored in the shadow does so again, if it is still what was approved.
+    fn load_shadows(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+        let Some(agent) = &self.agent else { return };
+        let shadow = |model: &Model| {
+            let Install::Shadow(target) = model.install else { return None };
+            Some((model.name.clone(), Held { target, slot: model.spare() }))
+        };
+        let shadows: Vec<(ModelName, Held)> = agent.brain.state().models.iter().filter_map(shadow).collect();
+        for (name, held) in shadows {
+            let is_whole = self.disk.is_whole(&name, held.slot, &held.target.package);
+            if !is_whole || behaviour(&held.target.package.digest).is_none() {
+                let step = Step::Failed(Reject::DigestMismatch);
+                self.handle(now, Input::Install { name: &name, release: held.target.running.release, step });
             }
         }
     }
@@ -344,6 +365,20 @@ impl Device {
         }
     }
 
+    /// What its installs wait for changed.
+    pub(crate) fn hold(&mut self, now: Millis, holds: Holds) {
+        self.holds = holds;
+        if self.agent.is_some() && self.mutant != Some(Mutant::DeafToHolds) {
+            self.handle(now, Input::Holds(holds));
+            self.turn(now);
+        }
+    }
+
+    /// Its own clock.
+    const fn wall(&self, now: Millis) -> Millis {
+        Millis(now.0.saturating_add_signed(self.skew))
+    }
+
     /// A deadline passed.
     pub(crate) fn wake(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
         self.save();
@@ -353,10 +388,26 @@ impl Device {
         self.turn(now);
     }
 
+    /// What a model does in the shadow: it takes nothing down but its own process.
+    fn look_at_shadows(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+        let Some(agent) = &self.agent else { return };
+        let crashes = |model: &Model| {
+            let Install::Shadow(target) = model.install else { return None };
+            let ends = behaviour(&target.package.digest) == Some(Behaviour::TakesDown);
+            ends.then(|| (model.name.clone(), target.running.release))
+        };
+        if let Some((name, release)) = agent.brain.state().models.iter().find_map(crashes)
+            && self.chance.one_in(3)
+        {
+            self.handle(now, Input::Crashed { name: &name, release });
+        }
+    }
+
     /// What a model in probation does to whoever calls it.
     fn look_at_trial(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
+        self.look_at_shadows(now, behaviour);
         let Some(agent) = &mut self.agent else { return };
-        let on_trial = |model: &bellwether_agent_core::update::Model| {
+        let on_trial = |model: &Model| {
             let Install::Probation { target, .. } = model.install else { return None };
             Some((model.name.clone(), target))
         };
@@ -386,7 +437,8 @@ impl Device {
         let id = self.samples;
         let inputs = id.to_le_bytes();
         let sample = Sample { name, version: running.version, reason: Reason::Turn, inputs: &inputs, outputs: &[] };
-        if agent.outbox.push(&Record { at: now, body: RecordBody::Sample(sample) }).is_ok() && !self.disk.is_dead() {
+        let at = Millis(now.0.saturating_add_signed(self.skew));
+        if agent.outbox.push(&Record { at, body: RecordBody::Sample(sample) }).is_ok() && !self.disk.is_dead() {
             let (outbox, number) = agent.outbox.newest();
             self.pushed.push(Pushed { outbox, number, id });
         }
@@ -426,10 +478,11 @@ impl Device {
     }
 
     fn note_events(&mut self, now: Millis) {
+        let at = self.wall(now);
         let Some(agent) = &mut self.agent else { return };
         while let Some(event) = agent.brain.poll_event() {
             // A record that cannot be written is lost, which the hub does not hear of.
-            let _ = agent.outbox.push(&Record { at: now, body: RecordBody::Event(event) });
+            let _ = agent.outbox.push(&Record { at, body: RecordBody::Event(event) });
         }
     }
 

@@ -9,12 +9,16 @@ use bellwether_protocol::id::ModelName;
 use bellwether_protocol::manifest::Kind;
 use bellwether_protocol::message::Down;
 use bellwether_protocol::topic::DownTopic;
-use bellwether_protocol::trust::{Assignment, Cohort, Release, Requires, Signed, StageGrant};
+use bellwether_agent_core::Holds;
+use bellwether_protocol::trust::{Assignment, Cohort, Hold, Mode, Release, Requires, Signed, StageGrant};
 
-use super::{Event, World};
+use super::{Event, TURN, World};
 use crate::Fault;
 use crate::model::{Behaviour, Package, tensors_digest};
 use crate::people::{ADA, BO, body, signed};
+
+/// A day.
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
 impl World {
     pub(super) fn breaks_something(&mut self) -> Result<(), String> {
@@ -71,11 +75,67 @@ impl World {
                 }
             }
             Fault::RogueHub => self.rogue(n),
+            Fault::Conditions => {
+                let bits = self.chance.within(0, 31);
+                let holds = Hold::ALL.into_iter().filter(|hold| bits & 1 << *hold as u64 != 0);
+                let wait = self.chance.within(2_000, 60_000);
+                self.after(wait, Event::Free(n));
+                return self.hold(n, holds.fold(Holds::NONE, Holds::with));
+            }
+            Fault::Clocks => self.set_a_clock(n),
+            Fault::Usurpers => {
+                if self.hub.is_up && self.chance.one_in(8) {
+                    self.usurped = true;
+                    self.say("a rogue hub takes the place of the hub");
+                    self.hub_down();
+                }
+            }
             Fault::SlowDevices => {
                 let slow = self.chance.one_in(2);
                 self.places[n].slow = slow;
             }
         }
+        Ok(())
+    }
+
+    /// What installs on a device wait for from now on.
+    pub(super) fn hold(&mut self, n: usize, holds: Holds) -> Result<(), String> {
+        if self.devices[n].holds != holds {
+            self.say(&format!("cam-{n:03} waits for {holds:?}"));
+        }
+        self.with(n, |device, now, _| device.hold(now, holds))
+    }
+
+    /// The clock of the hub or of a device is set, by seconds or by weeks.
+    fn set_a_clock(&mut self, n: usize) {
+        let span = if self.chance.one_in(2) { 20_000 } else { 30 * DAY_MS };
+        let size = i64::try_from(self.chance.within(1, span)).unwrap_or(1);
+        let by = if self.chance.one_in(2) { size } else { -size };
+        if self.chance.one_in(2) {
+            self.devices[n].skew = self.devices[n].skew.saturating_add(by);
+            self.say(&format!("the clock of cam-{n:03} is set by {by} ms"));
+        } else {
+            self.skew = self.skew.saturating_add(by);
+            self.set_by = self.hub.is_up.then(|| self.set_by.unwrap_or(0).saturating_add(by));
+            self.say(&format!("the clock of the hub is set by {by} ms"));
+        }
+    }
+
+    /// The hub is what it was, and its director of a new generation: what the rogue one signed counts
+    /// no more.
+    pub(super) fn take_back(&mut self) -> Result<(), String> {
+        self.usurped = false;
+        self.hub.is_up = true;
+        self.say("people take the hub back");
+        self.hand_in_roots();
+        self.rotate(true);
+        self.hub.flush();
+        for n in 0..self.devices.len() {
+            if let Some(session) = self.session(n) {
+                self.breaks(n, session)?;
+            }
+        }
+        self.after(TURN.0, Event::HubTurn);
         Ok(())
     }
 
@@ -94,11 +154,13 @@ impl World {
     }
 
     /// Somebody with the director's key tells a device to have what people did not sign for it.
-    fn rogue(&mut self, n: usize) {
+    pub(super) fn rogue(&mut self, n: usize) {
         let device = &self.devices[n];
         let Some(known) = self.hub.rules().device(&device.id).ok() else { return };
         let Some(mut order) = known.assignment.as_ref().map(|issued| issued.order) else { return };
-        order.sequence += self.chance.within(1, 5);
+        // In the hub's place it can also use up all numbers there are.
+        let is_last = self.usurped && self.chance.one_in(8);
+        order.sequence = if is_last { u64::MAX } else { order.sequence.saturating_add(self.chance.within(1, 5)) };
         let lawful: Vec<Digest> = self.check.lawful.keys().copied().collect();
         let evil = Package::new(self.chance.number(), 600, Behaviour::Good);
         let Ok(name) = "digits".parse::<ModelName>() else { return };
@@ -134,7 +196,7 @@ impl World {
         let wanted = bellwether_protocol::trust::Wanted {
             name,
             release: stolen.unwrap_or_else(|| Digest::of(&bytes)),
-            mode: bellwether_protocol::trust::Mode::Active,
+            mode: Mode::Urgent,
         };
         let assignment = Assignment {
             device: device.id.clone(),

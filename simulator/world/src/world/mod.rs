@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
+use bellwether_agent_core::Holds;
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
@@ -32,6 +33,8 @@ const REST: Millis = Millis(1_500_000);
 const TURN: Millis = Millis(500);
 /// How often people look.
 const LOOK: Millis = Millis(3_000);
+/// What the hub's clock shows at the beginning of virtual time.
+const HUB_CLOCK: Millis = Millis(20_000 * 24 * 3600 * 1000);
 
 #[derive(Debug)]
 enum Event {
@@ -44,6 +47,10 @@ enum Event {
     PowerOn(usize),
     Joins(usize),
     DiskFree(usize),
+    /// It may be disturbed again.
+    Free(usize),
+    /// People take the hub back from whoever took its place.
+    TakenBack,
     HubTurn,
     HubOn,
     People,
@@ -104,6 +111,12 @@ pub(crate) struct World {
     trace: Trace,
     calm: bool,
     turns_at: Option<Millis>,
+    /// By how much the hub's clock is ahead of where it began, and by how much it was set since its last
+    /// turn.
+    skew: i64,
+    set_by: Option<i64>,
+    /// A rogue hub is in the place of the hub.
+    usurped: bool,
     /// The hub crashes in the middle of its next turn.
     hub_fuse: bool,
     /// Every root after the first, as people keep it.
@@ -121,13 +134,13 @@ impl World {
         let trusted = TrustedRoot::first(fleet, &frame::decode(&statement).ok()?).ok()?;
         let now = Millis(1_000_000);
         let mut hub = Hub::new(scenario.mutant);
-        let set = hub.rules().set_root(&statement, &crate::people::hub(), "Bo", now);
+        let set = hub.rules().set_root(&statement, &crate::people::hub(), "Bo", HUB_CLOCK);
         hub.take(set).ok()?;
         let mut devices = Vec::new();
         for n in 0..scenario.devices {
             let key: SigningKey = device_key(n, 0);
             let device = Device::new(n, (key, fleet, trusted.clone()), chance.number(), scenario.mutant)?;
-            let enrolled = hub.rules().enrol(&device.id, public(&device.key), BTreeMap::new(), now);
+            let enrolled = hub.rules().enrol(&device.id, public(&device.key), BTreeMap::new(), HUB_CLOCK);
             hub.take(enrolled).ok()?;
             devices.push(device);
         }
@@ -149,6 +162,9 @@ impl World {
             trace: Trace::new(scenario.whole),
             calm: false,
             turns_at: None,
+            skew: 0,
+            set_by: None,
+            usurped: false,
             hub_fuse: false,
             roots: Vec::new(),
             steps: 0,
@@ -218,6 +234,11 @@ impl World {
         }
         self.now = self.now.max(end);
         Ok(())
+    }
+
+    /// The hub's clock: any day, and set at times.
+    const fn hub_now(&self) -> Millis {
+        Millis(HUB_CLOCK.0.saturating_add(self.now.0).saturating_add_signed(self.skew))
     }
 
     fn say(&mut self, text: &str) {
@@ -330,8 +351,13 @@ impl World {
                 self.devices[n].disk.fill(false);
                 Ok(())
             }
+            Event::Free(n) => self.hold(n, Holds::NONE),
+            Event::TakenBack => self.take_back(),
             Event::HubTurn => self.hub_turn(),
             Event::HubOn => {
+                if self.hub.is_up || self.usurped {
+                    return Ok(());
+                }
                 self.hub.is_up = true;
                 self.say("the hub is back");
                 if self.chance.one_in(2) {
@@ -409,10 +435,13 @@ impl World {
         if device.agent.as_ref().is_none_or(|agent| agent.is_up) {
             return Ok(());
         }
-        let reachable = self.hub.is_up && !self.places[n].cut_off;
+        let reachable = (self.hub.is_up || self.usurped) && !self.places[n].cut_off;
         let counter = if reachable { device.connect() } else { None };
         let opened = counter.is_some_and(|counter| {
-            let decided = self.hub.rules().connect(&self.devices[n].id, counter, self.now);
+            if self.usurped {
+                return true;
+            }
+            let decided = self.hub.rules().connect(&self.devices[n].id, counter, self.hub_now());
             self.hub.take(decided).is_ok()
         });
         if self.devices[n].disk.is_dead() {
@@ -458,10 +487,13 @@ impl World {
                 device.disk.fill(false);
             }
         }
-        if !self.hub.is_up {
+        if self.usurped {
+            self.after(100, Event::TakenBack);
+        } else if !self.hub.is_up {
             self.after(100, Event::HubOn);
         }
         for n in 0..self.devices.len() {
+            self.after(100, Event::Free(n));
             self.after(200, Event::PowerOn(n));
             self.after(400, Event::Connect(n));
         }

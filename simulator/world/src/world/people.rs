@@ -7,7 +7,7 @@ use bellwether_protocol::id::{ModelName, ModelRef};
 use bellwether_protocol::limit::CHUNK_BYTES;
 use bellwether_protocol::manifest::Kind;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Cohort, Otherwise, Recall, Release, Requires, Root, StageGrant};
+use bellwether_protocol::trust::{Cohort, Mode, Otherwise, Recall, Release, Requires, Root, StageGrant};
 
 use super::World;
 use crate::Fault;
@@ -36,7 +36,7 @@ impl World {
             17 => self.steer(),
             18 if self.chance.one_in(4) => self.recall(&name),
             18 => self.hub.back_up(),
-            _ if self.chance.one_in(3) => self.rotate(),
+            _ if self.chance.one_in(3) => self.rotate(false),
             _ => {}
         }
         self.hub.flush();
@@ -53,7 +53,7 @@ impl World {
         let seed = self.scenario.seed ^ self.seeds << 40;
         let package = Package::new(seed, usize::try_from(length).unwrap_or(1000), behaviour);
         let (Some(candidate), Some(tensors)) = (candidate(name, &package), tensors_digest()) else { return };
-        let registered = self.hub.rules().register(candidate, Vec::new(), "Ada", self.now);
+        let registered = self.hub.rules().register(candidate, Vec::new(), "Ada", self.hub_now());
         let Ok(model) = self.hub.make(registered) else { return };
         let version = model.version.number();
         let mut salt = [0; 16];
@@ -78,11 +78,11 @@ impl World {
         let bytes = body(&release);
         self.packages.insert(package.reference.digest, package);
         let published =
-            self.hub.rules().publish(&model, &signed::<Release>(self.fleet, &bytes, &[ADA]), "Ada", self.now);
+            self.hub.rules().publish(&model, &signed::<Release>(self.fleet, &bytes, &[ADA]), "Ada", self.hub_now());
         let mut done = self.hub.take(published);
         for approver in [BO, CY] {
             let statement = signed::<Release>(self.fleet, &bytes, &[approver]);
-            let signed = self.hub.rules().sign(&model, &statement, "approver", self.now);
+            let signed = self.hub.rules().sign(&model, &statement, "approver", self.hub_now());
             done = done.and(self.hub.take(signed));
         }
         if done.is_ok() {
@@ -96,6 +96,12 @@ impl World {
         let rules = self.hub.rules();
         let approved = rules.versions_of(name).filter(|record| rules.approved(record).is_ok());
         approved.map(|record| record.model.clone()).last()
+    }
+
+    /// Most rollouts are to answer when a device may be disturbed.
+    fn mode(&mut self) -> Mode {
+        let modes = [Mode::Active, Mode::Active, Mode::Active, Mode::Shadow, Mode::Urgent, Mode::Patient];
+        modes.get(self.chance.index(modes.len())).copied().unwrap_or_default()
     }
 
     fn start(&mut self, name: &ModelName) {
@@ -113,9 +119,11 @@ impl World {
             silence: Millis(self.chance.within(20_000, 90_000)),
             on_failure: if self.chance.one_in(2) { OnFailure::Pause } else { OnFailure::RollBack },
             p95_us_max: None,
+            mode: self.mode(),
         };
-        let started = self.hub.rules().start_rollout(&model, stages, policy, "Olga", self.now);
+        let started = self.hub.rules().start_rollout(&model, stages, policy, "Olga", self.hub_now());
         if let Ok(id) = self.hub.make(started) {
+            self.check.borne.insert(id, policy.failures_max);
             self.say(&format!("rollout {id} of {model} starts"));
         }
     }
@@ -154,7 +162,7 @@ impl World {
         let grant =
             StageGrant { release, cohort: cohort.clone(), gate: Digest::default(), checkpoint: 0, validity: None };
         let statement = signed::<StageGrant>(self.fleet, &body(&grant), &[BO]);
-        let granted = self.hub.rules().add_grant(model, &statement, "Bo", self.now);
+        let granted = self.hub.rules().add_grant(model, &statement, "Bo", self.hub_now());
         if self.hub.take(granted).is_ok()
             && let Some(lawful) = self.check.lawful.get_mut(&release)
         {
@@ -168,8 +176,9 @@ impl World {
             self.hub.rules().rollouts().filter(|rollout| rollout.is_going()).map(|rollout| rollout.id).collect();
         let Some(id) = going.get(self.chance.index(going.len())).copied() else { return };
         let verb = Verb::ALL[self.chance.index(Verb::ALL.len())];
-        let steered = self.hub.rules().steer(id, verb, "because", "Olga", self.now);
+        let steered = self.hub.rules().steer(id, verb, "because", "Olga", self.hub_now());
         if self.hub.take(steered).is_ok() {
+            self.check.goes_on(self.hub.rules(), id, verb);
             self.say(&format!("rollout {id}: Olga says {}", verb.name()));
         }
     }
@@ -181,7 +190,7 @@ impl World {
         let otherwise = if self.chance.one_in(2) { Otherwise::Stop } else { Otherwise::Keep };
         let recall = Recall { name: name.clone(), releases: std::iter::once(release).collect(), otherwise };
         let statement = signed::<Recall>(self.fleet, &body(&recall), &[CY]);
-        let recalled = self.hub.rules().add_recall(&statement, "Cy", self.now);
+        let recalled = self.hub.rules().add_recall(&statement, "Cy", self.hub_now());
         if self.hub.take(recalled).is_ok() {
             self.hub.tell_lagging();
             self.say(&format!("{model} is recalled, otherwise {otherwise:?}"));
@@ -189,10 +198,10 @@ impl World {
     }
 
     /// A hub that came back from a backup gets the roots again that it has lost.
-    fn hand_in_roots(&mut self) {
+    pub(super) fn hand_in_roots(&mut self) {
         let known = self.hub.rules().chain().len();
         for statement in self.roots.iter().skip(known) {
-            let added = self.hub.rules().add_root(statement, &hub(), "Bo", self.now);
+            let added = self.hub.rules().add_root(statement, &hub(), "Bo", self.hub_now());
             if self.hub.take(added).is_err() {
                 break;
             }
@@ -201,17 +210,17 @@ impl World {
     }
 
     /// The next root: another generation of the director, or Dee leaves.
-    fn rotate(&mut self) {
+    pub(super) fn rotate(&mut self, generation: bool) {
         let Ok(trusted) = self.hub.rules().trusted() else { return };
         let mut next = trusted.root().clone();
         next.version += 1;
-        if self.chance.one_in(2) {
+        if generation || self.chance.one_in(2) {
             next.director_generation += 1;
         } else if let Some(dee) = next.keys.iter_mut().find(|entry| entry.public == public(&crate::people::key(DEE))) {
             dee.status = bellwether_protocol::trust::KeyStatus::Retired;
         }
         let statement = signed::<Root>(self.fleet, &body(&next), &[BO, CY]);
-        let rotated = self.hub.rules().add_root(&statement, &hub(), "Bo", self.now);
+        let rotated = self.hub.rules().add_root(&statement, &hub(), "Bo", self.hub_now());
         if self.hub.take(rotated).is_ok() {
             self.roots.push(statement);
             self.hub.tell_lagging();
@@ -231,8 +240,9 @@ impl World {
             .collect();
         for id in paused {
             let verb = if self.chance.one_in(2) { Verb::Resume } else { Verb::Abort };
-            let steered = self.hub.rules().steer(id, verb, "the end", "Olga", self.now);
+            let steered = self.hub.rules().steer(id, verb, "the end", "Olga", self.hub_now());
             if self.hub.take(steered).is_ok() {
+                self.check.goes_on(self.hub.rules(), id, verb);
                 self.say(&format!("rollout {id}: Olga says {}", verb.name()));
             }
         }

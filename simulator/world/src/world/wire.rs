@@ -50,11 +50,14 @@ impl World {
     }
 
     pub(super) fn hub_hears(&mut self, n: usize, topic: UpTopic, payload: &[u8]) -> Result<(), String> {
+        if self.usurped && self.chance.one_in(2) {
+            self.rogue(n);
+        }
         if !self.hub.is_up {
             return Ok(());
         }
         let Some(id) = self.devices.get(n).map(|device| device.id.clone()) else { return Ok(()) };
-        if let Err(denied) = self.hub.hear(&id, topic, payload, self.now) {
+        if let Err(denied) = self.hub.hear(&id, topic, payload, self.hub_now()) {
             self.say(&format!("the hub refuses {topic:?} of {id}: {denied}"));
         }
         // What is owed goes out soon, not with the next turn.
@@ -73,15 +76,21 @@ impl World {
         }
         let before: Vec<(u64, State)> =
             self.hub.rules().rollouts().map(|rollout| (rollout.id, rollout.state.clone())).collect();
-        let sent = self.hub.turn(self.now);
+        if let Some(by) = self.set_by.take() {
+            let set = self.hub.rules().clock_set(by, self.hub_now());
+            let _never = self.hub.take(Ok(set));
+        }
+        let now = self.hub_now();
+        let sent = self.hub.turn(now);
         self.tell_of_rollouts(&before);
         for rollout in self.hub.rules().rollouts() {
-            let passed = rollout.stages.iter().rposition(|stage| stage.passed_at == Some(self.now));
+            let passed = rollout.stages.iter().rposition(|stage| stage.passed_at == Some(now));
             if let Some(stage) = passed {
                 self.check.passed(self.hub.rules(), rollout, stage)?;
             }
         }
         self.check.told(self.hub.rules())?;
+        self.check.bears(self.hub.rules(), now)?;
         for one in sent {
             match one {
                 Sent::Message(device, (topic, payload)) => {
@@ -162,6 +171,8 @@ impl World {
     pub(super) fn hub_down(&mut self) {
         self.hub.crash(&mut self.chance);
         self.turns_at = None;
+        // A hub that starts knows nothing of how its clock was set while it was away.
+        self.set_by = None;
         for n in 0..self.devices.len() {
             if let Some(session) = self.session(n) {
                 let wait = self.chance.within(100, 30_000);
@@ -169,6 +180,6 @@ impl World {
             }
         }
         let away = self.chance.within(200, 20_000);
-        self.after(away, Event::HubOn);
+        self.after(away, if self.usurped { Event::TakenBack } else { Event::HubOn });
     }
 }
