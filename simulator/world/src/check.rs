@@ -7,7 +7,7 @@ use bellwether_agent_core::State as Brain;
 use bellwether_agent_core::update::Install;
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::fleet::{Device as Known, Standing};
-use bellwether_hub_core::rollout::{Rollout, State, Verb};
+use bellwether_hub_core::rollout::{Rollout, State, Step, Verb};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::id::{DeviceId, ModelName};
 use bellwether_protocol::time::Millis;
@@ -57,6 +57,8 @@ pub(crate) struct Check {
     pub(crate) commits: BTreeSet<(DeviceId, Digest)>,
     /// Releases that scored in the shadow on a device.
     shadows: BTreeSet<(DeviceId, Digest)>,
+    /// Since when, in virtual time, each stage is watched that the hub has watched without a gap.
+    pub(crate) soaking: BTreeMap<(u64, usize), Millis>,
     /// Failures that each rollout bears.
     pub(crate) borne: BTreeMap<u64, u32>,
 }
@@ -261,6 +263,35 @@ impl Check {
         if let (Verb::Resume | Verb::Promote, Ok(rollout)) = (verb, rules.rollout(id)) {
             self.borne.insert(id, rollout.policy.failures_max);
         }
+    }
+
+    /// No stage passes before it was watched for as long as was asked for, whatever clocks say.
+    pub(crate) fn soaks(
+        &mut self,
+        rules: &Rules,
+        before: &[(u64, State)],
+        (hub_now, now): (Millis, Millis),
+    ) -> Result<(), String> {
+        for rollout in rules.rollouts() {
+            let was = before.iter().find(|(id, _)| *id == rollout.id).map(|(_, state)| state);
+            if let Some(State::Going { stage, step: Step::Soaking { .. } }) = was
+                && rollout.stages.get(*stage).is_some_and(|stage| stage.passed_at == Some(hub_now))
+                && let Some(since) = self.soaking.remove(&(rollout.id, *stage))
+                && now.since(since) < rollout.policy.soak
+            {
+                let watched = now.since(since).0;
+                let asked = rollout.policy.soak.0;
+                return Err(format!("rollout {} was watched for {watched} ms of {asked}", rollout.id));
+            }
+            if let State::Going { stage, step: Step::Soaking { since } } = rollout.state {
+                if since == hub_now {
+                    self.soaking.insert((rollout.id, stage), now);
+                }
+            } else {
+                self.soaking.retain(|(id, _), _| *id != rollout.id);
+            }
+        }
+        Ok(())
     }
 
     /// What goes on bears no more failures than it was told to, after a turn.

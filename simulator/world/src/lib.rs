@@ -60,11 +60,13 @@ pub enum Mutant {
     DeafGate,
     /// A device installs whatever it is told to wait for.
     DeafToHolds,
+    /// The hub does not notice that its clock was set.
+    UnnoticedClocks,
 }
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ActBeforePersist,
         Self::StageWithoutSync,
         Self::UncheckedSlots,
@@ -77,6 +79,7 @@ impl Mutant {
         Self::SilentIsHealthy,
         Self::DeafGate,
         Self::DeafToHolds,
+        Self::UnnoticedClocks,
     ];
 
     /// Its name in words, as the command line takes it.
@@ -95,6 +98,7 @@ impl Mutant {
             Self::SilentIsHealthy => "silent-is-healthy",
             Self::DeafGate => "deaf-gate",
             Self::DeafToHolds => "deaf-to-holds",
+            Self::UnnoticedClocks => "unnoticed-clocks",
         }
     }
 }

@@ -12,7 +12,7 @@ use bellwether_protocol::topic::{DownTopic, Part, UpTopic};
 use bellwether_protocol::trust::{Assignment, PackageRef};
 
 use super::{Event, TURN, World};
-use crate::Fault;
+use crate::{Fault, Mutant};
 use crate::hub::Sent;
 
 /// Desired states that a forgetful broker may still have.
@@ -76,7 +76,8 @@ impl World {
         }
         let before: Vec<(u64, State)> =
             self.hub.rules().rollouts().map(|rollout| (rollout.id, rollout.state.clone())).collect();
-        if let Some(by) = self.set_by.take() {
+        let notices = self.scenario.mutant != Some(Mutant::UnnoticedClocks);
+        if let Some(by) = self.set_by.take().filter(|_| notices) {
             let set = self.hub.rules().clock_set(by, self.hub_now());
             let _never = self.hub.take(Ok(set));
         }
@@ -91,6 +92,7 @@ impl World {
         }
         self.check.told(self.hub.rules())?;
         self.check.bears(self.hub.rules(), now)?;
+        self.check.soaks(self.hub.rules(), &before, (now, self.now))?;
         for one in sent {
             match one {
                 Sent::Message(device, (topic, payload)) => {
@@ -173,6 +175,7 @@ impl World {
         self.turns_at = None;
         // A hub that starts knows nothing of how its clock was set while it was away.
         self.set_by = None;
+        self.check.soaking.clear();
         for n in 0..self.devices.len() {
             if let Some(session) = self.session(n) {
                 let wait = self.chance.within(100, 30_000);
