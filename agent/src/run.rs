@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use bellwether_agent_core::update::{Install, Step};
+use bellwether_agent_core::update::{Held, Install, Step};
 use bellwether_agent_core::{Brain, Config as BrainConfig, Holds, Input, Refused, State, Told as Statement};
 use bellwether_link::{Link, Options};
 use bellwether_protocol::SigningKey;
@@ -347,6 +347,28 @@ fn brain(
     Ok(Brain::restore(config, root, state))
 }
 
+/// Has a model hosted that should score in the shadow; if it cannot, that is its end there.
+fn shadow(
+    brain: &mut Brain,
+    (slots, hosts): (&Slots, &Hosts),
+    (scoring, clock): (&Scoring, Clock),
+    (name, held): (&ModelName, Held),
+) {
+    let running = held.target.running;
+    let opened = slots.of(name).map_err(Failed::from).and_then(|dir| drive::open(hosts, &dir, name, &held));
+    let begun = opened.and_then(|(fitted, loaded)| {
+        loaded.map_err(Fault::into_failed)?;
+        scoring.shadow(name, running, fitted).map_err(Failed::from)
+    });
+    if let Err(Failed { reject, cause, .. }) = begun {
+        tracing::error!(model = %name, %reject, cause, "it cannot score in the shadow");
+        let step = Step::Failed(reject);
+        if let Err(why) = brain.handle(clock.now(), Input::Install { name, release: running.release, step }) {
+            tracing::warn!(%why, "the loss of a model is refused");
+        }
+    }
+}
+
 /// Has every model that should answer hosted; one whose slot is damaged gives way by the brain's
 /// rules, and one whose process died is counted and tried again.
 async fn load_all(
@@ -359,6 +381,10 @@ async fn load_all(
     let load = move || {
         let _agent = span.entered();
         for model in brain.state().models.clone() {
+            if let Install::Shadow(target) = model.install {
+                let held = Held { target, slot: model.spare() };
+                shadow(&mut brain, (&slots, &hosts), (&scoring, clock), (&model.name, held));
+            }
             let Some(held) = model.active else { continue };
             // What is being taken away, perhaps for taking the agent down, is not started once more.
             if let Install::RollingBack { target, .. } = model.install

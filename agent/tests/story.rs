@@ -99,7 +99,8 @@ impl Desk {
                 | RecordBody::Event(_)
                 | RecordBody::Gap(_)
                 | RecordBody::Profile(_)
-                | RecordBody::Sample(_) => {}
+                | RecordBody::Sample(_)
+                | RecordBody::Agreement(_) => {}
             }
         }
     }

@@ -15,6 +15,7 @@ mod crashes;
 mod drift;
 mod enrolment;
 mod first_fleet;
+mod holds;
 mod hosts;
 mod interchange;
 mod new_keys;

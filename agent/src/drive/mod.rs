@@ -152,6 +152,7 @@ impl Driver {
             }
         }
         self.note_events();
+        self.look_at_shadows();
         if self.is_saved() {
             self.work();
         }
@@ -192,11 +193,15 @@ impl Driver {
     fn close_window(&mut self) {
         self.rest.window_at = self.clock.now().saturating_add(self.window);
         let scores = self.scoring.take_windows();
-        if scores.is_empty() {
+        let agreements = self.scoring.take_agreements();
+        if scores.is_empty() && agreements.is_empty() {
             return;
         }
         for scores in scores {
             self.note(RecordBody::Scores(scores));
+        }
+        for agreement in agreements {
+            self.note(RecordBody::Agreement(agreement));
         }
         if let Err(why) = self.store.flush() {
             tracing::error!(%why, "the outbox cannot be brought to disk");

@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, Weak};
 
-use bellwether_agent_core::update::{Held, Step, Work};
+use bellwether_agent_core::update::{Held, Install, Model, Step, Work};
 use bellwether_agent_core::{Action, Input};
 use bellwether_agent_disk::Download;
 use bellwether_protocol::digest::Digest;
@@ -16,6 +16,7 @@ use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::{ModelName, TransferId};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::Part;
+use bellwether_protocol::trust::Running;
 use bellwether_runtime::crash;
 
 use super::Driver;
@@ -239,6 +240,32 @@ impl Driver {
         }
     }
 
+    /// Lets those score in the shadow that the brain has there, and no others. What is to begin comes
+    /// from the self-test that it has just passed.
+    pub(super) fn look_at_shadows(&mut self) {
+        let wanted: Vec<(ModelName, Option<Running>)> = self.brain.state().models.iter().map(shadow_of).collect();
+        for (name, wanted) in wanted {
+            let is = self.scoring.shadowed(&name);
+            if is == wanted {
+                continue;
+            }
+            let Some(running) = wanted else {
+                self.scoring.unshadow(&name);
+                continue;
+            };
+            let loaded = self.rest.loaded.take_if(|loaded| loaded.release == running.release);
+            let begun = match loaded {
+                Some(loaded) => self.scoring.shadow(&name, running, loaded.fitted).map_err(|why| why.to_string()),
+                None => Err("what was loaded for it is gone".to_owned()),
+            };
+            if let Err(why) = begun {
+                tracing::error!(model = %name, why, "it cannot score in the shadow");
+                let step = Step::Failed(Reject::StorageFault);
+                let _ = self.handle(Input::Install { name: &name, release: running.release, step });
+            }
+        }
+    }
+
     /// Keeps a loaded model for its activation, or lets it answer.
     fn take(&mut self, job: &Job, step: Step, loaded: Option<Loaded>) {
         match (step, loaded, job.work) {
@@ -295,6 +322,12 @@ impl Task {
         loaded.map_err(Fault::into_failed)?;
         Ok(Loaded { release: held.target.running.release, fitted })
     }
+}
+
+/// What the brain has in the shadow of a model.
+fn shadow_of(model: &Model) -> (ModelName, Option<Running>) {
+    let running = if let Install::Shadow(target) = model.install { Some(target.running) } else { None };
+    (model.name.clone(), running)
 }
 
 /// Hashes the whole slot.

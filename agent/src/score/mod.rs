@@ -6,6 +6,7 @@
 
 pub mod http;
 mod json;
+mod shadow;
 mod watch;
 mod window;
 mod wire;
@@ -20,11 +21,12 @@ use bellwether_protocol::digest::Digest;
 use bellwether_protocol::id::{ModelName, Version};
 use bellwether_protocol::manifest::TensorSignature;
 use bellwether_protocol::policy::Policy;
-use bellwether_protocol::trust::{Running, Scores};
+use bellwether_protocol::trust::{Agreement, Running, Scores};
 use bellwether_runtime::{ScoreError, Scorer, Tensor};
 
 use crate::clock;
 use crate::host::Pulse;
+use shadow::Shadow;
 use watch::Watch;
 pub(crate) use watch::{Fitted, Watched};
 use window::Window;
@@ -78,6 +80,7 @@ pub(crate) struct Active {
     /// Calls since it answers.
     trial: Mutex<Window>,
     watch: Option<Mutex<Watch>>,
+    shadow: Shade,
     policy: Policy,
     /// What a call is said to take, in place of measuring it.
     declared_us: Option<u32>,
@@ -95,7 +98,7 @@ impl std::fmt::Debug for Active {
 }
 
 impl Active {
-    fn new(name: ModelName, running: Running, fitted: Fitted, rules: &Rules) -> Self {
+    fn new(name: ModelName, running: Running, fitted: Fitted, (rules, shadow): (&Rules, Shade)) -> Self {
         let Fitted { scorer, pulse, policy, baseline, bytes } = fitted;
         let sampler = Sampler::new(policy.collect, rules.rows_per_minute_max);
         let watches = !baseline.is_empty() || sampler.is_on();
@@ -108,6 +111,7 @@ impl Active {
             window: Mutex::new(Window::default()),
             trial: Mutex::new(Window::default()),
             watch: watches.then(|| Mutex::new(Watch::new(baseline, sampler, clock::wall()))),
+            shadow,
             policy,
             declared_us: rules.pace.map(|pace| pace.call_us(bytes)),
             failed: AtomicU32::new(0),
@@ -159,8 +163,12 @@ impl Active {
         result
     }
 
-    /// Takes note of what was scored, and of how long that takes: it is part of what a call costs.
+    /// Takes note of what was scored, and of how long that takes: it is part of what a call costs. Its
+    /// shadow may see it, too.
     pub(crate) fn watch(&self, inputs: &[Tensor], outputs: &[Tensor]) {
+        if let Some(shadow) = &*self.shadow.read().unwrap_or_else(PoisonError::into_inner) {
+            shadow.offer(&self.name, self.running.version, inputs, outputs);
+        }
         if let Some(watch) = &self.watch
             && let Ok(inputs) = bellwether_runtime::arrange(&self.signature, inputs)
         {
@@ -221,11 +229,17 @@ pub(crate) struct Trial {
 pub struct Scoring {
     rules: Arc<Rules>,
     models: Arc<RwLock<BTreeMap<ModelName, Arc<Active>>>>,
+    /// For each name the model in the shadow, if there is one: whatever answers under that name finds it
+    /// here.
+    shades: Arc<Mutex<BTreeMap<ModelName, Shade>>>,
     /// Windows of models that were replaced, until they are taken.
     past: Arc<Mutex<Vec<Scores>>>,
     /// Likewise what was watched of them.
     seen: Arc<Mutex<Vec<Watched>>>,
 }
+
+/// The place of a model in the shadow.
+type Shade = Arc<RwLock<Option<Shadow>>>;
 
 /// A panic while the lock was held left nothing half-done: counters and pointers only.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -240,7 +254,8 @@ impl Scoring {
 
     /// Lets a model answer from now on; calls under way finish on the one before.
     pub(crate) fn swap(&self, name: &ModelName, running: Running, fitted: impl Into<Fitted>) {
-        let active = Arc::new(Active::new(name.clone(), running, fitted.into(), &self.rules));
+        let shade = self.shade(name);
+        let active = Arc::new(Active::new(name.clone(), running, fitted.into(), (&self.rules, shade)));
         let before = self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), active);
         self.keep_window(before);
     }
@@ -249,6 +264,47 @@ impl Scoring {
     pub(crate) fn remove(&self, name: &ModelName) {
         let before = self.models.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.keep_window(before);
+    }
+
+    fn shade(&self, name: &ModelName) -> Shade {
+        Arc::clone(unpoisoned(&self.shades).entry(name.clone()).or_default())
+    }
+
+    /// Lets a model score in the shadow of what answers, in place of the one before. What is watched and
+    /// collected is what answers alone.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread for it.
+    pub(crate) fn shadow(
+        &self,
+        name: &ModelName,
+        running: Running,
+        fitted: impl Into<Fitted>,
+    ) -> std::io::Result<()> {
+        let shadow = Shadow::start(running, fitted.into().scorer, name)?;
+        *self.shade(name).write().unwrap_or_else(PoisonError::into_inner) = Some(shadow);
+        Ok(())
+    }
+
+    /// Lets no model score in the shadow.
+    pub(crate) fn unshadow(&self, name: &ModelName) {
+        *self.shade(name).write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What scores in the shadow.
+    pub(crate) fn shadowed(&self, name: &ModelName) -> Option<Running> {
+        self.shade(name).read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Shadow::running)
+    }
+
+    /// How shadows did since the last time.
+    pub(crate) fn take_agreements(&self) -> Vec<Agreement> {
+        let shades = unpoisoned(&self.shades);
+        let told = |(name, shade): (&ModelName, &Shade)| {
+            let shadow = shade.read().unwrap_or_else(PoisonError::into_inner);
+            shadow.as_ref().map(|shadow| shadow.take(name)).unwrap_or_default()
+        };
+        shades.iter().flat_map(told).collect()
     }
 
     fn keep_window(&self, before: Option<Arc<Active>>) {

@@ -86,6 +86,9 @@ pub struct Device {
     /// What it said it knows of roots, recalls and checkpoints.
     #[serde(default)]
     pub learnt: Option<Learnt>,
+    /// How models in the shadow did, by model.
+    #[serde(default)]
+    pub agreements: BTreeMap<ModelName, Agreed>,
 }
 
 /// Events or rows that a device caused since an instant.
@@ -160,6 +163,25 @@ pub struct Totals {
     pub p95_us: u32,
 }
 
+/// How one version did in the shadow of another, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    /// The version in the shadow.
+    pub version: u32,
+    /// The version that answered.
+    pub against: u32,
+    /// Rows that both scored.
+    pub rows: u64,
+    /// Of those, how many they agreed on.
+    pub agreed: u64,
+    /// Rows that it did not get.
+    pub passed_by: u64,
+    /// Calls that failed in the shadow alone.
+    pub errors: u64,
+    /// 95th percentile of the time of a call in the last window, in microseconds.
+    pub p95_us: u32,
+}
+
 /// Whether a device can be spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -207,6 +229,7 @@ impl Device {
             rows: Caused::default(),
             collected: 0,
             learnt: None,
+            agreements: BTreeMap::new(),
         }
     }
 

@@ -6,14 +6,14 @@ use bellwether_protocol::id::ModelRef;
 use bellwether_protocol::limit::LOG_BYTES_MAX;
 use bellwether_protocol::manifest::{DataType, TensorSignature, TensorSpec};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Batch, Failure, Log, LogWhy, OutboxId, Record, RecordBody, Sample, Scores};
+use bellwether_protocol::trust::{Agreement, Batch, Failure, Log, LogWhy, OutboxId, Record, RecordBody, Sample, Scores};
 
 use crate::collect::{self, FAILURES_MAX, Failed, LOGGED_BYTES_MAX, Logged, Row, Troubles};
 use crate::drift::{Key, Window};
 use crate::error::Denied;
 use crate::event::What;
 use crate::fleet::{
-    Caused, Device, JUDGED_ROWS_MIN, OUTBOXES_MAX, SCORED_MODELS_MAX, SCORED_VERSIONS_MAX, Totals, may_tell,
+    Agreed, Caused, Device, JUDGED_ROWS_MIN, OUTBOXES_MAX, SCORED_MODELS_MAX, SCORED_VERSIONS_MAX, Totals, may_tell,
 };
 use crate::rules::{Change, Changes, Rules};
 
@@ -102,6 +102,7 @@ impl Intake<'_> {
             }
             RecordBody::Failure(failure) => self.failure(failure),
             RecordBody::Log(log) => self.log(log),
+            RecordBody::Agreement(agreement) => self.agreement(agreement),
         }
     }
 
@@ -110,6 +111,23 @@ impl Intake<'_> {
         if !(is_new && self.device.scores.len() >= SCORED_MODELS_MAX) {
             count(self.device.scores.entry(scores.name.clone()).or_default(), scores, self.now);
         }
+    }
+
+    fn agreement(&mut self, told: &Agreement) {
+        let agreements = &mut self.device.agreements;
+        if !agreements.contains_key(&told.name) && agreements.len() >= SCORED_MODELS_MAX {
+            return;
+        }
+        let sums = agreements.entry(told.name.clone()).or_default();
+        let (version, against) = (told.version.number(), told.against.number());
+        if (sums.version, sums.against) != (version, against) {
+            *sums = Agreed { version, against, ..Agreed::default() };
+        }
+        sums.rows = sums.rows.saturating_add(u64::from(told.rows));
+        sums.agreed = sums.agreed.saturating_add(u64::from(told.agreed.min(told.rows)));
+        sums.passed_by = sums.passed_by.saturating_add(u64::from(told.passed_by));
+        sums.errors = sums.errors.saturating_add(u64::from(told.errors));
+        sums.p95_us = told.p95_us;
     }
 
     /// Stores a row; false if nobody can make sense of it or there are too many.

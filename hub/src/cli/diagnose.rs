@@ -175,6 +175,7 @@ mod tests {
             errors: 0,
             p50_us: None,
             p95_us: None,
+            shadow: None,
         };
         let (what, next) = of_model("gw-1", &model).unwrap();
         assert_eq!(what, "digits should be at version 3 and runs no version: too slow (code 85)");

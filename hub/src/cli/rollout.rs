@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::model::ASK_EVERY;
 use super::sign::sign_grants;
 use crate::api::types::{
-    CountsView, RolloutAction, RolloutMode, RolloutPhase, RolloutRequest, RolloutState, RolloutView, StageState, StageView,
+    CountsView, RolloutAction, RolloutMode, RolloutPhase, RolloutRequest, RolloutState, RolloutView, ShadowView, StageState, StageView,
 };
 
 pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Exit, Failure> {
@@ -203,6 +203,13 @@ fn line(rollout: &RolloutView) -> String {
     format!("{} · {stage} · {shares} · {}", title(rollout), rollout.waiting_on)
 }
 
+/// How it did in the shadow; nothing where it is not there.
+fn agreement(rollout: &RolloutView) -> String {
+    let Some(shadow) = rollout.agreement else { return String::new() };
+    let ShadowView { against, rows, agreed, errors, .. } = shadow;
+    format!("{agreed} of {rows} rows as version {against}, {errors} calls failed")
+}
+
 fn show(context: &Context, rollout: &RolloutView) -> Result<(), Failure> {
     let failures: Vec<String> =
         rollout.failures.iter().map(|failure| format!("{} × {}", failure.count, failure.text)).collect();
@@ -212,6 +219,7 @@ fn show(context: &Context, rollout: &RolloutView) -> Result<(), Failure> {
         ("state", rollout.state.label().to_owned()),
         ("mode", if rollout.mode == RolloutMode::Active { String::new() } else { rollout.mode.word().to_owned() }),
         ("progress", line(rollout)),
+        ("agreement", agreement(rollout)),
         ("stopped because", rollout.stopped_because.clone().unwrap_or_default()),
         ("failures", failures.join("; ")),
     ];

@@ -7,7 +7,7 @@ use crate::api::types::{DeviceView, EventView, FailedView, ModelOnDevice, Presen
 
 use super::events::timeline;
 use super::fleet::{last_seen, state};
-use super::format::{count, digest, exact, kib, micros, moment};
+use super::format::{count, digest, exact, kib, micros, moment, share};
 use super::inputs::strip;
 use super::pieces::{Tone, bar, button, empty, tag};
 use super::shell::{Page, Parts, Section};
@@ -178,12 +178,34 @@ fn install(model: &ModelOnDevice) -> Markup {
     html! {
         @match model.phase.as_str() {
             "committed" | "idle" => (tag(Tone::Ok, &phase)),
+            "shadow" => {
+                (tag(Tone::Ok, &phase))
+                @if let Some(version) = target { " " span.soft { "of " (version) } }
+                @if let Some(shadow) = model.shadow.filter(|shadow| shadow.rows > 0) {
+                    p.soft { "agrees with " (shadow.against) " on " (share(shadow.agreed, shadow.rows)) " of " (count(shadow.rows)) " rows" }
+                }
+            },
+            held if held.starts_with("held_") => {
+                (tag(Tone::Warn, "held"))
+                @if let Some(version) = target { " " span.soft { (version) " waits for " (waits_for(held)) } }
+            },
             _ => {
                 (tag(Tone::Busy, &phase))
                 @if let Some(version) = target { " " span.soft { "of " (version) } }
                 @if model.progress < 1000 { div.versions { (bar(&[(Tone::Busy, u32::from(model.progress))], 1000)) small.soft { (model.progress / 10) " % here" } } }
             },
         }
+    }
+}
+
+/// What an install is held for.
+fn waits_for(phase: &str) -> &'static str {
+    match phase {
+        "held_window" => "its maintenance window",
+        "held_clock" => "the time of its window",
+        "held_power" => "mains",
+        "held_metered" => "a connection that costs nothing",
+        _ => "an application that is busy",
     }
 }
 

@@ -78,6 +78,15 @@ pub(super) fn ppm(number: u64, whole: u64) -> u64 {
     u64::try_from(parts).unwrap_or(u64::MAX)
 }
 
+/// As [`percent`]; what is not all of it is at most `> 99.9 %`.
+#[must_use]
+pub(super) fn share(number: u64, whole: u64) -> String {
+    match ppm(number, whole) {
+        999_500.. if number < whole => "> 99.9 %".to_owned(),
+        ppm => percent(ppm),
+    }
+}
+
 /// `0 %`, `0.4 %`, `83 %` of parts per million; what is there but tiny is `< 0.1 %`.
 #[must_use]
 pub(super) fn percent(ppm: u64) -> String {

@@ -9,7 +9,7 @@ use crate::api::types::{
     RolloutState, RolloutView, SiteDevice, StageState, StageView,
 };
 
-use super::format::{clock, micros, moment, span};
+use super::format::{clock, count, micros, moment, share, span};
 use super::grant;
 use super::overview::title;
 use super::pieces::{Tone, bar, button, empty, legend, rollout_tag, shell, site_map, tag, track};
@@ -253,6 +253,9 @@ fn gate(rollout: &RolloutView) -> Markup {
                 (line("Soak", span(u64::from(rollout.soak_seconds)),
                     html! { @match rollout.phase { Some(RolloutPhase::Soaking) => "soaking", _ if soaked => "over", _ => "not begun" } },
                     verdict(soaked)))
+                @if rollout.mode == RolloutMode::Shadow {
+                    (line(&agreed_with(rollout), "shown to you".to_owned(), html! { (agreement(rollout)) }, tag(Tone::Off, "does not block")))
+                }
                 @if counts.held > 0 {
                     (line("Held", "does not block".to_owned(), html! { (counts.held) },
                         html! { (tag(Tone::Off, "follow later")) " " small.soft { "a window, power, a metered connection or an application" } }))
@@ -263,6 +266,16 @@ fn gate(rollout: &RolloutView) -> Markup {
         }
         p.soft.below { (consequence(rollout)) }
     }
+}
+
+fn agreed_with(rollout: &RolloutView) -> String {
+    rollout.agreement.map_or_else(|| "Agreement".to_owned(), |shadow| format!("Agreement with {}", shadow.against))
+}
+
+/// `99.2 % of 1 234 rows`.
+fn agreement(rollout: &RolloutView) -> String {
+    let Some(shadow) = rollout.agreement.filter(|shadow| shadow.rows > 0) else { return "nothing compared yet".to_owned() };
+    format!("{} of {} rows, {} calls failed", share(shadow.agreed, shadow.rows), count(shadow.rows), count(shadow.errors))
 }
 
 fn current(rollout: &RolloutView) -> Option<&StageView> {

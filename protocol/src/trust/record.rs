@@ -35,6 +35,8 @@ pub enum RecordBody<'a> {
     Failure(Failure<'a>),
     /// A piece of the device's log.
     Log(Log<'a>),
+    /// How often a model in the shadow said what the one that answers said.
+    Agreement(Agreement),
 }
 
 /// How scoring went in one window.
@@ -51,6 +53,27 @@ pub struct Scores {
     /// Median time of a call, in microseconds.
     pub p50_us: u32,
     /// 95th percentile of the time of a call, in microseconds.
+    pub p95_us: u32,
+}
+
+/// How a model in the shadow did in one window, beside the one that answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The model.
+    pub name: ModelName,
+    /// The version in the shadow.
+    pub version: Version,
+    /// The version that answered.
+    pub against: Version,
+    /// Rows that both scored.
+    pub rows: u32,
+    /// Of those, how many they agreed on.
+    pub agreed: u32,
+    /// Rows that it did not get, as it was busy with others or its process was away.
+    pub passed_by: u32,
+    /// Calls that failed in the shadow alone.
+    pub errors: u32,
+    /// 95th percentile of the time of a call in the shadow, in microseconds.
     pub p95_us: u32,
 }
 

@@ -12,7 +12,7 @@ use super::gate::{Input, next};
 use super::{Counts, FAILED_DEVICES_MAX, Failures, Pause, Policy, Rollout, Stage, State, Step, covers, plan};
 use crate::error::Denied;
 use crate::event::What;
-use crate::fleet::{Desired, Device, Presence, Standing};
+use crate::fleet::{Agreed, Desired, Device, Presence, Standing};
 use crate::rules::{Change, Changes, Rules};
 
 /// What a device should have, one entry per model.
@@ -318,6 +318,27 @@ impl Rules {
         }
         // Before it is offered nobody is updating: devices that are not healthy yet simply wait.
         Counts { updating: 0, held: 0, offline: 0, ..counts }
+    }
+
+    /// How a rollout in the shadow did beside what answers, over the devices of the stages offered so
+    /// far: against the version that most rows were compared with.
+    #[must_use]
+    pub fn agreement(&self, rollout: &Rollout) -> Option<Agreed> {
+        let mut by_version: BTreeMap<u32, Agreed> = BTreeMap::new();
+        for device in self.reached(rollout, rollout.offered()) {
+            let Some(told) = device.agreements.get(&rollout.model.name) else { continue };
+            if !rollout.is_shadow() || told.version != rollout.model.version.number() {
+                continue;
+            }
+            let none = Agreed { version: told.version, against: told.against, ..Agreed::default() };
+            let sum = by_version.entry(told.against).or_insert(none);
+            sum.rows = sum.rows.saturating_add(told.rows);
+            sum.agreed = sum.agreed.saturating_add(told.agreed);
+            sum.passed_by = sum.passed_by.saturating_add(told.passed_by);
+            sum.errors = sum.errors.saturating_add(told.errors);
+            sum.p95_us = sum.p95_us.max(told.p95_us);
+        }
+        by_version.into_values().max_by_key(|agreed| agreed.rows)
     }
 
     /// Devices of the stages offered so far that failed, by reason, the most frequent first.

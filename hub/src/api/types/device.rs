@@ -120,7 +120,9 @@ pub struct ModelOnDevice {
     /// What is being installed, or was last tried.
     pub target: Option<RunningView>,
     /// How far the target is: `idle`, `checking`, `deferred`, `fetching`, `hashed`, `staged`,
-    /// `self_test`, `activating`, `probation`, `committed`, `rejected`, `rolling_back`, `rolled_back`.
+    /// `self_test`, `shadow`, `activating`, `probation`, `committed`, `rejected`, `rolling_back`,
+    /// `rolled_back`; or what it waits for: `held_window`, `held_clock`, `held_power`, `held_metered`,
+    /// `held_busy`.
     pub phase: String,
     /// Why the target was rejected or rolled back.
     pub reject: Option<RejectView>,
@@ -136,6 +138,29 @@ pub struct ModelOnDevice {
     pub p50_us: Option<u32>,
     /// 95th percentile of it.
     pub p95_us: Option<u32>,
+    /// How a version in the shadow did beside the one that answers; absent if none was compared.
+    #[serde(default)]
+    pub shadow: Option<ShadowView>,
+}
+
+/// A version in the shadow beside the one that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShadowView {
+    /// The version in the shadow.
+    pub version: u32,
+    /// The version that answered.
+    pub against: u32,
+    /// Rows that both scored.
+    pub rows: u64,
+    /// Of those, how many they agreed on: every label equal, of several scores the same the largest,
+    /// single numbers within a hundredth.
+    pub agreed: u64,
+    /// Rows that it did not get, as it was busy or away.
+    pub passed_by: u64,
+    /// Calls that failed in the shadow alone.
+    pub errors: u64,
+    /// 95th percentile of the time of a call in the last window, in microseconds.
+    pub p95_us: u32,
 }
 
 /// A release on a device.

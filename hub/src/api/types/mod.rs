@@ -24,7 +24,7 @@ pub use audit::{AuditHeadView, AuditQuery, DayQuery, DeviceAuditView, GrantedVie
 pub use data::{CollectedView, Elements, ExportFormat, ExportQuery, PartitionView, RowView, RowsQuery, TensorValues};
 pub use device::{
     DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolBroker, EnrolRequest, EnrolView, FailedView,
-    ImportRequest, ImportView, ImportedDevice, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView,
+    ImportRequest, ImportView, ImportedDevice, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView, ShadowView,
     TagsRequest, TroublesView,
 };
 pub use drift::{

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::device::ShadowView;
 use super::model::CohortView;
 
 /// Starts a rollout.
@@ -230,6 +231,9 @@ pub struct RolloutView {
     /// How devices run it, and what its install waits for.
     #[serde(default)]
     pub mode: RolloutMode,
+    /// Where it scores in the shadow: how it did there, over all devices that compared.
+    #[serde(default)]
+    pub agreement: Option<ShadowView>,
     /// When it started.
     pub started_ms: u64,
     /// By whom.

@@ -1,7 +1,7 @@
 //! Devices as the API shows them.
 
 use bellwether_hub_core::collect::{Failed, Troubles};
-use bellwether_hub_core::fleet::{Device, Presence as Heard, Standing};
+use bellwether_hub_core::fleet::{Agreed, Device, Presence as Heard, Standing};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::ModelName;
 use bellwether_protocol::time::Millis;
@@ -10,7 +10,7 @@ use bellwether_protocol::trust::{Exit, ModelReport, Phase, Running};
 use super::super::denied::base64;
 use crate::api::types::{
     DeviceState, DeviceView, FailedView, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView,
-    TroublesView,
+    ShadowView, TroublesView,
 };
 
 /// What it last reported, as it signed it.
@@ -107,7 +107,14 @@ fn model(device: &Device, name: &ModelName) -> ModelOnDevice {
         errors: totals.map_or(0, |totals| totals.errors),
         p50_us: totals.map(|totals| totals.p50_us),
         p95_us: totals.map(|totals| totals.p95_us),
+        shadow: device.agreements.get(name).copied().map(shadow),
     }
+}
+
+/// How a version did in the shadow.
+pub(super) const fn shadow(agreed: Agreed) -> ShadowView {
+    let Agreed { version, against, rows, agreed, passed_by, errors, p95_us } = agreed;
+    ShadowView { version, against, rows, agreed, passed_by, errors, p95_us }
 }
 
 fn reject(reject: Reject) -> RejectView {

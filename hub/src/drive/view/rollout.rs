@@ -65,6 +65,7 @@ pub(in crate::drive) fn rollout(rules: &Rules, rollout: &Rollout, now: Millis) -
             Mode::Urgent => RolloutMode::Urgent,
             Mode::Patient => RolloutMode::Patient,
         },
+        agreement: rules.agreement(rollout).map(super::device::shadow),
         started_ms: rollout.started_at.0,
         started_by: rollout.started_by.clone(),
         ended_ms: rollout.ended_at.map(|at| at.0),
