@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use axum::Router;
 use bellwether_agent_core::update::{Held, Install, Step};
 use bellwether_agent_core::{Brain, Config as BrainConfig, Holds, Input, Refused, State, Told as Statement};
 use bellwether_link::{Link, Options};
@@ -25,7 +26,7 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument as _, Span};
 
 use crate::clock::{self, Clock};
-use crate::conditions::{self, Asked, Conditions};
+use crate::conditions::Conditions;
 use crate::config::{Config, ConfigError, LISTEN_DEFAULT};
 use crate::drive::{self, Driver, Greeter};
 use crate::enrol::{self, Token, Told};
@@ -33,6 +34,7 @@ use crate::error::{AgentError, Failed};
 use crate::host::{Fault, Hosts};
 use crate::identity;
 use crate::journal;
+use crate::local;
 use crate::outbox;
 use crate::score::{Rules, ScoreFault, Scored, Scoring, http};
 use crate::slot::Slots;
@@ -49,6 +51,8 @@ pub struct Status {
     pub device: DeviceId,
     /// Whether the broker is reached.
     pub connected: bool,
+    /// Whether no hub has told the time for a day, though it was asked.
+    pub stale: bool,
     /// The latest assignment taken.
     pub seen: Order,
     /// Why the latest assignment as a whole was refused, if it was.
@@ -65,6 +69,7 @@ impl Status {
         Self {
             device: brain.config().device.clone(),
             connected: false,
+            stale: false,
             seen: brain.state().seen,
             refused: None,
             models: brain.report().models.to_vec(),
@@ -185,7 +190,9 @@ impl Agent {
         let (hosts, crashes) = Hosts::new(program, config.self_test_ms, config.call_ms_max, memory_kib);
         brain = Box::pin(load_all(brain, (slots.clone(), hosts.clone()), scoring.clone(), clock)).await?;
         let (stop, stopped) = watch::channel(false);
-        let (listen, server) = serve(&config, &scoring, (conditions.asked.clone(), clock), stopped.clone()).await?;
+        let (status_is, status) = watch::channel(Status::first(&brain));
+        let beside = local::router(status.clone(), conditions.asked.clone(), clock);
+        let (listen, server) = serve(&config, &scoring, beside, stopped.clone()).await?;
         let session = Arc::new(AtomicU32::new(0));
         let greeter = Greeter {
             device: device.clone(),
@@ -204,7 +211,6 @@ impl Agent {
             keep_alive: KEEP_ALIVE,
             greet: Box::new(move || greeter.greet()),
         });
-        let (status_is, status) = watch::channel(Status::first(&brain));
         let (done, done_here) = mpsc::channel(drive::DONE_MAX);
         let driver = Driver {
             outbox: outbox::open(store.tree("outbox")?, config.outbox_bytes_max)?,
@@ -424,7 +430,7 @@ async fn load_all(
 async fn serve(
     config: &Config,
     scoring: &Scoring,
-    (asked, clock): (Asked, Clock),
+    beside: Router,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(Option<SocketAddr>, Option<JoinHandle<()>>), AgentError> {
     if !config.serve {
@@ -438,7 +444,7 @@ async fn serve(
     let fault = |why| AgentError::Listen { at: at.to_string(), why };
     let listener = listener.map_err(fault)?;
     let listen = listener.local_addr().map_err(fault)?;
-    let router = http::router(scoring.clone()).merge(conditions::http::router(asked, clock));
+    let router = http::router(scoring.clone()).merge(beside);
     let task = tokio::spawn(async move {
         let stop = async move {
             // An error means that the agent is gone, which is a stop, too.

@@ -79,6 +79,16 @@ async fn an_application_that_is_busy_is_not_disturbed_and_a_restart_forgets_that
     assert_eq!(agent.score().await, Some(("1".to_owned(), 7)));
 }
 
+/// Scores until that many rows were compared; what the hub heard.
+async fn compared(fleet: &Fleet, agent: &Agent, least: u64) -> ShadowView {
+    wait_for("rows are compared", async || {
+        assert_eq!(agent.score().await, Some(("1".to_owned(), 7)), "the other answers");
+        let device = fleet.api().device("gw-1").await.ok()?;
+        device.models[0].shadow.filter(|shadow| shadow.rows >= least)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_in_the_shadow_is_compared_and_answers_only_when_it_is_to() {
     let fleet = Fleet::start();
@@ -91,25 +101,14 @@ async fn a_model_in_the_shadow_is_compared_and_answers_only_when_it_is_to() {
     fleet.cli.ok(&["rollout", "status", id, "--timeout", "40"]);
     let shadow = phase(&fleet, "gw-1", "shadow").await;
     assert_eq!((shadow.active.unwrap().version, shadow.target.unwrap().version), (1, 2));
-    let compared = |least: u64| {
-        let (fleet, agent) = (&fleet, &agent);
-        async move {
-            wait_for("rows are compared", async || {
-                assert_eq!(agent.score().await, Some(("1".to_owned(), 7)), "the other answers");
-                let device = fleet.api().device("gw-1").await.ok()?;
-                device.models[0].shadow.filter(|shadow| shadow.rows >= least)
-            })
-            .await
-        }
-    };
-    let told = compared(5).await;
+    let told = compared(&fleet, &agent, 5).await;
     let ShadowView { version, against, rows, agreed, errors, .. } = told;
     assert_eq!((version, against, agreed, errors), (2, 1, rows, 0), "both see a seven");
     // It comes back with the agent.
     agent.kill();
     agent.restart();
     wait_until("it answers", async || agent.score().await.is_some()).await;
-    let told = compared(rows + 5).await;
+    let told = compared(&fleet, &agent, rows + 5).await;
     assert_eq!((told.agreed, told.errors), (told.rows, 0));
     let rollout = fleet.api().rollout(id).await.unwrap();
     assert_eq!(rollout.agreement.map(|shadow| (shadow.against, shadow.rows >= rows)), Some((1, true)));

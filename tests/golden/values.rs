@@ -13,11 +13,11 @@ use bellwether_protocol::package::{chunk_digests, encode_head};
 use bellwether_protocol::profile::{Bins, Column, Counts, Of, Side, Source, append};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Ack, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch, Event, Exit,
-    Failure, FleetId, Floor, KeyClass, KeyEntry, KeyStatus, Known, Log, LogWhy, Mode, ModelReport, Order, Otherwise,
-    OutboxId, PackageRef, Phase, Profile, PublicKey, Reason, Recall, Recalled, Record, RecordBody, Release, Report,
-    Request, Requires, RoleSet, Root, Running, Sample, Scores, Signed, StageGrant, Statement, Thresholds, Tick,
-    Validity, Wanted, seal,
+    Ack, Agreement, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch,
+    Event, Exit, Failure, FleetId, Floor, Hold, KeyClass, KeyEntry, KeyStatus, Known, Log, LogWhy, Mode, ModelReport,
+    Order, Otherwise, OutboxId, PackageRef, Phase, Profile, PublicKey, Reason, Recall, Recalled, Record, RecordBody,
+    Release, Report, Request, Requires, RoleSet, Root, Running, Sample, Scores, Signed, StageGrant, Statement,
+    Thresholds, Tick, Validity, Wanted, seal,
 };
 
 /// Publisher, two approvers, the hub's registry and director, two devices: by their seeds.
@@ -95,6 +95,21 @@ impl Values {
                 "batch-watched",
                 "Four more: one column of a profile, a sampled row, a failure and a piece of its log.",
                 signed(&batch_watched(), fleet, &[DEVICE]),
+            ),
+            (
+                "assignment-modes",
+                "The next assignment of cam-1: one release is urgent, one waits for a clock.",
+                signed(&assignment_modes(release_digest), fleet, &[DIRECTOR]),
+            ),
+            (
+                "report-held",
+                "What cam-1 says next: each reason for which an install waits, and a model in the shadow.",
+                signed(&report_held(release_digest), fleet, &[DEVICE]),
+            ),
+            (
+                "batch-agreement",
+                "One more record: how a model in the shadow did.",
+                signed(&batch_agreement(), fleet, &[DEVICE]),
             ),
             ("command-log", "A command to cam-1: send the end of the log.", signed(&command_log(), fleet, &[DIRECTOR])),
             ("connect", "The password with which cam-1 opens a session.", signed(&connect(), fleet, &[DEVICE])),
@@ -352,6 +367,39 @@ fn assignment(release: Digest) -> Assignment {
         models: [active, shadow].into_iter().collect(),
         audit: Digest::of(b"audit head"),
     }
+}
+
+fn assignment_modes(release: Digest) -> Assignment {
+    let urgent = Wanted { name: digits(3).name, release, mode: Mode::Urgent };
+    let patient = Wanted { name: "digits-next".parse().unwrap(), release: Digest::of(b"other"), mode: Mode::Patient };
+    let before = assignment(release);
+    let order = Order { sequence: before.order.sequence + 1, ..before.order };
+    Assignment { order, models: [urgent, patient].into_iter().collect(), ..before }
+}
+
+fn report_held(release: Digest) -> Report {
+    let before = report(release);
+    let target = Some(Running { version: Version::new(3).unwrap(), release });
+    let phases = Hold::ALL.into_iter().map(Phase::Held).chain([Phase::Shadow]);
+    let line = |(n, phase): (usize, Phase)| ModelReport {
+        name: format!("model-{n}").parse().unwrap(),
+        active: None,
+        target,
+        phase,
+        reject: None,
+        progress: 0,
+    };
+    Report { sequence: 13, models: phases.enumerate().map(line).collect(), refused: None, ..before }
+}
+
+fn batch_agreement() -> Batch<'static> {
+    let ModelRef { name, version } = digits(3);
+    let against = Version::new(2).unwrap();
+    let agreement =
+        Agreement { name, version, against, rows: 1797, agreed: 1790, passed_by: 12, errors: 1, p95_us: 420 };
+    let record = Record { at: Millis(1_700_000_120_000), body: RecordBody::Agreement(agreement) };
+    let records = std::iter::once(record).collect();
+    Batch { device: device(), outbox: OutboxId([0xab; 16]), oldest: 305, first: 305, records }
 }
 
 fn command() -> Command {

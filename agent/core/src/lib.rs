@@ -46,6 +46,10 @@ use session::Session;
 pub use trust::{Told, Trust};
 use update::{Held, Install, Model, Step, Work};
 
+/// How long after a question for the time the next one is asked on the same connection.
+pub const ASK_AGAIN: Millis = Millis(6 * 3_600_000);
+/// How long a time that was told says what may begin; and how long without one makes a device stale.
+pub const FRESH_FOR: Millis = Millis(24 * 3_600_000);
 /// Events kept until the shell takes them; an install makes eight.
 const EVENTS_MAX: usize = 32;
 
@@ -243,8 +247,12 @@ pub struct Brain {
     /// When a model crashed last in this boot, or when the boot was first heard of.
     crashed_at: Option<Millis>,
     refused: Option<Reject>,
-    /// Whether the time was told in answer to this connection's nonce.
+    /// Whether the time was told in answer to this connection's nonce, not long ago.
     fresh: bool,
+    /// When it was told last, or when this boot was first heard of; and when it was asked for, how often.
+    told_at: Option<Millis>,
+    asked_at: Millis,
+    questions: u32,
     progress: u16,
     events: Deque<Event, EVENTS_MAX>,
 }
@@ -275,6 +283,9 @@ impl Brain {
             crashed_at: None,
             refused: None,
             fresh: false,
+            told_at: None,
+            asked_at: Millis(0),
+            questions: 0,
             progress: 0,
             events: Deque::new(),
         };
@@ -315,6 +326,7 @@ impl Brain {
         match input {
             Input::Connected { session } => {
                 self.fresh = false;
+                self.asked_at = now;
                 self.session.connected(now, session);
             }
             Input::Disconnected => {
@@ -391,7 +403,8 @@ impl Brain {
                 | Install::Shadow(_) => None,
             }
         });
-        [self.session.deadline(), install].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let asks = self.session.number.map(|_| (self.asked_at.saturating_add(ASK_AGAIN), Why::Known));
+        [self.session.deadline(), asks, install].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn in_flight(&self) -> Option<&Model> {
@@ -462,6 +475,7 @@ impl Brain {
 
     /// Ends what ran out of time, and starts the clock of what began.
     fn expire(&mut self, now: Millis) {
+        self.ages(now);
         self.forget_crashes(now);
         let since = *self.since.get_or_insert(now);
         let (probation, self_test) = (self.config.probation, self.config.self_test);

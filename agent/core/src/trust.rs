@@ -17,7 +17,7 @@ use bellwether_protocol::trust::{Counters, Known, Nonce, Root, Signed, TrustedRo
 use serde::{Deserialize, Serialize};
 
 use crate::update::{Install, Model, Step};
-use crate::{Brain, Refused};
+use crate::{ASK_AGAIN, Brain, FRESH_FOR, Refused};
 
 /// What was learnt and must survive a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,12 +101,13 @@ impl Brain {
         }
     }
 
-    /// Never used before: the boot is random, and its connections are counted.
+    /// Never used before: the boot is random, and its connections and questions are counted.
     fn nonce(&self) -> Nonce {
         let mut hasher = Hasher::default();
         hasher.update(b"bw-nonce");
         hasher.update(&self.config.boot.to_le_bytes());
         hasher.update(&self.session.number.unwrap_or(0).to_le_bytes());
+        hasher.update(&self.questions.to_le_bytes());
         let mut nonce = Nonce::default();
         for (to, from) in nonce.iter_mut().zip(hasher.finish().0) {
             *to = from;
@@ -141,6 +142,7 @@ impl Brain {
             Told::Epoch(signed) => {
                 counters.epoch(&self.root, signed, &nonce)?;
                 self.fresh = true;
+                self.told_at = Some(now);
             }
         }
         if !matches!(told, Told::Epoch(_)) {
@@ -156,6 +158,25 @@ impl Brain {
             self.session.changed(now);
         }
         Ok(())
+    }
+
+    /// A connection may stand for months: the time told on it ages, and is asked for anew with a nonce of
+    /// its own, so that who holds messages back cannot stop it.
+    pub(crate) fn ages(&mut self, now: Millis) {
+        let told_at = *self.told_at.get_or_insert(now);
+        self.fresh &= now.since(told_at) < FRESH_FOR;
+        if self.session.number.is_some() && now.since(self.asked_at) >= ASK_AGAIN {
+            self.asked_at = now;
+            self.questions = self.questions.wrapping_add(1);
+            self.session.ask(now);
+        }
+    }
+
+    /// Whether no hub has told the time for long, in answer to a question of this boot: none is reached,
+    /// or who is reached holds it back. What runs goes on running.
+    #[must_use]
+    pub fn is_stale(&self, now: Millis) -> bool {
+        self.told_at.is_some_and(|at| now.since(at) >= FRESH_FOR)
     }
 
     /// Whether something wanted was refused for what people signed or did not sign.

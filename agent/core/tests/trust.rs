@@ -5,7 +5,7 @@ mod fleet;
 mod shell;
 
 use bellwether_agent_core::update::{Slot, Step, Work};
-use bellwether_agent_core::{Action, Input, Refused, Told};
+use bellwether_agent_core::{ASK_AGAIN, Action, FRESH_FOR, Input, Refused, Told};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::id::Version;
@@ -237,6 +237,33 @@ fn what_has_a_validity_waits_for_a_time_told_on_this_connection() {
     shell.offer(&fleet, 2, &[offer]).unwrap();
     shell.commit();
     assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(2)));
+}
+
+#[test]
+fn on_a_connection_that_stands_for_long_the_time_ages_and_is_asked_for_anew() {
+    let fleet = Fleet::new();
+    let (mut shell, _) = running(&fleet, 1);
+    let two = fleet.release("digits", 2);
+    let offer = Offer { validity: Some(Validity { from: 10, until: 20 }), ..Offer::granted(&two) };
+    connect(&mut shell, 1);
+    tell_time(&mut shell, &fleet, 15).unwrap();
+    shell.handle(Input::Asked).unwrap();
+    let before = shell.brain.known().nonce;
+    assert!(shell.brain.deadline().is_some_and(|(at, _)| at.0 <= shell.now + ASK_AGAIN.0));
+    shell.wait(ASK_AGAIN.0);
+    shell.now += 1000;
+    assert_eq!(shell.brain.poll_action(Millis(shell.now)), Some(Action::Known));
+    assert_ne!(shell.brain.known().nonce, before, "what was told then answers nothing now");
+    assert!(!shell.brain.is_stale(Millis(shell.now)));
+    // Nobody answers: after a day what was told says nothing any more.
+    shell.wait(FRESH_FOR.0);
+    assert!(shell.brain.is_stale(Millis(shell.now)));
+    shell.offer(&fleet, 2, &[offer]).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::Rejected, Some(Reject::NotInEpoch), Some(1)), "and what runs runs");
+    tell_time(&mut shell, &fleet, 18).unwrap();
+    assert!(!shell.brain.is_stale(Millis(shell.now)));
+    shell.offer(&fleet, 2, &[offer]).unwrap();
+    assert_eq!(shell.line("digits").0, Phase::Fetching);
 }
 
 #[test]

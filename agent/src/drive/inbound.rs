@@ -27,9 +27,15 @@ impl Driver {
             (DownTopic::Command, Ok(Down::Command(signed))) => {
                 let _ = self.handle(Input::Command(&signed));
             }
-            (DownTopic::Trust, Ok(Down::Root(signed))) => drop(self.told("root", Told::Root(&signed))),
-            (DownTopic::Trust, Ok(Down::Recall(signed))) => drop(self.told("recall", Told::Recall(&signed))),
-            (DownTopic::Trust, Ok(Down::Checkpoint(signed))) => drop(self.told("checkpoint", Told::Checkpoint(&signed))),
+            (DownTopic::Trust, Ok(Down::Root(signed))) => {
+                self.told("root", Told::Root(&signed));
+            }
+            (DownTopic::Trust, Ok(Down::Recall(signed))) => {
+                self.told("recall", Told::Recall(&signed));
+            }
+            (DownTopic::Trust, Ok(Down::Checkpoint(signed))) => {
+                self.told("checkpoint", Told::Checkpoint(&signed));
+            }
             (DownTopic::Trust, Ok(Down::Epoch(signed))) => {
                 if self.told("epoch", Told::Epoch(&signed))
                     && let Some(tick) = self.brain.state().trust.counters().tick()

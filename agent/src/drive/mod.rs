@@ -262,6 +262,7 @@ impl Driver {
         let next = Status {
             device: report.device,
             connected: self.link.is_up(),
+            stale: self.brain.is_stale(self.clock.now()),
             seen: report.seen,
             refused: report.refused,
             models: report.models.to_vec(),

@@ -14,7 +14,7 @@ use serde_json::json;
 use bellwether_runtime::ScoreError;
 
 use super::{Active, ScoreFault, Scoring};
-use crate::conditions::http::ROUTES as HOLDS;
+use crate::local::ROUTES as LOCAL;
 use crate::score::{json, wire};
 
 /// Largest request: a thousand small images.
@@ -71,11 +71,11 @@ impl IntoResponse for ScoreFault {
 }
 
 async fn nowhere() -> Response {
-    error(StatusCode::NOT_FOUND, format!("there is nothing here; there is {ROUTES}; {HOLDS}"))
+    error(StatusCode::NOT_FOUND, format!("there is nothing here; there is {ROUTES}; {LOCAL}"))
 }
 
 async fn wrong_method() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, format!("this route takes another method; there is {ROUTES}; {HOLDS}"))
+    error(StatusCode::METHOD_NOT_ALLOWED, format!("this route takes another method; there is {ROUTES}; {LOCAL}"))
 }
 
 async fn index(State(scoring): State<Scoring>) -> Response {

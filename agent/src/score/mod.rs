@@ -276,12 +276,7 @@ impl Scoring {
     /// # Errors
     ///
     /// There is no thread for it.
-    pub(crate) fn shadow(
-        &self,
-        name: &ModelName,
-        running: Running,
-        fitted: impl Into<Fitted>,
-    ) -> std::io::Result<()> {
+    pub(crate) fn shadow(&self, name: &ModelName, running: Running, fitted: impl Into<Fitted>) -> std::io::Result<()> {
         let shadow = Shadow::start(running, fitted.into().scorer, name)?;
         *self.shade(name).write().unwrap_or_else(PoisonError::into_inner) = Some(shadow);
         Ok(())

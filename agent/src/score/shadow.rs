@@ -175,11 +175,9 @@ fn same(one: &Tensor, other: &Tensor, row: usize) -> bool {
             apart <= NUMBERS_APART_MAX * mine.abs().max(theirs.abs()) || mine.is_nan() && theirs.is_nan()
         }
         (Data::Fp32(_) | Data::Fp64(_), mine, theirs) => largest(mine) == largest(theirs),
-        (
-            Data::Bool(_) | Data::Uint8(_) | Data::Int8(_) | Data::Int32(_) | Data::Int64(_),
-            mine,
-            theirs,
-        ) => mine == theirs,
+        (Data::Bool(_) | Data::Uint8(_) | Data::Int8(_) | Data::Int32(_) | Data::Int64(_), mine, theirs) => {
+            mine == theirs
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::message::{Gone, Hello};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Hold, KeyId, Mode, ModelReport, Order, OutboxId, Phase, PublicKey, Report, Running, Signature, SignatureBytes, Signed,
+    Hold, KeyId, Mode, ModelReport, Order, OutboxId, Phase, PublicKey, Report, Running, Signature, SignatureBytes,
+    Signed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -324,9 +325,9 @@ impl Device {
     /// Whether what it reports is what it should have.
     #[must_use]
     pub fn in_sync(&self) -> bool {
-        self.assignment.as_ref().is_none_or(|issued| {
-            issued.models.iter().all(|want| self.stands(want) == Standing::Healthy)
-        })
+        self.assignment
+            .as_ref()
+            .is_none_or(|issued| issued.models.iter().all(|want| self.stands(want) == Standing::Healthy))
     }
 
     /// The version of `name` that answers on it.

@@ -6,7 +6,9 @@ use bellwether_protocol::id::ModelRef;
 use bellwether_protocol::limit::LOG_BYTES_MAX;
 use bellwether_protocol::manifest::{DataType, TensorSignature, TensorSpec};
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{Agreement, Batch, Failure, Log, LogWhy, OutboxId, Record, RecordBody, Sample, Scores};
+use bellwether_protocol::trust::{
+    Agreement, Batch, Failure, Log, LogWhy, OutboxId, Record, RecordBody, Sample, Scores,
+};
 
 use crate::collect::{self, FAILURES_MAX, Failed, LOGGED_BYTES_MAX, Logged, Row, Troubles};
 use crate::drift::{Key, Window};

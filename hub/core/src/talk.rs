@@ -17,8 +17,8 @@ use bellwether_protocol::message::{Desired, Down, Evidence, Need, Up};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::topic::{DownTopic, UpTopic};
 use bellwether_protocol::trust::{
-    Ack, Assignment, Batch, Command, Epoch, Granted, Known, Nonce, Order, OutboxId, PackageRef, PublicKey,
-    Report, Request, RoleSet, Signed, Statement, Wanted, open_by, seal,
+    Ack, Assignment, Batch, Command, Epoch, Granted, Known, Nonce, Order, OutboxId, PackageRef, PublicKey, Report,
+    Request, RoleSet, Signed, Statement, Wanted, open_by, seal,
 };
 use serde::Deserialize;
 

@@ -11,7 +11,8 @@ use super::failure::{Exit, Failure};
 use super::model::ASK_EVERY;
 use super::sign::sign_grants;
 use crate::api::types::{
-    CountsView, RolloutAction, RolloutMode, RolloutPhase, RolloutRequest, RolloutState, RolloutView, ShadowView, StageState, StageView,
+    CountsView, RolloutAction, RolloutMode, RolloutPhase, RolloutRequest, RolloutState, RolloutView, ShadowView,
+    StageState, StageView,
 };
 
 pub(super) async fn run(context: &Context, command: RolloutCommand) -> Result<Exit, Failure> {
@@ -198,8 +199,7 @@ fn line(rollout: &RolloutView) -> String {
     let CountsView { total, healthy, updating, held, failed, offline, .. } = counts(rollout);
     let stage = format!("stage {} of {}", rollout.stage.saturating_add(1), rollout.stages.len());
     let held = if held > 0 { format!("{held} held, ") } else { String::new() };
-    let shares =
-        format!("{healthy} of {total} healthy, {updating} updating, {held}{failed} failed, {offline} offline");
+    let shares = format!("{healthy} of {total} healthy, {updating} updating, {held}{failed} failed, {offline} offline");
     format!("{} · {stage} · {shares} · {}", title(rollout), rollout.waiting_on)
 }
 

@@ -128,7 +128,8 @@ fn mode(text: &str) -> Result<RolloutMode, Problem> {
     match text.trim() {
         "" => Ok(RolloutMode::default()),
         word => word.parse().map_err(|expected| {
-            Problem::unprocessable("bad_mode", format!("`{word}` is no way to run a version")).hint(format!("write {expected}"))
+            Problem::unprocessable("bad_mode", format!("`{word}` is no way to run a version"))
+                .hint(format!("write {expected}"))
         }),
     }
 }

@@ -5,8 +5,8 @@ use maud::{Markup, html};
 
 use crate::api::auth::Caller;
 use crate::api::types::{
-    CountsView, DeviceState, DeviceView, FailureAction, FailureView, Presence, Role, RolloutAction, RolloutMode, RolloutPhase,
-    RolloutState, RolloutView, SiteDevice, StageState, StageView,
+    CountsView, DeviceState, DeviceView, FailureAction, FailureView, Presence, Role, RolloutAction, RolloutMode,
+    RolloutPhase, RolloutState, RolloutView, SiteDevice, StageState, StageView,
 };
 
 use super::format::{clock, count, micros, moment, share, span};
@@ -274,8 +274,15 @@ fn agreed_with(rollout: &RolloutView) -> String {
 
 /// `99.2 % of 1 234 rows`.
 fn agreement(rollout: &RolloutView) -> String {
-    let Some(shadow) = rollout.agreement.filter(|shadow| shadow.rows > 0) else { return "nothing compared yet".to_owned() };
-    format!("{} of {} rows, {} calls failed", share(shadow.agreed, shadow.rows), count(shadow.rows), count(shadow.errors))
+    let Some(shadow) = rollout.agreement.filter(|shadow| shadow.rows > 0) else {
+        return "nothing compared yet".to_owned();
+    };
+    format!(
+        "{} of {} rows, {} calls failed",
+        share(shadow.agreed, shadow.rows),
+        count(shadow.rows),
+        count(shadow.errors)
+    )
 }
 
 fn current(rollout: &RolloutView) -> Option<&StageView> {

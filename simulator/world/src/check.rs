@@ -229,7 +229,8 @@ impl Check {
             let before = std::mem::take(&mut seen.follows);
             seen.follows = issued.models.iter().map(|want| want.rollout).collect();
             for want in &issued.models {
-                let stopped = rules.rollout(want.rollout).is_ok_and(|rollout| matches!(rollout.state, State::Paused { .. }));
+                let stopped =
+                    rules.rollout(want.rollout).is_ok_and(|rollout| matches!(rollout.state, State::Paused { .. }));
                 if stopped && !before.contains(&want.rollout) && !self.was_restored {
                     return Err(format!("{} was told to have {}, whose rollout stands still", device.id, want.model));
                 }
@@ -248,7 +249,8 @@ impl Check {
     /// shadow if that is what was wanted.
     pub(crate) fn passed(&self, rules: &Rules, rollout: &Rollout, stage: usize) -> Result<(), String> {
         for device in rules.reached(rollout, stage + 1) {
-            let counts = device.standing(&rollout.model.name, rollout.release, rollout.policy.mode) == Standing::Healthy;
+            let counts =
+                device.standing(&rollout.model.name, rollout.release, rollout.policy.mode) == Standing::Healthy;
             let place = (device.id.clone(), rollout.release);
             let has_it = self.commits.contains(&place) || rollout.is_shadow() && self.shadows.contains(&place);
             if counts && !has_it {

@@ -6,6 +6,7 @@ mod approvals;
 mod chain;
 mod intake;
 mod keyring;
+mod modes;
 mod outboxes;
 mod random;
 mod registry;

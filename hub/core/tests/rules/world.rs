@@ -16,8 +16,8 @@ use bellwether_protocol::manifest::{File, FileRole, Kind, Manifest, TensorSignat
 use bellwether_protocol::message::Hello;
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Cohort, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, Mode, ModelReport, Order, PackageRef, Phase, PublicKey, Release,
-    Report, Requires, RoleSet, Root, Running, SignatureBytes, Signed, StageGrant, Statement, Thresholds, sign,
+    Cohort, FleetId, KeyClass, KeyEntry, KeyId, KeyStatus, Mode, ModelReport, Order, PackageRef, Phase, PublicKey,
+    Release, Report, Requires, RoleSet, Root, Running, SignatureBytes, Signed, StageGrant, Statement, Thresholds, sign,
 };
 use serde::Deserialize;
 

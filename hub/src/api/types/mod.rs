@@ -24,8 +24,8 @@ pub use audit::{AuditHeadView, AuditQuery, DayQuery, DeviceAuditView, GrantedVie
 pub use data::{CollectedView, Elements, ExportFormat, ExportQuery, PartitionView, RowView, RowsQuery, TensorValues};
 pub use device::{
     DeviceQuery, DeviceTokenRequest, DeviceTokenView, DeviceView, EnrolBroker, EnrolRequest, EnrolView, FailedView,
-    ImportRequest, ImportView, ImportedDevice, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView, ShadowView,
-    TagsRequest, TroublesView,
+    ImportRequest, ImportView, ImportedDevice, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView,
+    ShadowView, TagsRequest, TroublesView,
 };
 pub use drift::{
     ColumnView, GroupQuery, HistogramView, MonitorDetail, MonitorQuery, MonitorState, MonitorView, PointView,
@@ -41,8 +41,8 @@ pub use model::{
     StatementView, TensorView, VersionState, VersionView,
 };
 pub use rollout::{
-    ActionRequest, ActionsView, CountsView, FailureAction, FailureView, RolloutAction, RolloutMode, RolloutPhase, RolloutRequest,
-    RolloutState, RolloutView, StageState, StageView, TimelineView,
+    ActionRequest, ActionsView, CountsView, FailureAction, FailureView, RolloutAction, RolloutMode, RolloutPhase,
+    RolloutRequest, RolloutState, RolloutView, StageState, StageView, TimelineView,
 };
 pub use system::{
     BrokerView, CheckpointView, DeviceState, DeviceTotals, FleetView, FloorView, HubView, KeyView, KeysView, NeedView,

@@ -6,8 +6,8 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Cohort, Mode};
 
 use crate::api::types::{
-    ActionsView, CohortView, CountsView, FailureAction, FailureView, RolloutMode, RolloutPhase, RolloutState, RolloutView,
-    StageState, StageView,
+    ActionsView, CohortView, CountsView, FailureAction, FailureView, RolloutMode, RolloutPhase, RolloutState,
+    RolloutView, StageState, StageView,
 };
 
 /// A rollout, without its timeline.
@@ -126,7 +126,8 @@ fn stage_view(rules: &Rules, rollout: &Rollout, index: usize, stage: &Stage, now
         }
         _ => StageState::Next,
     };
-    let Counts { total, healthy, updating, held, failed, offline, slow, .. } = rules.counts_of_stage(rollout, stage, now);
+    let Counts { total, healthy, updating, held, failed, offline, slow, .. } =
+        rules.counts_of_stage(rollout, stage, now);
     let view = cohort(rules, &stage.cohort);
     StageView {
         label: view.label(),

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bellwether_agent_core::Holds;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::heapless::Vec as Few;
@@ -9,7 +10,6 @@ use bellwether_protocol::id::ModelName;
 use bellwether_protocol::manifest::Kind;
 use bellwether_protocol::message::Down;
 use bellwether_protocol::topic::DownTopic;
-use bellwether_agent_core::Holds;
 use bellwether_protocol::trust::{Assignment, Cohort, Hold, Mode, Release, Requires, Signed, StageGrant};
 
 use super::{Event, TURN, World};

@@ -39,11 +39,27 @@ const HUB_CLOCK: Millis = Millis(20_000 * 24 * 3600 * 1000);
 #[derive(Debug)]
 enum Event {
     Wake(usize),
-    Job { n: usize, boot: u64, id: u64 },
-    ToHub { n: usize, topic: UpTopic, payload: Rc<Vec<u8>> },
-    ToDevice { n: usize, session: (u64, u32), topic: DownTopic, payload: Rc<Vec<u8>> },
+    Job {
+        n: usize,
+        boot: u64,
+        id: u64,
+    },
+    ToHub {
+        n: usize,
+        topic: UpTopic,
+        payload: Rc<Vec<u8>>,
+    },
+    ToDevice {
+        n: usize,
+        session: (u64, u32),
+        topic: DownTopic,
+        payload: Rc<Vec<u8>>,
+    },
     Connect(usize),
-    Breaks { n: usize, session: (u64, u32) },
+    Breaks {
+        n: usize,
+        session: (u64, u32),
+    },
     PowerOn(usize),
     Joins(usize),
     DiskFree(usize),

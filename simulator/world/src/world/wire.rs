@@ -12,8 +12,8 @@ use bellwether_protocol::topic::{DownTopic, Part, UpTopic};
 use bellwether_protocol::trust::{Assignment, PackageRef};
 
 use super::{Event, TURN, World};
-use crate::{Fault, Mutant};
 use crate::hub::Sent;
+use crate::{Fault, Mutant};
 
 /// Desired states that a forgetful broker may still have.
 const RETAINED: usize = 4;

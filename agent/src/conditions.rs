@@ -1,8 +1,6 @@
 //! When installs may go on: the windows, power and connection that the device's own configuration asks
 //! for, and what its applications say.
 
-pub(crate) mod http;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -255,9 +253,10 @@ mod tests {
         let weekend = window("Sat,Sun 00:00-24:00");
         assert!(weekend.is_open(5, 0) && weekend.is_open(6, hour(24) - 1) && !weekend.is_open(0, 0));
         let over = window("sun-tue 12:00-13:00");
-        assert_eq!((0..7).map(|day| over.is_open(day, hour(12))).collect::<Vec<_>>(), [
-            true, true, false, false, false, false, true
-        ]);
+        assert_eq!(
+            (0..7).map(|day| over.is_open(day, hour(12))).collect::<Vec<_>>(),
+            [true, true, false, false, false, false, true]
+        );
         for bad in ["", "22:00", "22:00-22:00", "24:00-05:00", "22-05", "22:60-23:00", "xyz 22:00-23:00", "1:00-2:00"] {
             assert!(bad.parse::<Window>().is_err(), "{bad}");
         }

@@ -1,25 +1,59 @@
-//! How applications on the device ask installs to wait: `PUT /holds/busy?seconds=600`.
+//! What applications on the device can ask the agent beside scores: how it is, and that installs wait
+//! (`PUT /holds/busy?seconds=600`).
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
+use bellwether_protocol::trust::ModelReport;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use super::{ASKED_SECONDS_MAX, Asked, Reason};
 use crate::clock::Clock;
+use crate::conditions::{ASKED_SECONDS_MAX, Asked, Reason};
+use crate::run::Status;
 
 /// What the service answers to.
-pub(crate) const ROUTES: &str = "GET /holds; PUT /holds/{busy|metered|power}?seconds=600, DELETE likewise";
+pub(crate) const ROUTES: &str = "GET /status, /holds; PUT /holds/{busy|metered|power}?seconds=600, DELETE likewise";
 
 /// The service.
-pub(crate) fn router(asked: Asked, clock: Clock) -> Router {
-    Router::new()
+pub(crate) fn router(status: watch::Receiver<Status>, asked: Asked, clock: Clock) -> Router {
+    let holds = Router::new()
         .route("/holds", get(all))
         .route("/holds/{reason}", put(ask).delete(release))
-        .with_state((asked, clock))
+        .with_state((asked, clock));
+    Router::new().route("/status", get(how)).with_state(status).merge(holds)
+}
+
+/// How the device is: whom it reaches, what it runs, what waits.
+async fn how(State(status): State<watch::Receiver<Status>>) -> Response {
+    let status = status.borrow().clone();
+    let hub = match (status.stale, status.connected) {
+        (true, _) => "stale",
+        (false, true) => "connected",
+        (false, false) => "away",
+    };
+    let models: Vec<_> = status.models.iter().map(model).collect();
+    Json(json!({
+        "device": status.device.as_str(),
+        "hub": hub,
+        "refused": status.refused.map(|reject| reject.text()),
+        "models": models,
+        "waiting": status.waiting,
+    }))
+    .into_response()
+}
+
+fn model(model: &ModelReport) -> Value {
+    json!({
+        "name": model.name.as_str(),
+        "active": model.active.map(|running| running.version.number()),
+        "target": model.target.map(|running| running.version.number()),
+        "phase": model.phase.name(),
+        "reject": model.reject.map(|reject| reject.text()),
+    })
 }
 
 type Here = State<(Asked, Clock)>;
@@ -69,17 +103,39 @@ fn refused(status: StatusCode, text: &str) -> Response {
 mod tests {
     use axum::body::Body;
     use axum::http::Request;
+    use bellwether_protocol::trust::{Hold, Order, Phase};
     use http_body_util::BodyExt as _;
-    use serde_json::Value;
     use tower::ServiceExt as _;
 
     use super::*;
 
+    fn status() -> Status {
+        let running = |version| Some(crate::score::tests::running(version));
+        let digits = ModelReport {
+            name: "digits".parse().unwrap(),
+            active: running(1),
+            target: running(2),
+            phase: Phase::Held(Hold::Busy),
+            reject: None,
+            progress: 0,
+        };
+        Status {
+            device: "gw-1".parse().unwrap(),
+            connected: false,
+            stale: false,
+            seen: Order::default(),
+            refused: None,
+            models: vec![digits],
+            waiting: 3,
+        }
+    }
+
     #[tokio::test]
     async fn an_application_asks_and_takes_it_back() {
         let asked = Asked::default();
+        let (told, status) = watch::channel(status());
         let ask = async |method: &str, path: &str| {
-            let service = router(asked.clone(), Clock::start());
+            let service = router(status.clone(), asked.clone(), Clock::start());
             let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
             let response = service.oneshot(request).await.unwrap();
             let status = response.status();
@@ -100,5 +156,10 @@ mod tests {
             assert!(body["error"].as_str().unwrap().contains(says), "{path}: {body}");
         }
         assert_eq!(ask("DELETE", "/holds/busy").await, (StatusCode::OK, json!({ "holds": [] })));
+        let (_, how) = ask("GET", "/status").await;
+        let digits = json!({ "name": "digits", "active": 1, "target": 2, "phase": "held_busy", "reject": null });
+        assert_eq!(how, json!({ "device": "gw-1", "hub": "away", "refused": null, "models": [digits], "waiting": 3 }));
+        told.send_modify(|status| (status.connected, status.stale) = (true, true));
+        assert_eq!(ask("GET", "/status").await.1["hub"], "stale", "whoever is reached holds the time back");
     }
 }
