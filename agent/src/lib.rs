@@ -27,6 +27,7 @@ mod host;
 mod identity;
 pub mod journal;
 mod outbox;
+mod room;
 mod run;
 pub mod score;
 mod slot;

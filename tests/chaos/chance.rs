@@ -51,8 +51,7 @@ pub(crate) fn seed() -> u64 {
 /// How long chaos lasts in all.
 pub(crate) fn duration() -> Duration {
     const NAME: &str = "BELLWETHER_CHAOS_SECONDS";
-    let seconds = std::env::var(NAME).map_or(90, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{NAME} is `{text}`: expected a number of seconds"))
-    });
+    let seconds = std::env::var(NAME)
+        .map_or(90, |text| text.parse().unwrap_or_else(|_| panic!("{NAME} is `{text}`: expected a number of seconds")));
     Duration::from_secs(seconds)
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bellwether_tests::files::{binary, data};
@@ -57,6 +57,7 @@ pub(crate) struct Device {
     pub(crate) calls: Mutex<Calls>,
     pub(crate) kills: Mutex<Vec<Instant>>,
     http: reqwest::Client,
+    timeline: Arc<Timeline>,
 }
 
 /// A device that is to be.
@@ -72,7 +73,7 @@ pub(crate) struct Plan<'p> {
 
 impl Device {
     /// A device that was not started yet; its calls have numbers of the `number`th million.
-    pub(crate) fn new(number: u64, plan: Plan<'_>) -> Self {
+    pub(crate) fn new(number: u64, plan: Plan<'_>, timeline: Arc<Timeline>) -> Self {
         let home = folder();
         let config = home.path().join("agent.toml");
         std::fs::write(&config, plan.config).expect("a temporary folder takes a file");
@@ -93,6 +94,7 @@ impl Device {
             calls: Mutex::default(),
             kills: Mutex::default(),
             http: http.build().expect("an HTTP client"),
+            timeline,
         }
     }
 
@@ -111,19 +113,13 @@ impl Device {
     ///
     /// What it said, if it ended instead.
     pub(crate) fn start(&self) -> Result<(), String> {
-        let mut command = Command::new(binary("bellwether-agent"));
-        command.args(["--hub", &self.hub, "--listen", self.url.trim_start_matches("http://")]);
-        command.arg("--data").arg(&self.data).arg("--config").arg(&self.config);
-        command.env("NO_COLOR", "1").env_remove("RUST_LOG").env_remove("BELLWETHER_LOG");
-        command.env_remove("BELLWETHER_TOKEN").env_remove("BELLWETHER_HUB").env_remove("BELLWETHER_CA");
-        if !self.is_enrolled.load(Ordering::Relaxed) {
-            command.args(["--name", &self.name, "--token", &self.token]);
-        }
-        let mut process = Process::start(&self.name, &mut command);
+        let mut process = Process::start(&self.name, &mut self.command());
         let begun = Instant::now();
         while !process.stdout().contains(" scores at ") {
             if let Some(status) = process.ended() {
-                return Err(format!("{} ended with {status} at its start: {}", self.name, process.stderr()));
+                let said = process.stderr();
+                self.timeline.keep_log(&self.name, &said);
+                return Err(format!("{} ended with {status} at its start: {said}", self.name));
             }
             if begun.elapsed() > START_MAX {
                 return Err(format!("{} does not serve after {START_MAX:?}\n{process}", self.name));
@@ -136,24 +132,45 @@ impl Device {
         Ok(())
     }
 
+    /// Starts it and ends it in the middle of that, as a power cut would that comes twice.
+    pub(crate) fn start_and_kill(&self, after: Duration) {
+        let mut process = Process::start(&self.name, &mut self.command());
+        std::thread::sleep(after);
+        process.kill();
+        held(&self.kills).push(Instant::now());
+        self.timeline.keep_log(&self.name, &process.stderr());
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary("bellwether-agent"));
+        command.args(["--hub", &self.hub, "--listen", self.url.trim_start_matches("http://")]);
+        command.arg("--data").arg(&self.data).arg("--config").arg(&self.config);
+        command.env("NO_COLOR", "1").env_remove("RUST_LOG").env_remove("BELLWETHER_LOG");
+        command.env_remove("BELLWETHER_TOKEN").env_remove("BELLWETHER_HUB").env_remove("BELLWETHER_CA");
+        if !self.is_enrolled.load(Ordering::Relaxed) {
+            command.args(["--name", &self.name, "--token", &self.token]);
+        }
+        command
+    }
+
     /// Ends it as a power cut would.
-    pub(crate) fn kill(&self, timeline: &Timeline) {
+    pub(crate) fn kill(&self) {
         self.life.fetch_add(1, Ordering::SeqCst);
         if let Some(mut process) = held(&self.process).take() {
             process.kill();
             held(&self.kills).push(Instant::now());
-            timeline.keep_log(&self.name, &process.stderr());
+            self.timeline.keep_log(&self.name, &process.stderr());
         }
     }
 
     /// Ends it in good order, and keeps what it said.
-    pub(crate) fn stop(&self, timeline: &Timeline) {
+    pub(crate) fn stop(&self) {
         if let Some(mut process) = held(&self.process).take() {
             self.life.fetch_add(1, Ordering::SeqCst);
             let status = process.stop();
-            timeline.keep_log(&self.name, &process.stderr());
+            self.timeline.keep_log(&self.name, &process.stderr());
             if !status.success() {
-                timeline.violation(format!("{} stops with {status}", self.name));
+                self.timeline.violation(format!("{} stops with {status}", self.name));
             }
         }
     }
@@ -194,7 +211,8 @@ impl Device {
         };
         let mut pixels = pixels.to_vec();
         pixels[0] = number as f64 / STEPS;
-        let input = serde_json::json!({ "name": "image", "datatype": "FP32", "shape": [1, pixels.len()], "data": pixels });
+        let input =
+            serde_json::json!({ "name": "image", "datatype": "FP32", "shape": [1, pixels.len()], "data": pixels });
         let body = serde_json::json!({ "inputs": [input] }).to_string();
         let url = format!("{}/v2/models/digits/infer", self.url);
         let failed = |why: String| (number, why);
@@ -213,7 +231,8 @@ impl Device {
 
     /// Calls about every `pause` until `stop`: a call that fails while the process lived all the time
     /// is a violation.
-    pub(crate) async fn be_called(&self, pause: Duration, timeline: &Timeline, stop: &AtomicBool) {
+    pub(crate) async fn be_called(&self, pause: Duration, stop: &AtomicBool) {
+        let timeline = &self.timeline;
         let request = std::fs::read(data("digits-request.json")).expect("the request is readable");
         let request: Value = serde_json::from_slice(&request).expect("the request is JSON");
         let pixels = request["inputs"][0]["data"].as_array().expect("it has data");
@@ -248,6 +267,15 @@ impl Device {
     pub(crate) fn was_asked(&self, number: u64) -> bool {
         let calls = held(&self.calls);
         calls.answered.contains_key(&number) || calls.unanswered.contains(&number)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some(mut process) = held(&self.process).take() {
+            process.kill();
+            self.timeline.keep_log(&self.name, &process.stderr());
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod chance;
 mod device;
+mod disk;
 mod people;
 mod proxy;
 mod settle;
@@ -56,9 +57,9 @@ async fn survives(scenario: &'static str, is_external: bool) {
     let stop_calls = Arc::new(AtomicBool::new(false));
     let (mut callers, mut watchers) = (JoinSet::new(), JoinSet::new());
     for device in &world.devices {
-        let (device, stop, timeline) = (Arc::clone(device), Arc::clone(&stop_calls), Arc::clone(&timeline));
+        let (device, stop) = (Arc::clone(device), Arc::clone(&stop_calls));
         watchers.spawn(watch::device(Arc::clone(&world), Arc::clone(&device)));
-        callers.spawn(async move { device.be_called(CALL_EVERY, &timeline, &stop).await });
+        callers.spawn(async move { device.be_called(CALL_EVERY, &stop).await });
     }
     watchers.spawn(watch::hub(Arc::clone(&world)));
     let people = Arc::clone(&world);

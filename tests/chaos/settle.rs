@@ -37,7 +37,12 @@ pub(crate) async fn converge(world: &Arc<World>, until: Instant, missing: impl A
 pub(crate) async fn unsettled(world: &World) -> Option<String> {
     let Ok(rollouts) = world.client.rollouts().await else { return Some("the hub does not answer".to_owned()) };
     if let Some(rollout) = rollouts.items.iter().find(|rollout| !rollout.state.ended()) {
-        return Some(format!("rollout of version {}: {}, {}", rollout.version, rollout.state.label(), rollout.waiting_on));
+        return Some(format!(
+            "rollout of version {}: {}, {}",
+            rollout.version,
+            rollout.state.label(),
+            rollout.waiting_on
+        ));
     }
     for device in &world.devices {
         let name = &device.name;
@@ -57,7 +62,9 @@ pub(crate) async fn unsettled(world: &World) -> Option<String> {
 pub(crate) async fn rows_missing(world: &World) -> Option<String> {
     let Some(exported) = exported(world).await else { return Some("the hub exports nothing".to_owned()) };
     for device in &world.devices {
-        let Ok(view) = world.client.device(&device.name).await else { return Some("the hub does not answer".to_owned()) };
+        let Ok(view) = world.client.device(&device.name).await else {
+            return Some("the hub does not answer".to_owned());
+        };
         let rows = exported.get(&device.name).map_or(0, BTreeMap::len) as u64;
         if rows != view.rows_collected {
             return Some(format!("{}: {rows} rows, and {} are counted", device.name, view.rows_collected));
@@ -125,12 +132,18 @@ async fn rollouts(world: &World) {
         let failed: Vec<&String> = rollout.failures.iter().flat_map(|failure| &failure.devices).collect();
         let is_within = rollout.version == BAD && failed.iter().all(|name| FIRST_STAGE.contains(&name.as_str()));
         if !failed.is_empty() && !is_within {
-            world.timeline.violation(format!("version {} failed on {failed:?}: {:?}", rollout.version, rollout.failures));
+            world
+                .timeline
+                .violation(format!("version {} failed on {failed:?}: {:?}", rollout.version, rollout.failures));
         }
         match rollout.state {
             RolloutState::Completed => world.timeline.count("rollouts completed"),
             RolloutState::RolledBack => world.timeline.count("rollouts rolled back"),
-            other => world.timeline.violation(format!("the rollout of version {} ended as {}", rollout.version, other.label())),
+            other => world.timeline.violation(format!(
+                "the rollout of version {} ended as {}",
+                rollout.version,
+                other.label()
+            )),
         }
     }
 }

@@ -82,11 +82,18 @@ impl Timeline {
             std::fs::remove_dir_all(&self.logs).expect("the folder of logs can be removed");
             return;
         }
-        let lines = held(&self.lines);
-        std::fs::write(self.logs.join("timeline.txt"), lines.join("\n")).expect("the timeline can be written");
-        eprintln!("the last {SHOWN} of {} events, {scenario}:", lines.len());
-        lines.iter().skip(lines.len().saturating_sub(SHOWN)).for_each(|line| eprintln!("{line}"));
-        eprintln!("the logs of all processes, and all events: {}", self.logs.display());
+        // The rest is said when this is dropped.
         panic!("{scenario}, BELLWETHER_CHAOS_SEED={seed}: {} violations:\n{}", violations.len(), violations.join("\n"));
+    }
+}
+
+impl Drop for Timeline {
+    fn drop(&mut self) {
+        if self.logs.exists() {
+            let lines = held(&self.lines);
+            eprintln!("what happened before it failed, and all logs in {}:", self.logs.display());
+            lines.iter().skip(lines.len().saturating_sub(SHOWN)).for_each(|line| eprintln!("{line}"));
+            let _ = std::fs::write(self.logs.join("timeline.txt"), lines.join("\n"));
+        }
     }
 }

@@ -72,19 +72,29 @@ async fn join(world: &Arc<World>, until: Instant) {
 
 fn kill_agent(world: &Arc<World>, chance: &mut Chance, under_way: &mut JoinSet<()>) {
     let (which, pause) = (1 + chance.below(DEVICES), chance.millis(0, 2500));
+    // Some die again while they start, once or more.
+    let again: Vec<Duration> = (0..chance.below(4).saturating_sub(1)).map(|_| chance.millis(1, 250)).collect();
     let Some(device) = world.devices.get(which).filter(|device| device.is_alive()).cloned() else { return };
-    world.timeline.note(format!("kill -9 {}, back in {} ms", device.name, pause.as_millis()));
+    let and_again = again.iter().map(|after| format!(", killed {} ms after a start", after.as_millis()));
+    let and_again: String = and_again.collect();
+    world.timeline.note(format!("kill -9 {}, back in {} ms{and_again}", device.name, pause.as_millis()));
     world.timeline.count("kill agent");
     // Before anything else is done, or another kill could come between.
-    device.kill(&world.timeline);
+    device.kill();
     let timeline = Arc::clone(&world.timeline);
     under_way.spawn(async move {
         tokio::time::sleep(pause).await;
         let begun = Instant::now();
         let name = device.name.clone();
-        let started = blocking(move || device.start()).await;
+        let started = blocking(move || {
+            again.iter().for_each(|after| device.start_and_kill(*after));
+            device.start()
+        })
+        .await;
         match started {
-            Ok(()) => timeline.note(format!("{name} serves again, {} ms after it was started", begun.elapsed().as_millis())),
+            Ok(()) => {
+                timeline.note(format!("{name} serves again, {} ms after it was started", begun.elapsed().as_millis()))
+            }
             Err(why) => timeline.violation(format!("{name} does not come back: {why}")),
         }
     });

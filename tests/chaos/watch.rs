@@ -33,7 +33,9 @@ pub(crate) async fn device(world: Arc<World>, device: Arc<Device>) {
             Ok(Some(version)) => {
                 world.timeline.count("looks at devices");
                 if !world.may_have(&device.name, version) {
-                    world.timeline.violation(format!("{}: version {version} answers, and no grant reaches it", device.name));
+                    world
+                        .timeline
+                        .violation(format!("{}: version {version} answers, and no grant reaches it", device.name));
                 }
                 // What answered at two looks is past its probation, or as good as the floor.
                 if version < high {
@@ -45,7 +47,11 @@ pub(crate) async fn device(world: Arc<World>, device: Arc<Device>) {
             }
             Ok(None) => {}
             Err(why) if lived => {
-                world.timeline.violation(format!("{} does not say what answers: {why} {:?}", device.name, device.ended()));
+                world.timeline.violation(format!(
+                    "{} does not say what answers: {why} {:?}",
+                    device.name,
+                    device.ended()
+                ));
             }
             Err(_) => {}
         }

@@ -104,7 +104,7 @@ impl World {
         let hub = format!("http://{}", place(PROXIED, hub_port));
         let device = |(number, name): (u64, &String)| {
             let plan = Plan { name, hub: &hub, token: &token, config: &config, data: None };
-            Arc::new(Device::new(number, plan))
+            Arc::new(Device::new(number, plan, Arc::clone(&timeline)))
         };
         let devices: Vec<Arc<Device>> = (0..).zip(&names).map(device).collect();
         let (cli, client) = (fleet.cli.clone(), fleet.api());
@@ -205,7 +205,7 @@ impl World {
 
     /// Ends everything in good order and keeps what it said.
     pub(crate) fn stop(&self) {
-        self.devices.iter().for_each(|device| device.stop(&self.timeline));
+        self.devices.iter().for_each(|device| device.stop());
         let mut fleet = held(&self.fleet);
         let status = fleet.hub.process().stop();
         self.timeline.keep_log("hub", &fleet.hub.log());
