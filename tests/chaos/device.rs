@@ -248,7 +248,7 @@ impl Device {
                 }
                 Err((number, why)) => {
                     held(&self.calls).unanswered.insert(number);
-                    if life % 2 == 0 || self.life() != life {
+                    if life.is_multiple_of(2) || self.life() != life {
                         timeline.count("failed, its process was dead");
                     } else if !self.has_answered.load(Ordering::Relaxed) {
                         timeline.count("failed, no model yet");

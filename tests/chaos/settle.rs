@@ -139,7 +139,10 @@ async fn rollouts(world: &World) {
         match rollout.state {
             RolloutState::Completed => world.timeline.count("rollouts completed"),
             RolloutState::RolledBack => world.timeline.count("rollouts rolled back"),
-            other => world.timeline.violation(format!(
+            other @ (RolloutState::Running
+            | RolloutState::Paused
+            | RolloutState::Aborted
+            | RolloutState::RollingBack) => world.timeline.violation(format!(
                 "the rollout of version {} ended as {}",
                 rollout.version,
                 other.label()
