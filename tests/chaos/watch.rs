@@ -1,7 +1,7 @@
 //! What is checked from outside at each look, while everything goes on: by each device's own service
 //! and disk, and by the hub's API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,9 @@ use crate::world::World;
 
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long the hub may have something in memory before it is on disk: its store goes there twice a
+/// second.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
 /// Longest that a hub which is alive may leave a question of the watchers open.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
@@ -98,7 +101,9 @@ pub(crate) async fn hub(world: Arc<World>) {
         match (devices, reports, head) {
             (Ok(devices), Ok(reports), Ok(head)) => {
                 world.timeline.count("looks at the hub");
-                kept.goes_on(&world, "the hub", "chain of events", head.sequence);
+                // Read across a restart it may be of either life.
+                kept.lives(if lived { life } else { u64::MAX });
+                kept.chain(&world, head.sequence);
                 devices.items.iter().for_each(|device| kept.device(&world, device));
                 reports.items.iter().for_each(|report| kept.report(&world, report));
             }
@@ -116,20 +121,56 @@ pub(crate) async fn hub(world: Arc<World>) {
     }
 }
 
-/// What must never go back.
+/// What must never go back. What the hub tells of devices may be in memory only for as long as
+/// [`SETTLED_AFTER`]: that binds it for as long as it lives, the rest for ever.
 #[derive(Debug, Default)]
 struct Kept {
-    numbers: BTreeMap<(String, &'static str), u64>,
-    orders: BTreeMap<String, Order>,
+    life: u64,
+    numbers: BTreeMap<(String, &'static str), Number>,
+    /// Of each device, the order in its newest report and that one's number.
+    orders: BTreeMap<String, (u64, Order)>,
+}
+
+/// A number that rises.
+#[derive(Debug, Default)]
+struct Number {
+    settled: u64,
+    recent: VecDeque<(Instant, u64)>,
 }
 
 impl Kept {
+    /// The hub is in this life.
+    fn lives(&mut self, life: u64) {
+        if life != self.life {
+            self.numbers.values_mut().for_each(|number| number.recent.clear());
+        }
+        self.life = life;
+        for number in self.numbers.values_mut() {
+            while let Some((_, value)) = number.recent.front().filter(|(at, _)| at.elapsed() >= SETTLED_AFTER) {
+                number.settled = number.settled.max(*value);
+                number.recent.pop_front();
+            }
+        }
+    }
+
     fn goes_on(&mut self, world: &World, who: &str, what: &'static str, now: u64) {
-        let before = self.numbers.entry((who.to_owned(), what)).or_default();
-        if now < *before {
+        let number = self.numbers.entry((who.to_owned(), what)).or_default();
+        let before = number.recent.back().map_or(number.settled, |(_, value)| *value);
+        if now < before {
             world.timeline.violation(format!("{who}: its {what} went from {before} to {now}"));
         }
-        *before = now;
+        if now > before {
+            number.recent.push_back((Instant::now(), now));
+        }
+    }
+
+    /// The chain of events: a head that was told must be there for ever.
+    fn chain(&mut self, world: &World, sequence: u64) {
+        let number = self.numbers.entry(("the hub".to_owned(), "chain of events")).or_default();
+        if sequence < number.settled {
+            world.timeline.violation(format!("the chain of events went from {} to {sequence}", number.settled));
+        }
+        number.settled = sequence;
     }
 
     fn device(&mut self, world: &World, device: &DeviceView) {
@@ -162,10 +203,12 @@ impl Kept {
             Err(why) => return world.timeline.violation(format!("{name}: its report does not read: {why}")),
         };
         self.goes_on(world, name, "report number", report.sequence);
-        let seen = self.orders.entry(name.clone()).or_default();
-        if report.seen < *seen {
-            world.timeline.violation(format!("{name}: its order went from {seen:?} to {:?}", report.seen));
+        let (newest, seen) = self.orders.entry(name.clone()).or_default();
+        if report.sequence > *newest {
+            if report.seen < *seen {
+                world.timeline.violation(format!("{name}: its order went from {seen:?} to {:?}", report.seen));
+            }
+            (*newest, *seen) = (report.sequence, report.seen);
         }
-        *seen = report.seen;
     }
 }
