@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex};
 use bellwether_hub::client::Client;
 use bellwether_protocol::digest::Digest;
 use bellwether_tests::files::{binary, data, noise};
-use bellwether_tests::hub::Options;
 use bellwether_tests::mosquitto::free_port;
 use bellwether_tests::{Cli, Fleet, Mosquitto};
 
@@ -91,14 +90,17 @@ impl World {
                 options.host = Some(PROXIED);
             }
         }
-        let fleet = blocking(move || Fleet::start_with(Options { ..options })).await;
+        let fleet = blocking(move || Fleet::start_with(options)).await;
         let names: Vec<String> = (1..=DEVICES + 1).map(|number| format!("gw-{number}")).collect();
         if let Some(broker) = &broker {
             broker.admit(&fleet.hub, &names.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let program = trial_program(&fleet);
-        let (fleet, releases, packages) = blocking(move || versions(fleet)).await;
-        let (releases, packages) = (releases.await, packages);
+        let (fleet, packages) = blocking(move || {
+            let packages = versions(&fleet);
+            (fleet, packages)
+        })
+        .await;
         let token = fleet.device_token(u32::try_from(DEVICES + 1).unwrap_or(u32::MAX));
         let config = format!("{AGENT}trial_program = {program:?}\n");
         let hub = format!("http://{}", place(PROXIED, hub_port));
@@ -108,6 +110,7 @@ impl World {
         };
         let devices: Vec<Arc<Device>> = (0..).zip(&names).map(device).collect();
         let (cli, client) = (fleet.cli.clone(), fleet.api());
+        let releases = releases(&client).await;
         let world = Self {
             timeline,
             devices,
@@ -237,9 +240,8 @@ fn trial_program(fleet: &Fleet) -> PathBuf {
     program
 }
 
-/// Registers and approves all versions; the digests of their releases and packages.
-fn versions(fleet: Fleet) -> (Fleet, impl Future<Output = BTreeMap<u32, String>>, BTreeSet<Digest>) {
-    let client = fleet.api();
+/// Registers and approves all versions; the digests of their packages.
+fn versions(fleet: &Fleet) -> BTreeSet<Digest> {
     let mut packages = BTreeSet::new();
     for version in 1..=VERSIONS {
         let extra = fleet.hub.home().join("labels.bin");
@@ -261,13 +263,15 @@ fn versions(fleet: Fleet) -> (Fleet, impl Future<Output = BTreeMap<u32, String>>
         packages.insert(digest.parse().expect("a digest"));
         fleet.approve(&format!("digits:{version}"));
     }
-    let releases = async move {
-        let mut releases = BTreeMap::new();
-        for version in 1..=VERSIONS {
-            let view = client.version("digits", version).await.expect("the hub knows its versions");
-            releases.insert(version, view.release.expect("it was published"));
-        }
-        releases
-    };
-    (fleet, releases, packages)
+    packages
+}
+
+/// The digests of their releases.
+async fn releases(client: &Client) -> BTreeMap<u32, String> {
+    let mut releases = BTreeMap::new();
+    for version in 1..=VERSIONS {
+        let view = client.version("digits", version).await.expect("the hub knows its versions");
+        releases.insert(version, view.release.expect("it was published"));
+    }
+    releases
 }
