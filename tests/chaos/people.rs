@@ -14,11 +14,12 @@ use crate::world::{BAD, FIRST_STAGE, FLOOR, VERSIONS, World, blocking};
 /// How long people try one command: longer than any outage here.
 const TRIED_MAX: Duration = Duration::from_secs(60);
 
-/// Rolls out all versions there are until chaos is over; the last one is brought to its end.
+/// Rolls out all versions there are until chaos is over, and the first ones in any case; the last one
+/// is brought to its end.
 pub(crate) async fn work(world: &Arc<World>) {
     for version in 2..=VERSIONS {
-        if world.is_over.load(Ordering::Relaxed) {
-            return;
+        if world.is_over.load(Ordering::Relaxed) && version > BAD.max(FLOOR) {
+            break;
         }
         roll_out(world, version).await;
         if version == FLOOR {
@@ -30,7 +31,8 @@ pub(crate) async fn work(world: &Arc<World>) {
         // The chain of events is read, and its head kept, while all this goes on.
         persist(world, &["audit", "verify"]).await;
     }
-    world.timeline.note("people have no more versions");
+    world.timeline.note("people start no more rollouts");
+    world.is_rolled_out.store(true, Ordering::SeqCst);
 }
 
 /// Tries a command until the hub does it.

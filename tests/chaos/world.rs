@@ -32,9 +32,9 @@ pub(crate) const FIRST_STAGE: [&str; 2] = ["gw-2", "gw-3"];
 /// Versions there are; chaos begins when the first is everywhere.
 pub(crate) const VERSIONS: u32 = 7;
 /// The version whose process dies in its self-test on every device.
-pub(crate) const BAD: u32 = 3;
+pub(crate) const BAD: u32 = 2;
 /// The version that becomes the floor once it is everywhere.
-pub(crate) const FLOOR: u32 = 2;
+pub(crate) const FLOOR: u32 = 3;
 /// Every row that is scored is collected.
 const COLLECT: [&str; 4] = ["--collect-one-in", "1", "--collect-per-minute", "600"];
 const AGENT: &str = "probation_ms = 1500\nscores_window_ms = 500\nheartbeat_ms = 2000\n\
@@ -65,6 +65,8 @@ pub(crate) struct World {
     /// The floor that people signed; 0 before they did.
     pub(crate) floor: AtomicU32,
     pub(crate) is_over: AtomicBool,
+    /// People start no more rollouts.
+    pub(crate) is_rolled_out: AtomicBool,
     /// Nobody waits for rollouts any more.
     pub(crate) is_settled: AtomicBool,
 }
@@ -127,6 +129,7 @@ impl World {
             packages,
             floor: AtomicU32::new(0),
             is_over: AtomicBool::new(false),
+            is_rolled_out: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
         };
         world.begin().await;
