@@ -81,14 +81,15 @@ async fn survives(scenario: &'static str, is_external: bool) {
     blocking(move || stopping.stop()).await;
 
     eprintln!(
-        "chaos on the {scenario} broker: seed {seed}, {} s, kills: {}; network: {}; {} calls ({}); {}; {rows} rows \
-         collected; {} looks at devices, {} at the hub; {} violations",
+        "chaos on the {scenario} broker: seed {seed}, {} s, kills: {}; network: {}; {} calls (failed: {}); installs \
+         {}; rollouts {}; {rows} rows collected; {} looks at devices, {} at the hub; {} violations",
         begun.elapsed().as_secs(),
         timeline.counts("kill "),
         timeline.counts("net "),
         timeline.counted("calls"),
         timeline.counts("failed, "),
-        timeline.counts("installs ") + "; rollouts " + &timeline.counts("rollouts "),
+        timeline.counts("installs "),
+        timeline.counts("rollouts "),
         timeline.counted("looks at devices"),
         timeline.counted("looks at the hub"),
         timeline.violations(),
