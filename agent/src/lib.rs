@@ -29,6 +29,7 @@ mod identity;
 pub mod journal;
 mod local;
 mod outbox;
+mod room;
 mod run;
 pub mod score;
 mod slot;

@@ -5,10 +5,11 @@ use bellwether_protocol::trust::OutboxId;
 use sled::{Batch, Tree};
 
 use crate::error::AgentError;
+use crate::room::Room;
 
-/// A tree of the device's store, as the outbox sees it.
+/// A tree of the device's store, as the outbox sees it, and the room on its disk.
 #[derive(Debug)]
-pub(crate) struct TreeRows(Tree);
+pub(crate) struct TreeRows(Tree, Room);
 
 impl Rows for TreeRows {
     type Fault = sled::Error;
@@ -22,6 +23,7 @@ impl Rows for TreeRows {
     }
 
     fn apply(&mut self, changes: Changes) -> Result<(), sled::Error> {
+        self.1.before_writing(changes.iter().filter_map(|(_, value)| Some(value.as_ref()?.len())).sum());
         let mut batch = Batch::default();
         for (key, value) in changes {
             match value {
@@ -38,10 +40,11 @@ impl Rows for TreeRows {
 }
 
 /// Opens the outbox of a device, or makes one under a new random id.
-pub(crate) fn open(tree: Tree, bytes_max: u64) -> Result<Outbox<TreeRows>, AgentError> {
+pub(crate) fn open(tree: Tree, room: Room, bytes_max: u64) -> Result<Outbox<TreeRows>, AgentError> {
     let mut fresh = [0; 16];
     getrandom::fill(&mut fresh).map_err(|why| AgentError::Storage(why.to_string()))?;
-    Outbox::open(TreeRows(tree), bytes_max, || OutboxId(fresh)).map_err(|why| AgentError::Storage(why.to_string()))
+    Outbox::open(TreeRows(tree, room), bytes_max, || OutboxId(fresh))
+        .map_err(|why| AgentError::Storage(why.to_string()))
 }
 
 #[cfg(test)]
@@ -52,8 +55,12 @@ mod tests {
     use bellwether_protocol::time::Millis;
     use bellwether_protocol::trust::{Event, Phase, Record, RecordBody};
 
-    use super::*;
+    use super::{TreeRows, *};
     use crate::store::open_database;
+
+    fn open(tree: Tree, bytes_max: u64) -> Result<Outbox<TreeRows>, AgentError> {
+        super::open(tree, Room::of(&std::env::temp_dir().join("nowhere")), bytes_max)
+    }
 
     fn tree(data: &tempfile::TempDir) -> Tree {
         open_database(&sled::Config::new().path(data.path())).unwrap().open_tree("outbox").unwrap()

@@ -213,7 +213,7 @@ impl Agent {
         });
         let (done, done_here) = mpsc::channel(drive::DONE_MAX);
         let driver = Driver {
-            outbox: outbox::open(store.tree("outbox")?, config.outbox_bytes_max)?,
+            outbox: outbox::open(store.tree("outbox")?, store.room().clone(), config.outbox_bytes_max)?,
             brain: Box::new(brain),
             store,
             scoring: scoring.clone(),

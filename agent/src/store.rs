@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sled::{Db, Tree};
 
 use crate::error::AgentError;
+use crate::room::Room;
 
 /// Cache of the store; sled's default is 1 GiB.
 const CACHE_BYTES: u64 = 1024 * 1024;
@@ -110,6 +111,7 @@ impl From<StateBeforeWishes> for State {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     db: Db,
+    room: Room,
 }
 
 fn storage(why: impl std::fmt::Display) -> AgentError {
@@ -131,11 +133,37 @@ pub(crate) fn open_database(config: &sled::Config) -> sled::Result<Db> {
     }
 }
 
+/// Removes snapshots that a crash or a full disk left half written: sled takes the newest for a whole
+/// one and would never open the database again. What they would hold is in its log.
+fn forget_half_snapshots(path: &Path) {
+    let half = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("snap.") && name.ends_with(".generating")
+    };
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten().filter(half) {
+        match std::fs::remove_file(entry.path()) {
+            Ok(()) => tracing::info!(file = %entry.path().display(), "a snapshot was half written: removed"),
+            Err(why) => tracing::error!(%why, file = %entry.path().display(), "a half snapshot cannot be removed"),
+        }
+    }
+}
+
 impl Store {
     pub(crate) fn open(data: &Path) -> Result<Self, AgentError> {
         let path = data.join("store");
+        let room = Room::of(data);
+        room.before_opening();
+        forget_half_snapshots(&path);
         let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
-        open_database(&config).map(|db| Self { db }).map_err(|why| AgentError::Store { path, why: why.to_string() })
+        let db = open_database(&config).map_err(|why| AgentError::Store { path, why: why.to_string() })?;
+        room.opened();
+        Ok(Self { db, room })
+    }
+
+    /// The room on its disk.
+    pub(crate) const fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The brain's state; the first one if there is none.
@@ -192,6 +220,7 @@ impl Store {
     fn write<T: Serialize>(&self, key: &str, value: &T) -> Result<(), AgentError> {
         let mut buffer = vec![0; RECORD_BYTES_MAX];
         let bytes: &[u8] = frame::encode(value, &mut buffer).map_err(storage)?;
+        self.room.before_writing(bytes.len());
         self.db.insert(key, bytes).map_err(storage)?;
         self.flush()
     }
@@ -226,6 +255,18 @@ mod tests {
         assert_eq!((state.assignment, state.crashes.len(), state.wishes.len()), (Digest([7; 32]), 1, 0));
         store.put_state(&State { reports: 10, ..state }).unwrap();
         assert_eq!(store.state().unwrap().reports, 10);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_half_written_does_not_keep_the_store_closed() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        store.put_state(&State { reports: 7, ..State::default() }).unwrap();
+        drop(store);
+        for left in ["snap.FFFFFFFFFFFFFFF0.generating", "snap.0000000000000001.generating"] {
+            std::fs::write(data.path().join("store").join(left), b"half").unwrap();
+        }
+        assert_eq!(Store::open(data.path()).unwrap().state().unwrap().reports, 7);
     }
 
     #[test]

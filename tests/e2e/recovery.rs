@@ -93,6 +93,30 @@ async fn a_download_goes_on_where_a_killed_agent_left_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_the_chain_that_was_told_is_there_after_a_power_cut() {
+    let mut fleet = Fleet::start();
+    let mut agent = fleet.agent("gw-1");
+    fleet.device_until("gw-1", "online", |device| device.presence == Presence::Online).await;
+    for _ in 0..3 {
+        // What devices cause goes to disk at leisure, unless somebody is told of it.
+        let client = fleet.api();
+        let before = client.audit_head().await.unwrap().sequence;
+        agent.kill();
+        let told =
+            wait_for("an event is told", async || client.audit_head().await.ok().filter(|head| head.sequence > before))
+                .await;
+        fleet.hub.kill();
+        fleet.hub.restart();
+        let lines = fleet.api().audit_lines(Some(told.sequence - 1)).await.unwrap();
+        let line = lines.lines().next().expect("the event that was told is there");
+        assert!(line.contains(&format!("{}", told.sequence)), "{line}");
+        fleet.cli.ok(&["audit", "verify", "--head", &told.head]);
+        agent.restart();
+        fleet.device_until("gw-1", "online", |device| device.presence == Presence::Online).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hub_restored_from_a_backup_knows_its_fleet() {
     let mut fleet = Fleet::start();
     fleet.two_versions();

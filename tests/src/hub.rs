@@ -43,6 +43,16 @@ pub struct Options {
     pub crash: Option<&'static str>,
     /// What it logs, as `BELLWETHER_LOG` says it; its default if absent.
     pub log: Option<&'static str>,
+    /// The name by which it tells devices to reach it, instead of the address it listens on, which
+    /// stays that of the test.
+    pub host: Option<&'static str>,
+}
+
+impl Options {
+    /// An address the hub says, as the test reaches it.
+    fn direct(&self, said: &str) -> String {
+        self.host.map_or_else(|| said.to_owned(), |host| said.replace(host, "127.0.0.1"))
+    }
 }
 
 impl Default for Options {
@@ -54,6 +64,7 @@ impl Default for Options {
             ca: None,
             crash: None,
             log: None,
+            host: None,
         }
     }
 }
@@ -78,8 +89,8 @@ impl Hub {
         let data = home.path().join("data");
         let mut process = serve(home.path(), &data, &options);
         let options = Options { crash: None, ..options };
-        let url = process.line("dashboard");
-        let broker = process.line("broker");
+        let url = options.direct(&process.line("dashboard"));
+        let broker = options.direct(&process.line("broker"));
         let token = process.line("export BELLWETHER_TOKEN=");
         let said = process.stdout();
         let code = said.split("/login?code=").nth(1).and_then(|rest| rest.split_whitespace().next());
@@ -92,7 +103,7 @@ impl Hub {
     pub fn open(data: &Path, token: &str, options: Options) -> Self {
         let home = folder();
         let mut process = serve(home.path(), data, &options);
-        let (url, broker) = (process.line("dashboard"), process.line("broker"));
+        let (url, broker) = (options.direct(&process.line("dashboard")), options.direct(&process.line("broker")));
         let (data, token, code) = (data.to_owned(), token.to_owned(), String::new());
         Self { home, data, process, options, url, broker, token, code }
     }
@@ -182,7 +193,7 @@ impl Hub {
         }
         self.process = serve(self.home.path(), &self.data, &self.options);
         self.options.crash = None;
-        let url = self.process.line("dashboard");
+        let url = self.options.direct(&self.process.line("dashboard"));
         assert_eq!(url, self.url, "the hub is back at its address");
     }
 
@@ -198,7 +209,8 @@ fn serve(home: &Path, data: &Path, options: &Options) -> Process {
     // For whoever makes an HTTP client by hand afterwards.
     bellwether_link::tls::install();
     let config = home.join("hub.toml");
-    std::fs::write(&config, &options.config).expect("a temporary folder takes a file");
+    let host = options.host.map(|host| format!("host = {host:?}\n")).unwrap_or_default();
+    std::fs::write(&config, format!("{host}{}", options.config)).expect("a temporary folder takes a file");
     let mut command = Command::new(binary("bellwether-hub"));
     command
         .args(["serve", "--listen", &options.listen, "--broker", &options.broker])

@@ -72,16 +72,30 @@ impl Mosquitto {
         // Started by root it would become another user, who may not read this folder.
         std::fs::write(path("mosquitto.conf"), format!("{config}\nuser root\n")).expect("written");
         write_passwords(home.path(), &format!("{HUB_USER}:{HUB_PASSWORD}\n"));
-        let mut command = Command::new(tool("mosquitto", "mosquitto"));
-        let mut process = Process::start("mosquitto", command.arg("-c").arg(path("mosquitto.conf")));
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = process.ended();
-            assert!(ended.is_none(), "mosquitto ended: {ended:?}\n{process}");
-            assert!(std::time::Instant::now() < until, "mosquitto does not listen\n{process}");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        let process = serve(home.path(), port);
         Self { home, process, port, hub, tls: ca.map(DevCa::file) }
+    }
+
+    /// Where it listens, on loopback.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again where it was, after it ended.
+    pub fn restart(&mut self) {
+        assert!(self.process.ended().is_some(), "stop or kill the broker first");
+        self.process = serve(self.home.path(), self.port);
     }
 
     /// How a hub is told to use it. Where it speaks TLS, devices trust its authority.
@@ -108,6 +122,20 @@ impl Mosquitto {
     }
 }
 
+/// Starts it in its folder and waits until it listens.
+fn serve(home: &Path, port: u16) -> Process {
+    let mut command = Command::new(tool("mosquitto", "mosquitto"));
+    let mut process = Process::start("mosquitto", command.arg("-c").arg(home.join("mosquitto.conf")));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let ended = process.ended();
+        assert!(ended.is_none(), "mosquitto ended: {ended:?}\n{process}");
+        assert!(std::time::Instant::now() < until, "mosquitto does not listen\n{process}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    process
+}
+
 /// Writes users with their passwords, hashed by mosquitto's own tool.
 fn write_passwords(home: &Path, users: &str) {
     let path = home.join("bellwether.passwords");
@@ -126,9 +154,16 @@ fn block(name: &str) -> String {
     found.unwrap_or_else(|| panic!("docs/brokers.md has no block `{begin}`")).0.to_owned()
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that the system gives to outgoing connections: it
+/// stays free while whoever listened there is away.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound port").port()
+    const FIRST: u64 = 10_000;
+    const COUNT: u64 = 20_000;
+    let mut tries = std::iter::repeat_with(crate::files::fresh).take(1000);
+    let free = tries.find_map(|number| {
+        let port = u16::try_from(FIRST + (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16) % COUNT).ok()?;
+        std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    });
+    free.expect("a free port")
 }

@@ -13,8 +13,10 @@ impl Driver {
         if profiles {
             self.rest.profile_at = self.clock.now().saturating_add(self.profile_window);
         }
+        let has_room = self.store.room().is_there();
         let outbox = &mut self.outbox;
-        for watched in self.scoring.take_watched(profiles) {
+        // On a full disk they are let go: what the outbox holds is worth more.
+        for watched in self.scoring.take_watched(profiles).into_iter().filter(|_| has_room) {
             watched.records(|at, body| {
                 if let Err(why) = outbox.push(&Record { at: at.unwrap_or_else(clock::wall), body }) {
                     tracing::error!(%why, "the outbox cannot be written: a record is lost");

@@ -12,7 +12,7 @@ mod window;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -232,6 +232,8 @@ pub struct Scoring {
     /// For each name the model in the shadow, if there is one: whatever answers under that name finds it
     /// here.
     shades: Arc<Mutex<BTreeMap<ModelName, Shade>>>,
+    /// Models that were replaced while calls were under way on them, until those are over.
+    left: Arc<Mutex<Vec<Arc<Active>>>>,
     /// Windows of models that were replaced, until they are taken.
     past: Arc<Mutex<Vec<Scores>>>,
     /// Likewise what was watched of them.
@@ -257,13 +259,13 @@ impl Scoring {
         let shade = self.shade(name);
         let active = Arc::new(Active::new(name.clone(), running, fitted.into(), (&self.rules, shade)));
         let before = self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), active);
-        self.keep_window(before);
+        self.leave(before);
     }
 
     /// Lets no model of this name answer.
     pub(crate) fn remove(&self, name: &ModelName) {
         let before = self.models.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        self.keep_window(before);
+        self.leave(before);
     }
 
     fn shade(&self, name: &ModelName) -> Shade {
@@ -302,10 +304,22 @@ impl Scoring {
         shades.iter().flat_map(told).collect()
     }
 
-    fn keep_window(&self, before: Option<Arc<Active>>) {
-        let Some(before) = before else { return };
-        unpoisoned(&self.past).extend(before.take_window());
-        unpoisoned(&self.seen).extend(before.take_watched(true));
+    fn leave(&self, before: Option<Arc<Active>>) {
+        unpoisoned(&self.left).extend(before);
+        self.take_left();
+    }
+
+    /// Takes what replaced models still say, and lets go of those on which no call is under way.
+    fn take_left(&self) {
+        unpoisoned(&self.left).retain(|active| {
+            // Besides this one only calls have it, and none can begin: when the last is over, so is what
+            // they note.
+            let is_over = Arc::strong_count(active) == 1;
+            fence(Ordering::Acquire);
+            unpoisoned(&self.past).extend(active.take_window());
+            unpoisoned(&self.seen).extend(active.take_watched(true));
+            !is_over
+        });
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Active>> {
@@ -345,6 +359,7 @@ impl Scoring {
 
     /// What was scored since the last time; models at rest say nothing.
     pub(crate) fn take_windows(&self) -> Vec<Scores> {
+        self.take_left();
         let mut scores = std::mem::take(&mut *unpoisoned(&self.past));
         scores.extend(self.all().iter().filter_map(|active| active.take_window()));
         scores
@@ -352,6 +367,7 @@ impl Scoring {
 
     /// Rows to be collected and, if asked for, profiles since the last time.
     pub(crate) fn take_watched(&self, profiles: bool) -> Vec<Watched> {
+        self.take_left();
         let mut watched = std::mem::take(&mut *unpoisoned(&self.seen));
         watched.extend(self.all().iter().filter_map(|active| active.take_watched(profiles)));
         watched
@@ -379,6 +395,7 @@ impl Scoring {
 #[cfg(test)]
 pub(crate) mod tests {
     use bellwether_protocol::manifest::{DataType, TensorSpec};
+    use bellwether_protocol::policy::Collect;
     use bellwether_runtime::Data;
 
     use super::*;
@@ -423,6 +440,27 @@ pub(crate) mod tests {
 
     pub(crate) fn x(rows: usize, value: f32) -> Tensor {
         Tensor::new("x".parse().unwrap(), vec![rows, 2], Data::Fp32(vec![value; rows * 2])).unwrap()
+    }
+
+    #[test]
+    fn a_call_under_way_at_a_swap_counts_and_is_collected() {
+        let scoring = Scoring::new(Rules { rows_per_minute_max: 60, pace: None });
+        let name: ModelName = "digits".parse().unwrap();
+        let fitted = |number| {
+            let collect = Collect { one_in: 1, uncertain_below: 0, rows_per_minute_max: 60 };
+            Fitted { policy: Policy { collect, ..Policy::default() }, ..Fitted::from(Constant::boxed(number)) }
+        };
+        scoring.swap(&name, running(1), fitted(1.0));
+        let under_way = scoring.find("digits", None).unwrap();
+        scoring.swap(&name, running(2), fitted(2.0));
+        assert!(scoring.take_windows().is_empty() && scoring.take_watched(false).is_empty());
+        let outputs = under_way.score(&[x(1, 0.0)]).unwrap();
+        under_way.watch(&[x(1, 0.0)], &outputs);
+        drop(under_way);
+        assert_eq!(scoring.take_watched(false).len(), 1);
+        let windows = scoring.take_windows();
+        assert_eq!((windows.len(), windows[0].version.number(), windows[0].rows), (1, 1, 1));
+        assert!(unpoisoned(&scoring.left).is_empty(), "nothing of it is kept");
     }
 
     #[test]

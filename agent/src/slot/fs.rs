@@ -20,6 +20,7 @@ use bellwether_protocol::limit::{CHUNK_BYTES, PACKAGE_BYTES_MAX};
 use bellwether_protocol::trust::PackageRef;
 
 use crate::error::Failed;
+use crate::room;
 
 /// All models of a device.
 #[derive(Clone, Debug)]
@@ -54,7 +55,12 @@ impl SlotFile {
 impl Place for SlotFile {
     fn open(&mut self, size: u64) -> io::Result<()> {
         let path = self.dir.package(self.slot);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        // Less than it was first, so that nothing is held which is not needed.
+        if file.metadata()?.len() > size {
+            file.set_len(size)?;
+        }
+        room::for_package(&path, size)?;
         file.set_len(size)?;
         self.file = Some(file);
         Ok(())

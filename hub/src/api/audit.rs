@@ -15,7 +15,9 @@ use crate::drive::Hub;
 #[utoipa::path(get, path = "/api/v1/audit/head", tag = "audit",
     responses((status = 200, description = "The head", body = AuditHeadView), Problem))]
 pub(super) async fn head(State(hub): State<Hub>, caller: Caller) -> Result<Json<AuditHeadView>, Problem> {
-    hub.audit_head(&caller).map(Json)
+    let head = hub.audit_head(&caller)?;
+    hub.durable().await?;
+    Ok(Json(head))
 }
 
 /// The next lines of the audit chain, exactly as they are stored (operator).
@@ -28,6 +30,7 @@ pub(super) async fn lines(
     Asked(query): Asked<AuditQuery>,
 ) -> Result<Response, Problem> {
     let lines = hub.audit_lines(&caller, query)?;
+    hub.durable().await?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
 }
 
@@ -41,6 +44,9 @@ pub(super) async fn device(
     Asked(query): Asked<DayQuery>,
 ) -> Result<Json<DeviceAuditView>, Problem> {
     // It reads every event that is kept.
-    let account = tokio::task::spawn_blocking(move || hub.device_audit(&caller, &id, query)).await;
-    account.map_err(|fault| Problem::internal(fault.to_string()))?.map(Json)
+    let reading = hub.clone();
+    let account = tokio::task::spawn_blocking(move || reading.device_audit(&caller, &id, query)).await;
+    let account = account.map_err(|fault| Problem::internal(fault.to_string()))??;
+    hub.durable().await?;
+    Ok(Json(account))
 }

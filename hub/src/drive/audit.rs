@@ -42,6 +42,16 @@ impl Hub {
         Ok(AuditHeadView { sequence: head.sequence, head: head.head.to_string(), statement })
     }
 
+    /// Waits until all that happened is on disk: what was told of the chain is held against the hub
+    /// later, and must survive a power cut.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub async fn durable(&self) -> Result<(), Problem> {
+        Ok(self.flushed().await.map_err(Refusal::from)?)
+    }
+
     /// The next part of the chain, a line an event, exactly as it is stored; empty at its end.
     ///
     /// # Errors
