@@ -9,6 +9,7 @@
 //!        │        (floor rises here)              │ errors, crashes, superseded            │
 //!        └──<── Returned ── RollingBack <─────────┴─────────────────────────────────────<──┘
 //! ```
+//! A start leads from Hashed back to Fetching: what no sync brought to disk may be gone with the power.
 //!
 //! Slots: `active` answers; the other slot is the spare one, where the next release is fetched,
 //! and which holds `previous` from the switch until the next fetch begins.
@@ -76,7 +77,7 @@ pub enum Install {
     Deferred(Target),
     /// Chunks are arriving in the spare slot.
     Fetching(Target),
-    /// All bytes are there and have the approved digest.
+    /// All bytes are there and have the approved digest, but a power cut may still take them.
     Hashed(Target),
     /// It is on disk for good and reproduces its golden vectors.
     SelfTest {
@@ -492,9 +493,11 @@ impl Model {
         }
     }
 
-    /// The agent starts: a model that takes it down again and again is given up.
+    /// The agent starts: a model that takes it down again and again is given up, and what was not on
+    /// disk for good is looked at again, or a power cut would make a good release fail its self-test.
     pub(crate) fn restarted(&mut self) {
         match &mut self.install {
+            Install::Hashed(target) => self.install = Install::Fetching(*target),
             Install::SelfTest { target, starts } => {
                 *starts = starts.saturating_add(1);
                 if *starts >= STARTS_MAX {
@@ -510,7 +513,6 @@ impl Model {
             Install::Idle
             | Install::Deferred(_)
             | Install::Fetching(_)
-            | Install::Hashed(_)
             | Install::Activating(_)
             | Install::RollingBack { .. }
             | Install::Settled { .. } => {}
