@@ -8,6 +8,7 @@
 //! [`seeds`] many runs of the deterministic simulator, which is a crate of its own
 //! ([`bellwether_world`]).
 
+pub mod cuts;
 pub mod data;
 pub mod demo;
 pub mod fleet;

@@ -42,6 +42,25 @@ fn an_approved_release_goes_from_offer_to_committed() {
 }
 
 #[test]
+fn what_was_hashed_but_not_synced_is_looked_at_again_after_a_start() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let one = fleet.release("digits", 1);
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    shell.answer(Step::Fetched).unwrap();
+    assert_eq!(shell.line("digits").0, Phase::Hashed);
+    shell.restart(&fleet);
+    assert_eq!(shell.line("digits").0, Phase::Fetching);
+    // Once it is on disk for good, a start tries it again as it is.
+    shell.answer(Step::Fetched).unwrap();
+    shell.answer(Step::Staged).unwrap();
+    shell.restart(&fleet);
+    assert_eq!(shell.line("digits").0, Phase::SelfTest);
+    shell.commit();
+    assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(1)));
+}
+
+#[test]
 fn what_people_did_not_sign_is_refused_with_its_code() {
     let fleet = Fleet::new();
     let mut shell = Shell::new(&fleet);

@@ -27,7 +27,7 @@ const LIFE: u64 = 1_000_000;
 /// download that a cut tore is asked for again in two.
 const ENDS_WITHIN: Millis = Millis(120_000);
 /// How late the hub acknowledges records: later than a device waits, so that it sends them twice.
-const ACK: Millis = Millis(3_000);
+const ACK: Millis = Millis(5_000);
 /// Rows of a life, at most; a later life has others.
 const ROWS: u64 = 1_000_000;
 
@@ -105,7 +105,20 @@ impl Bench {
         let ends_by = now.saturating_add(ENDS_WITHIN);
         let (jobs, arriving) = (Vec::new(), VecDeque::new());
         let (seen, timeline) = (cut.seen, None);
-        Some(Self { bedrock, update, device, outside, check, seen, now, ends_by, jobs, arriving, ack_at: None, timeline })
+        Some(Self {
+            bedrock,
+            update,
+            device,
+            outside,
+            check,
+            seen,
+            now,
+            ends_by,
+            jobs,
+            arriving,
+            ack_at: None,
+            timeline,
+        })
     }
 
     /// The device that was never switched on.
@@ -194,7 +207,12 @@ impl Bench {
         let is_last = self.outside.stage + 1 == self.update.stages.len();
         let is_told = self.outside.said == Some((stage.order, model.install.phase()));
         let is_settled = matches!(model.install, Install::Settled { .. });
-        is_last && is_told && is_settled && self.arriving.is_empty() && self.jobs.is_empty() && self.device.waiting() == 0
+        is_last
+            && is_told
+            && is_settled
+            && self.arriving.is_empty()
+            && self.jobs.is_empty()
+            && self.device.waiting() == 0
     }
 
     /// The next thing happens.
@@ -269,7 +287,8 @@ impl Bench {
     fn seen_mark(&self) -> u64 {
         let Some(agent) = &self.device.agent else { return 0 };
         let state = agent.brain.state();
-        let numbers = [u64::from(state.seen.generation), state.seen.sequence, u64::from(agent.brain.root().root().version)];
+        let numbers =
+            [u64::from(state.seen.generation), state.seen.sequence, u64::from(agent.brain.root().root().version)];
         let floors = state.models.iter().map(|model| u64::from(model.floor));
         numbers.into_iter().chain(floors).fold(Mark::default(), Mark::number).end()
     }
@@ -307,6 +326,9 @@ impl Ended {
         if answers == Some(*release) && settled == phase && why == reject {
             return Ok(());
         }
-        Err(format!("{:?} ends with {answers:?}, {settled:?} {why:?}; it should with {release}, {phase:?} {reject:?}", update.kind))
+        Err(format!(
+            "{:?} ends with {answers:?}, {settled:?} {why:?}; it should with {release}, {phase:?} {reject:?}",
+            update.kind
+        ))
     }
 }

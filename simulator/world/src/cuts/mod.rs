@@ -13,24 +13,26 @@
 //! such future every operation is cut again, in one pattern that the seed draws, or in all of them.
 //!
 //! Rooms: [`script`] what is wanted of the device; [`outside`] the hub as it sees it; [`bench`] both in
-//! virtual time.
+//! virtual time; [`replay`] one way told in words.
 
 mod bench;
 mod outside;
+mod replay;
 mod script;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use serde::Serialize;
 
 use crate::Mutant;
+pub use crate::disk::Pattern;
 use crate::disk::{Mark, Patterns, every_pattern, no_pattern, one_pattern};
 use crate::people::device_key;
 use bench::{Bedrock, Bench, Cut, Cuts, Ended};
-pub use crate::disk::Pattern;
 use outside::Acks;
-use script::Script;
+pub use replay::{Replay, drawn, replay};
+use script::{Script, Update};
 
 /// Most updates of one run: one in ten recalls a release, and a device remembers 32 recalls.
 pub const UPDATES_MAX: u32 = 300;
@@ -106,6 +108,13 @@ pub struct Course {
     next: u32,
 }
 
+/// What a first cut left, and how its recovery is cut again.
+#[derive(Debug)]
+struct First {
+    cut: Cut,
+    again: Patterns,
+}
+
 /// What one update showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
@@ -135,9 +144,9 @@ impl Course {
         Some(Self { plan, bedrock, bench, next: 0 })
     }
 
-    /// The update that comes next; `None` after the last.
+    /// The update that comes next; `None` after the last, or once one did not end as it should.
     #[must_use]
-    pub fn next(&self) -> Option<u32> {
+    pub fn upcoming(&self) -> Option<u32> {
         (self.next < self.plan.updates).then_some(self.next)
     }
 
@@ -147,27 +156,36 @@ impl Course {
     ///
     /// What did not hold.
     pub fn pass(&mut self) -> Result<(), Bad> {
-        let mut cuts = Cuts { patterns: no_pattern, seed: 0, take: &mut |_, _, _, _| {} };
-        self.base(&mut cuts).map(drop)
+        self.base(&mut no_cuts(&mut |_, _, _, _| {})).map(drop)
     }
 
     fn base(&mut self, cuts: &mut Cuts<'_>) -> Result<Ended, Bad> {
         let number = self.next;
         self.next += 1;
-        let spot = Spot { update: number, first: None, second: None };
-        let bad = |why| Bad { spot, why };
-        let script = self.bedrock.script.clone();
-        let update = script.updates.get(number as usize).ok_or_else(|| bad("there is no such update".to_owned()))?;
+        let done = self.undisturbed(number, cuts);
+        done.map_err(|why| {
+            // What follows would start from a device that is not as it should be.
+            self.next = self.plan.updates;
+            Bad { spot: Spot { update: number, first: None, second: None }, why }
+        })
+    }
+
+    fn undisturbed(&mut self, number: u32, cuts: &mut Cuts<'_>) -> Result<Ended, String> {
+        let update = self.update(number)?;
         self.bench.watch(cuts);
-        let begun = if number == 0 {
-            self.bench.start(cuts)
+        if number == 0 {
+            self.bench.start(cuts)?;
         } else {
-            self.bench.offer(update);
-            Ok(())
-        };
-        let ended = begun.and_then(|()| self.bench.run(cuts)).map_err(bad)?;
-        ended.is_as_said(update).map_err(bad)?;
+            self.bench.offer(&update);
+        }
+        let ended = self.bench.run(cuts)?;
+        ended.is_as_said(&update)?;
         Ok(ended)
+    }
+
+    fn update(&self, number: u32) -> Result<Rc<Update>, String> {
+        let update = self.bedrock.script.updates.get(number as usize);
+        update.cloned().ok_or_else(|| format!("there is no update {number}"))
     }
 
     /// Goes through the next update, cutting at every operation and again at every operation of each
@@ -175,13 +193,19 @@ impl Course {
     pub fn cut(&mut self) -> Shown {
         let mut shown = Shown { tally: Tally { updates: 1, ..Tally::default() }, bad: None };
         let number = self.next;
-        let mut known = BTreeSet::new();
-        let (mut firsts, mut count) = (Vec::new(), 0);
-        let seed = way(self.plan.seed, &[u64::from(number)]);
-        let mut take = |mark, _: u64, _: Pattern, cut: &dyn Fn() -> Cut| {
+        let mut known: BTreeMap<u64, usize> = BTreeMap::new();
+        let (mut firsts, mut count): (Vec<First>, u64) = (Vec::new(), 0);
+        let seed = first_seed(self.plan.seed, number);
+        let every_second = self.plan.every_second;
+        let mut take = |mark, operation: u64, pattern: Pattern, cut: &dyn Fn() -> Cut| {
             count += 1;
-            if known.insert(mark) {
-                firsts.push(cut());
+            let is_drawn = one_pattern(seed, operation).contains(&pattern);
+            let first = *known.entry(mark).or_insert(firsts.len());
+            if first == firsts.len() {
+                firsts.push(First { cut: cut(), again: if every_second { every_pattern } else { no_pattern } });
+            }
+            if let Some(first) = firsts.get_mut(first).filter(|_| is_drawn && !every_second) {
+                first.again = one_pattern;
             }
         };
         let ended = self.base(&mut Cuts { patterns: every_pattern, seed, take: &mut take });
@@ -197,21 +221,16 @@ impl Course {
         };
         let mut seconds = BTreeSet::new();
         for first in &firsts {
-            let is_drawn = one_pattern(seed, first.operation).contains(&first.pattern);
-            let again = match (self.plan.every_second, is_drawn) {
-                (true, _) => every_pattern,
-                (false, true) => one_pattern,
-                (false, false) => no_pattern,
-            };
-            self.recoveries(&ended, first, again, &mut seconds, &mut shown);
+            self.recoveries(number, &ended, first, &mut seconds, &mut shown);
         }
         shown
     }
 
     /// The recovery from a first cut, and those from every second.
-    fn recoveries(&self, ended: &Ended, first: &Cut, patterns: Patterns, known: &mut BTreeSet<u64>, shown: &mut Shown) {
-        let update = self.next - 1;
-        let seed = way(self.plan.seed, &[u64::from(update), first.operation, first.pattern as u64]);
+    fn recoveries(&self, number: u32, ended: &Ended, first: &First, known: &mut BTreeSet<u64>, shown: &mut Shown) {
+        let First { cut: first, again } = first;
+        let spot = Spot { update: number, first: Some((first.operation, first.pattern)), second: None };
+        let seed = second_seed(self.plan.seed, number, (first.operation, first.pattern));
         let (mut seconds, mut count) = (Vec::new(), 0);
         let mut take = |mark, _: u64, _: Pattern, cut: &dyn Fn() -> Cut| {
             count += 1;
@@ -219,25 +238,38 @@ impl Course {
                 seconds.push(cut());
             }
         };
-        let cuts = Cuts { patterns, seed, take: &mut take };
-        let spot = Spot { update, first: Some((first.operation, first.pattern)), second: None };
-        let done = self.recover(ended, first, 1, cuts);
+        let cuts = Cuts { patterns: *again, seed, take: &mut take };
+        let (done, _) = self.recover(number, ended, (first, 1), cuts, false);
         shown.tally.second_cuts += count;
         shown.note(spot, done);
         for second in &seconds {
             let spot = Spot { second: Some((second.operation, second.pattern)), ..spot };
-            let cuts = Cuts { patterns: no_pattern, seed: 0, take: &mut |_, _, _, _| {} };
-            shown.note(spot, self.recover(ended, second, 2, cuts));
+            let (done, _) = self.recover(number, ended, (second, 2), no_cuts(&mut |_, _, _, _| {}), false);
+            shown.note(spot, done);
         }
     }
 
-    fn recover(&self, ended: &Ended, cut: &Cut, life: u64, mut cuts: Cuts<'_>) -> Result<(), String> {
-        let update = self.bedrock.script.updates.get(self.next as usize - 1).ok_or("there is no such update")?;
-        let mut bench = Bench::new(&self.bedrock, update, cut, life).ok_or("there is no such device")?;
+    /// What becomes of a device that was left so, in its `life`th life; with its timeline if `tells`.
+    fn recover(
+        &self,
+        number: u32,
+        ended: &Ended,
+        (cut, life): (&Cut, u64),
+        mut cuts: Cuts<'_>,
+        tells: bool,
+    ) -> (Result<(), String>, Vec<String>) {
+        let bench = self.update(number).map(|update| Bench::new(&self.bedrock, &update, cut, life));
+        let Ok(Some(mut bench)) = bench else { return (Err("there is no such device".to_owned()), Vec::new()) };
+        bench.timeline = tells.then(Vec::new);
         bench.watch(&cuts);
-        bench.start(&mut cuts)?;
-        bench.run(&mut cuts)?.differs(ended).map_or(Ok(()), Err)
+        let done = bench.start(&mut cuts).and_then(|()| bench.run(&mut cuts));
+        let done = done.and_then(|done| done.differs(ended).map_or(Ok(()), Err));
+        (done, bench.timeline.unwrap_or_default())
     }
+}
+
+fn no_cuts<'c>(take: &'c mut dyn FnMut(u64, u64, Pattern, &dyn Fn() -> Cut)) -> Cuts<'c> {
+    Cuts { patterns: no_pattern, seed: 0, take }
 }
 
 impl Shown {
@@ -250,7 +282,13 @@ impl Shown {
     }
 }
 
-/// A seed for one way.
-fn way(seed: u64, numbers: &[u64]) -> u64 {
-    numbers.iter().fold(Mark::default().number(seed), |mark, number| mark.number(*number)).end()
+/// The seed for the first cuts of an update.
+fn first_seed(seed: u64, update: u32) -> u64 {
+    Mark::default().number(seed).number(u64::from(update)).end()
+}
+
+/// The seed for the cuts of the recovery from one of them.
+fn second_seed(seed: u64, update: u32, (operation, pattern): (u64, Pattern)) -> u64 {
+    let mark = Mark::default().number(first_seed(seed, update)).number(operation);
+    mark.number(pattern as u64).end()
 }

@@ -96,9 +96,10 @@ impl Outside {
                 let (table, chunks) = script.parts.get(&transfer).ok_or("it asks for what nobody offered")?;
                 Ok(self.parts(update, table, chunks, need))
             }
-            (UpTopic::Gone | UpTopic::Hello | UpTopic::State | UpTopic::Known | UpTopic::Batch | UpTopic::Need(_), _) => {
-                Err("a message on the wrong topic".to_owned())
-            }
+            (
+                UpTopic::Gone | UpTopic::Hello | UpTopic::State | UpTopic::Known | UpTopic::Batch | UpTopic::Need(_),
+                _,
+            ) => Err("a message on the wrong topic".to_owned()),
         }
     }
 
@@ -122,7 +123,8 @@ impl Outside {
             self.said = Some((report.seen, model.phase));
         }
         let is_due = model.is_some_and(|model| {
-            stage.until == Until::Phase(model.phase) && model.target.is_some_and(|target| target.release == stage.release)
+            stage.until == Until::Phase(model.phase)
+                && model.target.is_some_and(|target| target.release == stage.release)
         });
         Ok(if is_due { self.next(update) } else { Vec::new() })
     }

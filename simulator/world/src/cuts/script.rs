@@ -151,8 +151,10 @@ struct Writer {
     lawful: BTreeMap<Digest, Lawful>,
 }
 
-/// Bytes of a package: two chunks and a part of a third, so that it is written in three.
-const PACKAGE_BYTES: usize = 2 * CHUNK_BYTES + 5_000;
+/// Bytes of a package: a chunk and a part of another.
+const PACKAGE_BYTES: usize = CHUNK_BYTES + 5_000;
+/// Bytes of a larger one: two chunks and a part of a third.
+const LARGE_BYTES: usize = 2 * CHUNK_BYTES + 5_000;
 /// Releases that are remembered as lawful: a device holds three and remembers eight.
 const LAWFUL_MAX: usize = 16;
 
@@ -162,7 +164,8 @@ impl Script {
         let root = root(seed);
         let first = body(&root);
         let fleet = FleetId::of_root(&first);
-        let trusted = TrustedRoot::first(fleet, &frame::decode(&signed::<Root>(fleet, &first, &[BO, CY])).ok()?).ok()?;
+        let trusted =
+            TrustedRoot::first(fleet, &frame::decode(&signed::<Root>(fleet, &first, &[BO, CY])).ok()?).ok()?;
         let script = Self {
             fleet,
             device: DeviceId::parse("cam-000").ok()?,
@@ -200,8 +203,8 @@ impl Writer {
         let kind = *Kind::ALL.get(number as usize % Kind::ALL.len())?;
         let turn = number as usize / Kind::ALL.len();
         let (stages, ends) = match kind {
-            Kind::Plain => self.stays(PACKAGE_BYTES, 0)?,
-            Kind::Resized => self.stays(if turn.is_multiple_of(2) { 9_000 } else { CHUNK_BYTES }, 0)?,
+            Kind::Plain => self.stays(LARGE_BYTES, 0)?,
+            Kind::Resized => self.stays(if turn.is_multiple_of(2) { 9_000 } else { CHUNK_BYTES + 1 }, 0)?,
             Kind::Floored => {
                 let floor = self.committed.len().checked_sub(2).and_then(|back| self.committed.get(back))?.version;
                 self.stays(PACKAGE_BYTES, floor)?
@@ -235,7 +238,7 @@ impl Writer {
             Kind::Superseded => {
                 let until =
                     *[Until::Need, Until::Phase(Phase::SelfTest), Until::Phase(Phase::Probation)].get(turn % 3)?;
-                let first = self.offer(PACKAGE_BYTES, Behaviour::Good, 0)?;
+                let first = self.offer(LARGE_BYTES, Behaviour::Good, 0)?;
                 let mut stages = vec![self.stage(&first, until, true)?];
                 let (more, ends) = self.stays(PACKAGE_BYTES, 0)?;
                 stages.extend(more);
@@ -353,8 +356,13 @@ impl Writer {
         let digest = Digest::of(&bytes);
         let release = signed::<Release>(fleet, &bytes, &[ADA, BO, CY]);
         let cohort = Cohort::Buckets(1000);
-        let grant =
-            StageGrant { release: digest, cohort: cohort.clone(), gate: Digest::default(), checkpoint: 0, validity: None };
+        let grant = StageGrant {
+            release: digest,
+            cohort: cohort.clone(),
+            gate: Digest::default(),
+            checkpoint: 0,
+            validity: None,
+        };
         let grant = signed::<StageGrant>(fleet, &body(&grant), &[BO]);
         let lawful = Lawful { name: self.name.clone(), salt: [3; 16], floor: security_floor, grants: vec![cohort] };
         self.lawful.insert(digest, lawful);

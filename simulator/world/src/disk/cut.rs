@@ -197,7 +197,12 @@ impl Harvest {
             slots.insert((*key).clone(), file);
         }
         for ((name, is_b), file) in &slots {
-            mark = Mark::default().number(mark).bytes(name.as_str().as_bytes()).number(u64::from(*is_b)).number(file.mark()).end();
+            mark = Mark::default()
+                .number(mark)
+                .bytes(name.as_str().as_bytes())
+                .number(u64::from(*is_b))
+                .number(file.mark())
+                .end();
         }
         Remains { rows, slots, mark }
     }

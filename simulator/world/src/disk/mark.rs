@@ -31,9 +31,10 @@ impl Mark {
                 *lane = (*lane ^ word(eight)).wrapping_mul(odd).rotate_left(31);
             }
         }
-        let rest = wide.remainder().iter().fold(bytes.len() as u64, |rest, byte| {
-            (rest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let rest = wide
+            .remainder()
+            .iter()
+            .fold(bytes.len() as u64, |rest, byte| (rest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
         lanes.into_iter().fold(self.number(rest), Self::number)
     }
 

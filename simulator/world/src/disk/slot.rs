@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn blocks_hold_what_one_piece_would_hold() {
         let (mut blocks, mut piece) = (Bytes::default(), Vec::new());
-        let steps = [(9000, 0, 9000), (4096, 100, 3000), (4096, 0, 4096), (12_345, 4000, 8345), (5, 1, 4), (8192, 8191, 1)];
+        let steps =
+            [(9000, 0, 9000), (4096, 100, 3000), (4096, 0, 4096), (12_345, 4000, 8345), (5, 1, 4), (8192, 8191, 1)];
         for (n, (length, from, count)) in steps.into_iter().enumerate() {
             blocks.resize(length);
             piece.resize(length, 0);
