@@ -11,7 +11,7 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::Phase;
 
 use super::outside::{Acks, Outside};
-use super::script::{Message, Script, Update};
+use super::script::{Ends, Message, Script, Update};
 use crate::Mutant;
 use crate::check::Check;
 use crate::device::{Device, Sending};
@@ -61,12 +61,14 @@ pub(super) struct Ended {
     recalls: Digest,
 }
 
+/// Takes what a cut left: its mark, at which operation and in which pattern, and how to get it.
+pub(super) type Take<'c> = dyn FnMut(u64, u64, Pattern, &dyn Fn() -> Cut) + 'c;
+
 /// Which cuts are made on the way, and who takes what they leave.
 pub(super) struct Cuts<'c> {
     pub(super) patterns: Patterns,
     pub(super) seed: u64,
-    /// Takes the mark of what was left, and how to get it.
-    pub(super) take: &'c mut dyn FnMut(u64, u64, Pattern, &dyn Fn() -> Cut),
+    pub(super) take: &'c mut Take<'c>,
 }
 
 /// One device, switched on.
@@ -318,7 +320,7 @@ impl Ended {
 
     /// Why this is not how the script says that the update ends.
     pub(super) fn is_as_said(&self, update: &Update) -> Result<(), String> {
-        let (release, phase, reject) = &update.ends;
+        let Ends { release, phase, reject } = &update.ends;
         let answers = self.model.active.map(|held| held.target.running.release);
         let Install::Settled { phase: settled, reject: why, .. } = &self.model.install else {
             return Err(format!("it ends in {:?}", self.model.install));

@@ -9,8 +9,11 @@
 //!                              └──> start ───> ends the same
 //! ```
 //! Brain, outbox and download are those that ship. The device is deterministic, so two cuts that leave the
-//! same disk, with the same things said to the world outside, have one future: it is run once. Of each
-//! such future every operation is cut again, in one pattern that the seed draws, or in all of them.
+//! same disk, with the same things said to the world outside, have one future: it is run once.
+//!
+//! First cuts come at every operation in every pattern. Second cuts come at every operation of a recovery:
+//! of every recovery and in every pattern if the plan says so, and else of one recovery for every other
+//! operation on average, in one pattern each, which the seed draws.
 //!
 //! Rooms: [`script`] what is wanted of the device; [`outside`] the hub as it sees it; [`bench`] both in
 //! virtual time; [`replay`] one way told in words.
@@ -27,9 +30,9 @@ use serde::Serialize;
 
 use crate::Mutant;
 pub use crate::disk::Pattern;
-use crate::disk::{Mark, Patterns, every_pattern, no_pattern, one_pattern};
+use crate::disk::{Mark, Patterns, every_pattern, no_pattern, one_pattern, one_pattern_at_half};
 use crate::people::device_key;
-use bench::{Bedrock, Bench, Cut, Cuts, Ended};
+use bench::{Bedrock, Bench, Cut, Cuts, Ended, Take};
 use outside::Acks;
 pub use replay::{Replay, drawn, replay};
 use script::{Script, Update};
@@ -44,7 +47,7 @@ pub struct Plan {
     pub updates: u32,
     /// What is drawn, is drawn from it.
     pub seed: u64,
-    /// A second cut comes in every pattern, not in one.
+    /// Every recovery is cut again, and in every pattern.
     pub every_second: bool,
     /// A bug to plant.
     pub mutant: Option<Mutant>,
@@ -199,7 +202,7 @@ impl Course {
         let every_second = self.plan.every_second;
         let mut take = |mark, operation: u64, pattern: Pattern, cut: &dyn Fn() -> Cut| {
             count += 1;
-            let is_drawn = one_pattern(seed, operation).contains(&pattern);
+            let is_drawn = one_pattern_at_half(seed, operation).contains(&pattern);
             let first = *known.entry(mark).or_insert(firsts.len());
             if first == firsts.len() {
                 firsts.push(First { cut: cut(), again: if every_second { every_pattern } else { no_pattern } });
@@ -268,7 +271,7 @@ impl Course {
     }
 }
 
-fn no_cuts<'c>(take: &'c mut dyn FnMut(u64, u64, Pattern, &dyn Fn() -> Cut)) -> Cuts<'c> {
+fn no_cuts<'c>(take: &'c mut Take<'c>) -> Cuts<'c> {
     Cuts { patterns: no_pattern, seed: 0, take }
 }
 

@@ -1,6 +1,6 @@
 //! One way through an update, told in words: what the device does, where power goes, what comes of it.
 
-use super::bench::{Cut, Cuts, Ended};
+use super::bench::{Cut, Cuts, Ended, Take};
 use super::{Course, Plan, Spot, first_seed, no_cuts, second_seed};
 use crate::disk::{Pattern, every_pattern, one_pattern};
 
@@ -65,11 +65,7 @@ fn keep(at: Option<(u64, Pattern)>, left: &mut Option<Cut>) -> impl FnMut(u64, u
     }
 }
 
-fn only<'c>(
-    seed: u64,
-    at: Option<(u64, Pattern)>,
-    take: &'c mut dyn FnMut(u64, u64, Pattern, &dyn Fn() -> Cut),
-) -> Cuts<'c> {
+fn only<'c>(seed: u64, at: Option<(u64, Pattern)>, take: &'c mut Take<'c>) -> Cuts<'c> {
     if at.is_none() { no_cuts(take) } else { Cuts { patterns: every_pattern, seed, take } }
 }
 

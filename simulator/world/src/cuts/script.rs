@@ -93,6 +93,16 @@ pub(super) struct Stage {
     pub(super) until: Until,
 }
 
+/// How an update ends if nothing goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// What answers.
+    pub(super) release: Digest,
+    /// What is said of what was tried last.
+    pub(super) phase: Phase,
+    pub(super) reject: Option<Reject>,
+}
+
 /// One update.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
@@ -102,8 +112,7 @@ pub(super) struct Update {
     /// Roots after the first, and recalls, as far as they are there by the end of it.
     pub(super) roots: Vec<Message>,
     pub(super) recalls: Vec<Message>,
-    /// How it ends if nothing goes wrong: what answers, and what is said of what was tried last.
-    pub(super) ends: (Digest, Phase, Option<Reject>),
+    pub(super) ends: Ends,
     /// Releases that may be on the device by then.
     pub(super) lawful: BTreeMap<Digest, Lawful>,
 }
@@ -261,38 +270,34 @@ impl Writer {
         noise(self.seed ^ u64::from(self.version + 1) << 32, length)
     }
 
-    fn stays(&mut self, length: usize, floor: u32) -> Option<(Vec<Stage>, (Digest, Phase, Option<Reject>))> {
+    fn stays(&mut self, length: usize, floor: u32) -> Option<(Vec<Stage>, Ends)> {
         self.stays_with(self.noise(length), floor)
     }
 
-    fn stays_with(&mut self, bytes: Vec<u8>, floor: u32) -> Option<(Vec<Stage>, (Digest, Phase, Option<Reject>))> {
+    fn stays_with(&mut self, bytes: Vec<u8>, floor: u32) -> Option<(Vec<Stage>, Ends)> {
         let offer = self.offer_of(bytes, Behaviour::Good, floor)?;
         let stage = self.stage(&offer, Until::End, true)?;
         Some((vec![stage], self.commits(offer)))
     }
 
     /// It stays: what answered before is in the spare slot now.
-    fn commits(&mut self, offer: Offer) -> (Digest, Phase, Option<Reject>) {
+    fn commits(&mut self, offer: Offer) -> Ends {
         self.spare = self.committed.last().cloned();
-        let ends = (offer.digest, Phase::Committed, None);
+        let ends = Ends { release: offer.digest, phase: Phase::Committed, reject: None };
         self.committed.push(offer);
         ends
     }
 
-    fn fails(
-        &mut self,
-        behaviour: Behaviour,
-        phase: Phase,
-        reject: Reject,
-    ) -> Option<(Vec<Stage>, (Digest, Phase, Option<Reject>))> {
+    fn fails(&mut self, behaviour: Behaviour, phase: Phase, reject: Reject) -> Option<(Vec<Stage>, Ends)> {
         let offer = self.offer(PACKAGE_BYTES, behaviour, 0)?;
         let stage = self.stage(&offer, Until::End, true)?;
         self.spare = Some(offer);
-        Some((vec![stage], (self.committed.last()?.digest, phase, Some(reject))))
+        let ends = Ends { release: self.committed.last()?.digest, phase, reject: Some(reject) };
+        Some((vec![stage], ends))
     }
 
     /// A release is recalled while it comes, on trial, or once it stayed; then the one before is wanted.
-    fn recalled(&mut self, turn: usize) -> Option<(Vec<Stage>, (Digest, Phase, Option<Reject>))> {
+    fn recalled(&mut self, turn: usize) -> Option<(Vec<Stage>, Ends)> {
         let phases = [Phase::SelfTest, Phase::Probation, Phase::Committed];
         let offer = self.offer(PACKAGE_BYTES, Behaviour::Good, 0)?;
         let first = self.stage(&offer, Until::Phase(*phases.get(turn % 3)?), true)?;
@@ -309,7 +314,7 @@ impl Writer {
         let before = self.committed.last()?.clone();
         let second = self.stage(&before, Until::End, false)?;
         self.spare = Some(offer);
-        Some((vec![first, second], (before.digest, Phase::Committed, None)))
+        Some((vec![first, second], Ends { release: before.digest, phase: Phase::Committed, reject: None }))
     }
 
     /// A new root: the director's next generation, or the same again.

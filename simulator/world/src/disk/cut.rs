@@ -134,6 +134,12 @@ pub(crate) fn one_pattern(seed: u64, operation: u64) -> Vec<Pattern> {
     Pattern::ALL.get(chance.index(Pattern::ALL.len())).copied().into_iter().collect()
 }
 
+/// The same at every other operation on average.
+pub(crate) fn one_pattern_at_half(seed: u64, operation: u64) -> Vec<Pattern> {
+    let is_drawn = Chance::of(Mark::default().number(operation).number(seed).end()).one_in(2);
+    if is_drawn { one_pattern(seed, operation) } else { Vec::new() }
+}
+
 /// No cut: operations are only counted.
 pub(crate) fn no_pattern(_seed: u64, _operation: u64) -> Vec<Pattern> {
     Vec::new()

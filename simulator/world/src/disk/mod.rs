@@ -27,7 +27,7 @@ use bellwether_protocol::trust::PackageRef;
 use crate::chance::Chance;
 pub use cut::Pattern;
 use cut::{Harvest, Operation};
-pub(crate) use cut::{Left, Patterns, Remains, every_pattern, no_pattern, one_pattern};
+pub(crate) use cut::{Left, Patterns, Remains, every_pattern, no_pattern, one_pattern, one_pattern_at_half};
 pub(crate) use mark::Mark;
 use slot::File;
 
