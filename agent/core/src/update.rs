@@ -482,7 +482,12 @@ impl Model {
         assert!(kept.is_ok(), "room was made just above");
         self.install = settled(&target, Phase::Committed, None);
         if let Some(next) = self.next.take() {
-            self.begin(next);
+            // It was held against the floor before this rose.
+            if next.running.version.number() < self.floor {
+                self.install = settled(&next, Phase::Rejected, Some(Reject::BelowFloor));
+            } else {
+                self.begin(next);
+            }
         }
     }
 
