@@ -98,7 +98,7 @@ enum Command {
         /// What packages hold and what is drawn.
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// Recover from every first cut, and cut that in every pattern: about ten times the work.
+        /// Cut every recovery again, and in every pattern: about five times the work.
         #[arg(long)]
         every_second: bool,
         /// This update alone, from 0, and everything that happens in it.
