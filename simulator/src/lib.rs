@@ -5,9 +5,10 @@
 //! not: brain, runtime, link, signatures, storage, hub.
 //!
 //! Rooms: [`data`] the images; [`fleet`] the devices; [`demo`] the story that `cargo demo` tells;
-//! [`seeds`] many runs of the deterministic simulator, which is a crate of its own
-//! ([`bellwether_world`]).
+//! [`seeds`] many runs of the deterministic simulator, and [`cuts`] its power cuts at every operation
+//! of a disk; it is a crate of its own ([`bellwether_world`]).
 
+pub mod cuts;
 pub mod data;
 pub mod demo;
 pub mod fleet;

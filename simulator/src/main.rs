@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use bellwether_agent::journal;
 use bellwether_hub::{cli, exec};
 use bellwether_simulator::demo::{self, CLI, Options};
-use bellwether_simulator::seeds;
+use bellwether_simulator::{cuts, seeds};
+use bellwether_world::cuts::{Pattern, Plan, UPDATES_MAX};
 use bellwether_world::{Faults, Mutant};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -82,6 +83,47 @@ enum Command {
         #[arg(long, short, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
         output: String,
     },
+    /// Cut the power of one device at every operation of its disk, in every pattern of what that leaves,
+    /// and again at every operation of each recovery: each of its updates must end as without.
+    #[command(
+        after_help = "Examples:\n  bellwether-sim cuts -o json\n  bellwether-sim cuts --updates 20 --every-second\n  \
+                            bellwether-sim cuts --update 3 --operation 17 --pattern torn --second 5\n  \
+                            bellwether-sim cuts --mutant stage-without-sync\n\n\
+                            Patterns: nothing, everything, half, scattered, torn."
+    )]
+    Cuts {
+        /// How many updates.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=i64::from(UPDATES_MAX)))]
+        updates: u32,
+        /// What packages hold and what is drawn.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Cut every recovery again, and in every pattern: about five times the work.
+        #[arg(long)]
+        every_second: bool,
+        /// This update alone, from 0, and everything that happens in it.
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["updates", "every_second"],
+              value_parser = clap::value_parser!(u32).range(0..i64::from(UPDATES_MAX)))]
+        update: Option<u32>,
+        /// Cut it at this operation, from 0.
+        #[arg(long, value_name = "NUMBER", requires_all = ["update", "pattern"])]
+        operation: Option<u64>,
+        /// What the cut leaves of what is under way.
+        #[arg(long, requires = "operation", value_parser = cuts::pattern)]
+        pattern: Option<Pattern>,
+        /// Cut it again at this operation of the recovery.
+        #[arg(long, value_name = "NUMBER", requires = "operation")]
+        second: Option<u64>,
+        /// What that leaves [default: as the seed draws it].
+        #[arg(long, value_name = "PATTERN", requires = "second", value_parser = cuts::pattern)]
+        second_pattern: Option<Pattern>,
+        /// Plant a bug: exit status 1 where it is found.
+        #[arg(long, value_name = "BUG", value_parser = seeds::mutant)]
+        mutant: Option<Mutant>,
+        /// `json` prints the outcome as one object on the last line.
+        #[arg(long, short, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+        output: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -95,7 +137,7 @@ fn main() -> ExitCode {
     }
     let command = Arguments::parse().command;
     // In a simulated world every fault is meant.
-    let quiet = if matches!(command, Command::Run { .. }) { "off" } else { "error" };
+    let quiet = if matches!(command, Command::Run { .. } | Command::Cuts { .. }) { "off" } else { "error" };
     let filter = EnvFilter::try_from_env("BELLWETHER_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     let shown = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
@@ -112,6 +154,26 @@ fn main() -> ExitCode {
             let devices = devices.map(usize::from);
             let options = seeds::Options { first, count, devices, faults, chaos_ms, mutant, timeline };
             ("something did not hold", run_seeds(&options, output == "json"))
+        }
+        Command::Cuts {
+            updates,
+            seed,
+            every_second,
+            update,
+            operation,
+            pattern,
+            second,
+            second_pattern,
+            mutant,
+            output,
+        } => {
+            let plan = Plan { updates, seed, every_second, mutant };
+            let way = update.map(|update| cuts::Way {
+                update,
+                first: operation.zip(pattern),
+                second: second.map(|operation| (operation, second_pattern)),
+            });
+            ("something did not hold", run_cuts(plan, way, output == "json"))
         }
     };
     match done {
@@ -141,6 +203,28 @@ fn run_seeds(options: &seeds::Options, json: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the outcome goes to standard output")]
+fn run_cuts(plan: Plan, way: Option<cuts::Way>, json: bool) -> anyhow::Result<()> {
+    if let Some(way) = way {
+        for line in cuts::tell(plan, way)? {
+            println!("{line}");
+        }
+        return Ok(());
+    }
+    let (summary, bad) = cuts::run_all(plan)?;
+    let done = bad.map_or(Ok(()), |bad| cuts::fail(plan, &bad));
+    let cuts::Summary { tally, patterns, seconds } = &summary;
+    if json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        println!(
+            "{} updates, {} operations of the disk, {} cuts in {patterns} patterns and {} second cuts; {} recoveries, {} bad; {seconds:.1} s",
+            tally.updates, tally.operations, tally.cuts, tally.second_cuts, tally.recoveries, tally.bad
+        );
+    }
+    done
 }
 
 #[expect(clippy::print_stdout, reason = "the outcome goes to standard output")]

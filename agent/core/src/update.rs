@@ -9,6 +9,7 @@
 //!        │        (floor rises here)              │ errors, crashes, superseded            │
 //!        └──<── Returned ── RollingBack <─────────┴─────────────────────────────────────<──┘
 //! ```
+//! A start leads from Hashed back to Fetching: what no sync brought to disk may be gone with the power.
 //!
 //! What is held goes back from before the switch to Deferred. What is wanted in the shadow only passes
 //! from `SelfTest` to Shadow, and begins anew, with its bytes there, when it is to answer.
@@ -79,7 +80,7 @@ pub enum Install {
     Deferred(Target),
     /// Chunks are arriving in the spare slot.
     Fetching(Target),
-    /// All bytes are there and have the approved digest.
+    /// All bytes are there and have the approved digest, but a power cut may still take them.
     Hashed(Target),
     /// It is on disk for good and reproduces its golden vectors.
     SelfTest {
@@ -519,7 +520,12 @@ impl Model {
         assert!(kept.is_ok(), "room was made just above");
         self.install = settled(&target, Phase::Committed, None);
         if let Some(next) = self.next.take() {
-            self.begin(next);
+            // It was held against the floor before this rose.
+            if next.running.version.number() < self.floor {
+                self.install = settled(&next, Phase::Rejected, Some(Reject::BelowFloor));
+            } else {
+                self.begin(next);
+            }
         }
     }
 
@@ -530,9 +536,11 @@ impl Model {
         }
     }
 
-    /// The agent starts: a model that takes it down again and again is given up.
+    /// The agent starts: a model that takes it down again and again is given up, and what was not on
+    /// disk for good is looked at again, or a power cut would make a good release fail its self-test.
     pub(crate) fn restarted(&mut self) {
         match &mut self.install {
+            Install::Hashed(target) => self.install = Install::Fetching(*target),
             Install::SelfTest { target, starts } => {
                 *starts = starts.saturating_add(1);
                 if *starts >= STARTS_MAX {
@@ -548,7 +556,6 @@ impl Model {
             Install::Idle
             | Install::Deferred(_)
             | Install::Fetching(_)
-            | Install::Hashed(_)
             | Install::Activating(_)
             | Install::RollingBack { .. }
             | Install::Settled { .. }

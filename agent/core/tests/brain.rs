@@ -42,6 +42,50 @@ fn an_approved_release_goes_from_offer_to_committed() {
 }
 
 #[test]
+fn what_was_hashed_but_not_synced_is_looked_at_again_after_a_start() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let one = fleet.release("digits", 1);
+    shell.offer(&fleet, 1, &[Offer::granted(&one)]).unwrap();
+    shell.answer(Step::Fetched).unwrap();
+    assert_eq!(shell.line("digits").0, Phase::Hashed);
+    shell.restart(&fleet);
+    assert_eq!(shell.line("digits").0, Phase::Fetching);
+    // Once it is on disk for good, a start tries it again as it is.
+    shell.answer(Step::Fetched).unwrap();
+    shell.answer(Step::Staged).unwrap();
+    shell.restart(&fleet);
+    assert_eq!(shell.line("digits").0, Phase::SelfTest);
+    shell.commit();
+    assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(1)));
+}
+
+#[test]
+fn what_waits_for_a_probation_is_refused_if_the_floor_rises_above_it() {
+    let fleet = Fleet::new();
+    let mut shell = Shell::new(&fleet);
+    let one = fleet.release("digits", 1);
+    let four = fleet.release_with("digits", 4, |release| release.security_floor = 2);
+    shell.offer(&fleet, 1, &[Offer::granted(&four)]).unwrap();
+    shell.settle();
+    // There is nothing to go back to: it waits.
+    shell.offer(&fleet, 2, &[Offer::granted(&one)]).unwrap();
+    assert_eq!(shell.line("digits"), (Phase::Probation, None, Some(4)));
+    shell.wait(10_000);
+    assert_eq!(shell.line("digits"), (Phase::Rejected, Some(Reject::BelowFloor), Some(4)));
+    assert_eq!((shell.model("digits").floor, shell.brain.install_action()), (2, None));
+    // One that is not below it still follows.
+    let mut shell = Shell::new(&fleet);
+    let two = fleet.release("digits", 2);
+    shell.offer(&fleet, 1, &[Offer::granted(&four)]).unwrap();
+    shell.settle();
+    shell.offer(&fleet, 2, &[Offer::granted(&two)]).unwrap();
+    shell.wait(10_000);
+    shell.commit();
+    assert_eq!(shell.line("digits"), (Phase::Committed, None, Some(2)));
+}
+
+#[test]
 fn what_people_did_not_sign_is_refused_with_its_code() {
     let fleet = Fleet::new();
     let mut shell = Shell::new(&fleet);

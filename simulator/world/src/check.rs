@@ -32,7 +32,7 @@ impl Lawful {
 }
 
 /// What was seen of one device so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
     order: Order,
     root: u32,
@@ -46,7 +46,7 @@ struct Seen {
 }
 
 /// Everything that is held against what happens.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Check {
     pub(crate) lawful: BTreeMap<Digest, Lawful>,
     devices: BTreeMap<DeviceId, Seen>,

@@ -13,11 +13,13 @@
 //!
 //! Rooms: [`world`] time and what happens; [`scenario`] what a seed draws; [`people`] keys and
 //! statements; [`model`] packages and how they behave; [`hub`], [`device`], [`disk`]; [`check`] what
-//! must hold; [`shrink`] the least that still breaks; [`trace`] what is told of a run.
+//! must hold; [`shrink`] the least that still breaks; [`trace`] what is told of a run;
+//! [`cuts`] one device, and power cuts at every operation of its disk.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
 
 mod chance;
 mod check;
+pub mod cuts;
 mod device;
 mod disk;
 mod hub;

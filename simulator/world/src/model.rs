@@ -55,7 +55,11 @@ pub(crate) struct Package {
 impl Package {
     /// A package of so many bytes of noise.
     pub(crate) fn new(seed: u64, length: usize, behaviour: Behaviour) -> Self {
-        let bytes = noise(seed, length);
+        Self::of(noise(seed, length), behaviour)
+    }
+
+    /// A package of these bytes.
+    pub(crate) fn of(bytes: Vec<u8>, behaviour: Behaviour) -> Self {
         let table: Vec<u8> = chunk_digests(&bytes).flat_map(|digest| digest.0).collect();
         let reference = PackageRef { digest: Digest::of(&bytes), size: bytes.len() as u64, chunks: Digest::of(&table) };
         Self { bytes, table, reference, behaviour }

@@ -12,6 +12,7 @@ use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
+use bellwether_protocol::heapless;
 use bellwether_protocol::id::{DeviceId, ModelName};
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
 use bellwether_protocol::message::{Down, Gone, Hello, Up};
@@ -96,6 +97,9 @@ pub(crate) struct Device {
     pub(crate) is_taken_down: bool,
     pub(crate) mutant: Option<Mutant>,
     samples: u64,
+    /// Its jobs take the same time whenever they are done, and it does not sign: nothing then tells two
+    /// lives of it apart but its disk and what it is told.
+    is_steady: bool,
     /// Models that were loaded from other bytes than the approved ones.
     wrong: Vec<ModelName>,
     /// What answered before a cut, whose bytes are gone although nothing turned them.
@@ -126,9 +130,15 @@ impl Device {
             is_taken_down: false,
             mutant,
             samples: (n as u64) << 32,
+            is_steady: false,
             wrong: Vec::new(),
             lost: None,
         })
+    }
+
+    /// It has this disk and is steady, and its next row is the one after `samples`.
+    pub(crate) fn steady(self, disk: Disk, samples: u64) -> Self {
+        Self { disk, samples, is_steady: true, ..self }
     }
 
     /// It gets power, and goes on from what is on its disk.
@@ -288,8 +298,16 @@ impl Device {
         wrap: impl for<'s> FnOnce(Signed<'s>) -> Up<'s>,
     ) -> bool {
         let mut body = vec![0; STATEMENT_BYTES_MAX];
-        let Ok(signed) = seal(value, self.fleet, &self.key, &mut body) else { return true };
+        let Ok(signed) = self.seal(value, &mut body) else { return true };
         self.publish(topic, &wrap(signed))
+    }
+
+    fn seal<'b, T: Statement>(&self, value: &T, body: &'b mut [u8]) -> Result<Signed<'b>, Reject> {
+        if self.is_steady {
+            let body: &[u8] = frame::encode(value, body)?;
+            return Ok(Signed { body, signatures: heapless::Vec::new() });
+        }
+        seal(value, self.fleet, &self.key, body)
     }
 
     /// A connection is opened: the counter it is opened with, which the world hands to the hub, or
@@ -496,7 +514,7 @@ impl Device {
             let batch = due.batch(&self.id);
             let last = batch.first + batch.records.len() as u64 - 1;
             let mut body = vec![0; STATEMENT_BYTES_MAX];
-            let Ok(signed) = seal(&batch, self.fleet, &self.key, &mut body) else { return };
+            let Ok(signed) = self.seal(&batch, &mut body) else { return };
             let mut buffer = vec![0; STATEMENT_BYTES_MAX + 512];
             let Ok(frame) = frame::encode(&Up::Batch(signed), &mut buffer) else { return };
             self.sending.push(Sending { topic: UpTopic::Batch, payload: frame.to_vec() });
@@ -530,6 +548,11 @@ impl Device {
     /// Whether an install is under way, so that what answers may be about to change.
     pub(crate) fn is_busy(&self) -> bool {
         self.agent.as_ref().is_some_and(|agent| agent.job.is_some() || agent.brain.install_action().is_some())
+    }
+
+    /// How many records wait in its outbox.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.agent.as_ref().map_or(0, |agent| agent.outbox.waiting())
     }
 
     /// Whether what the brain has is on disk, or the device acts as if it were.

@@ -60,7 +60,8 @@ impl Device {
         if job.download.take_if(|download| download.is_complete()).is_some() {
             job.hashing = true;
             let id = job.id;
-            self.jobs.push((id, self.chance.within(2, 40)));
+            let takes = self.takes(2, 40);
+            self.jobs.push((id, takes));
         }
     }
 
@@ -83,10 +84,15 @@ impl Device {
         let id = agent.jobs;
         agent.job = Some(Job { id, name, work, held, download: None, hashing: false });
         let takes = match work {
-            Work::SelfTest => self.chance.within(200, 3_000),
-            Work::Fetch | Work::Stage | Work::Activate | Work::Return(_) => self.chance.within(1, 60),
+            Work::SelfTest => self.takes(200, 3_000),
+            Work::Fetch | Work::Stage | Work::Activate | Work::Return(_) => self.takes(1, 60),
         };
         self.jobs.push((id, takes));
+    }
+
+    /// How long a job takes, in milliseconds.
+    fn takes(&mut self, least: u64, most: u64) -> u64 {
+        if self.is_steady { u64::midpoint(least, most) } else { self.chance.within(least, most) }
     }
 
     /// Asks for what a download lacks.

@@ -5,10 +5,15 @@
 //!  slots   blocks of 4 KiB: what was written and not synced survives each by itself, in any order
 //! ```
 //! A *fuse* counts operations down; when it burns, that operation is done in part and the device is
-//! without power: nothing after it happens.
+//! without power: nothing after it happens. A *harvest* ([`cut`]) burns at every operation instead, and
+//! the device goes on.
+
+mod cut;
+mod mark;
+mod slot;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -20,8 +25,16 @@ use bellwether_protocol::id::ModelName;
 use bellwether_protocol::trust::PackageRef;
 
 use crate::chance::Chance;
+pub use cut::Pattern;
+use cut::{Harvest, Operation};
+pub(crate) use cut::{Left, Patterns, Remains, every_pattern, no_pattern, one_pattern, one_pattern_at_half};
+pub(crate) use mark::Mark;
+use slot::File;
 
-const BLOCK: usize = 4096;
+/// A slot: of which model, and whether it is B.
+type SlotKey = (ModelName, bool);
+/// Digests of what slots hold, by its mark.
+pub(crate) type Digests = Rc<RefCell<BTreeMap<u64, Digest>>>;
 
 /// The disk of one device; every clone is the same disk.
 #[derive(Clone, Debug)]
@@ -33,22 +46,14 @@ struct Inner {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     durable: BTreeMap<Vec<u8>, Vec<u8>>,
     pending: Vec<Changes>,
-    slots: BTreeMap<(ModelName, bool), File>,
+    slots: BTreeMap<SlotKey, File>,
+    digests: Digests,
+    harvest: Option<Harvest>,
     fuse: Option<u64>,
     dead: bool,
     full: bool,
     operations: u64,
     cuts: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct File {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
-    table: Option<Vec<u8>>,
-    /// A bit turned here by itself since it was last written anew.
-    rotten: bool,
 }
 
 fn gone() -> io::Error {
@@ -61,31 +66,6 @@ fn to(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &Changes) {
             Some(value) => drop(rows.insert(key.clone(), value.clone())),
             None => drop(rows.remove(key)),
         }
-    }
-}
-
-impl File {
-    fn block(&self, block: usize) -> (usize, usize) {
-        let start = block * BLOCK;
-        (start.min(self.live.len()), (start + BLOCK).min(self.live.len()))
-    }
-
-    /// Brings one block to disk.
-    fn settle(&mut self, block: usize) {
-        let (start, end) = self.block(block);
-        if self.durable.len() < end {
-            self.durable.resize(end, 0);
-        }
-        if let (Some(to), Some(from)) = (self.durable.get_mut(start..end), self.live.get(start..end)) {
-            to.copy_from_slice(from);
-        }
-    }
-
-    fn sync(&mut self) {
-        for block in std::mem::take(&mut self.dirty) {
-            self.settle(block);
-        }
-        self.durable.resize(self.live.len(), 0);
     }
 }
 
@@ -102,11 +82,14 @@ enum Power {
 
 impl Inner {
     /// One operation begins.
-    fn begin(&mut self) -> Power {
+    fn begin(&mut self, operation: &Operation<'_>) -> Power {
         if self.dead {
             return Power::Off;
         }
         self.operations += 1;
+        if let Some(harvest) = &mut self.harvest {
+            harvest.note(&self.slots, operation);
+        }
         match &mut self.fuse {
             Some(0) => {
                 self.dead = true;
@@ -120,22 +103,55 @@ impl Inner {
             None => Power::On,
         }
     }
+
+    /// An operation is done.
+    fn done(&mut self, operation: &Operation<'_>) {
+        if let Some(harvest) = &mut self.harvest {
+            harvest.done(operation);
+        }
+    }
 }
 
 impl Disk {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::holding(&Remains::default(), seed, Digests::default())
+    }
+
+    /// A disk as a power cut left it. Disks that share `digests` hash no bytes twice.
+    pub(crate) fn holding(remains: &Remains, seed: u64, digests: Digests) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             chance: Chance::of(seed),
-            rows: BTreeMap::new(),
-            durable: BTreeMap::new(),
+            rows: remains.rows.as_ref().clone(),
+            durable: remains.rows.as_ref().clone(),
             pending: Vec::new(),
-            slots: BTreeMap::new(),
+            slots: remains.slots.clone(),
+            digests,
+            harvest: None,
             fuse: None,
             dead: false,
             full: false,
             operations: 0,
             cuts: 0,
         })))
+    }
+
+    /// From now on, whatever a cut would leave is gathered, in the patterns that `patterns` gives for
+    /// the seed and an operation; with the operations in words if `tells`.
+    pub(crate) fn harvest(&self, seed: u64, patterns: Patterns, tells: bool) {
+        let inner = &mut *self.0.borrow_mut();
+        inner.harvest = Some(Harvest::new(inner, seed, patterns, tells));
+    }
+
+    /// What was gathered since this was last called, and in words.
+    pub(crate) fn gathered(&self) -> (Vec<Left>, Vec<String>) {
+        let inner = &mut *self.0.borrow_mut();
+        let Some(harvest) = &mut inner.harvest else { return Default::default() };
+        (std::mem::take(&mut harvest.left), harvest.words.as_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// Operations since the harvest began.
+    pub(crate) fn harvested(&self) -> u64 {
+        self.0.borrow().harvest.as_ref().map_or(0, Harvest::operations)
     }
 
     /// Power goes after so many more operations.
@@ -173,10 +189,10 @@ impl Disk {
                 }
             }
             if inner.chance.one_in(2) {
-                let length = file.live.len();
-                file.durable.resize(length, 0);
+                let length = file.live.length();
+                file.durable.resize(length);
             }
-            file.live.clone_from(&file.durable);
+            file.cut();
             if inner.chance.one_in(4) {
                 file.table = None;
             }
@@ -188,14 +204,8 @@ impl Disk {
     pub(crate) fn rot(&self, name: &ModelName, slot: Slot) -> bool {
         let inner = &mut *self.0.borrow_mut();
         let Some(file) = inner.slots.get_mut(&(name.clone(), slot == Slot::B)) else { return false };
-        let at = inner.chance.index(file.live.len());
-        for bytes in [&mut file.live, &mut file.durable] {
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 1;
-            }
-        }
-        file.rotten = true;
-        !file.live.is_empty()
+        let at = inner.chance.index(file.live.length());
+        file.rot(at)
     }
 
     /// Whether a bit turned in a slot by itself.
@@ -233,14 +243,19 @@ impl Disk {
     pub(crate) fn is_whole(&self, name: &ModelName, slot: Slot, package: &PackageRef) -> bool {
         let inner = self.0.borrow();
         let file = inner.slots.get(&(name.clone(), slot == Slot::B));
-        file.is_some_and(|file| file.live.len() as u64 == package.size && Digest::of(&file.live) == package.digest)
+        file.is_some_and(|file| {
+            let mut digests = inner.digests.borrow_mut();
+            file.live.length() as u64 == package.size
+                && *digests.entry(file.live.mark()).or_insert_with(|| file.live.digest()) == package.digest
+        })
     }
 
     /// Brings a slot to disk for good.
     pub(crate) fn sync(&self, name: &ModelName, slot: Slot) -> io::Result<()> {
         let inner = &mut *self.0.borrow_mut();
-        let power = inner.begin();
-        let Some(file) = inner.slots.get_mut(&(name.clone(), slot == Slot::B)) else {
+        let key = (name.clone(), slot == Slot::B);
+        let power = inner.begin(&Operation::Sync(&key));
+        let Some(file) = inner.slots.get_mut(&key) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         match power {
@@ -294,15 +309,16 @@ impl Rows for Table {
 
     fn apply(&mut self, changes: Changes) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        let power = inner.begin();
         let grows = changes.iter().any(|(_, value)| value.is_some());
+        let changes: Changes = changes.into_iter().map(|(key, value)| (self.key(&key), value)).collect();
+        let power = inner.begin(&Operation::Apply(&changes));
         if inner.full && grows {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let changes: Changes = changes.into_iter().map(|(key, value)| (self.key(&key), value)).collect();
         // A batch is there whole or not at all, even if power goes in the middle of it.
         if power == Power::On || (power == Power::Goes && inner.chance.one_in(2)) {
             to(&mut inner.rows, &changes);
+            inner.done(&Operation::Apply(&changes));
             inner.pending.push(changes);
         }
         if power == Power::On { Ok(()) } else { Err(gone()) }
@@ -313,7 +329,8 @@ impl Rows for Table {
             return Ok(());
         }
         let inner = &mut *self.disk.0.borrow_mut();
-        if inner.begin() == Power::On {
+        if inner.begin(&Operation::Flush) == Power::On {
+            inner.done(&Operation::Flush);
             for changes in inner.pending.drain(..) {
                 to(&mut inner.durable, &changes);
             }
@@ -334,29 +351,28 @@ pub(crate) struct SlotPlace {
 impl Place for SlotPlace {
     fn open(&mut self, size: u64) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        if inner.begin() != Power::On {
+        let size = usize::try_from(size).map_err(io::Error::other)?;
+        if inner.begin(&Operation::Open(&self.key, size)) != Power::On {
             return Err(gone());
         }
-        let size = usize::try_from(size).map_err(io::Error::other)?;
         let file = inner.slots.entry(self.key.clone()).or_default();
-        if inner.full && size > file.live.len() {
+        if inner.full && size > file.live.length() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        file.live.resize(size, 0);
-        file.dirty.retain(|block| block * BLOCK < size);
+        file.open(size);
         Ok(())
     }
 
     fn table(&self) -> Option<Vec<u8>> {
-        self.disk.0.borrow().slots.get(&self.key)?.table.clone()
+        self.disk.0.borrow().slots.get(&self.key)?.table.as_deref().cloned()
     }
 
     fn put_table(&mut self, table: &[u8]) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        if inner.begin() != Power::On {
+        if inner.begin(&Operation::Table(&self.key, table)) != Power::On {
             return Err(gone());
         }
-        inner.slots.entry(self.key.clone()).or_default().table = Some(table.to_vec());
+        inner.slots.entry(self.key.clone()).or_default().table = Some(Rc::new(table.to_vec()));
         Ok(())
     }
 
@@ -364,29 +380,24 @@ impl Place for SlotPlace {
         let inner = self.disk.0.borrow();
         let from = usize::try_from(offset).map_err(io::Error::other)?;
         let file = inner.slots.get(&self.key).ok_or(io::ErrorKind::NotFound)?;
-        let bytes = file.live.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
+        file.live.read(buffer, from).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let inner = &mut *self.disk.0.borrow_mut();
-        let power = inner.begin();
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        let power = inner.begin(&Operation::Write(&self.key, bytes, from));
         if power == Power::Off {
             return Err(gone());
         }
         if inner.full {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let from = usize::try_from(offset).map_err(io::Error::other)?;
         // Without power in the middle of it, a part is written.
         let length = if power == Power::On { bytes.len() } else { inner.chance.index(bytes.len() + 1) };
         let file = inner.slots.get_mut(&self.key).ok_or(io::ErrorKind::NotFound)?;
-        let (Some(to), Some(written)) = (file.live.get_mut(from..from + length), bytes.get(..length)) else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        };
-        to.copy_from_slice(written);
-        file.dirty.extend(from / BLOCK..(from + length).div_ceil(BLOCK));
+        let written = bytes.get(..length).and_then(|written| file.write(written, from));
+        written.ok_or(io::ErrorKind::UnexpectedEof)?;
         if power == Power::On { Ok(()) } else { Err(gone()) }
     }
 }
