@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bellwether_agent_disk::Bounds;
 use bellwether_link::tls::{self, Identity, Trust};
 use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::time::Millis;
 use serde::Deserialize;
 
 use crate::score::Pace;
@@ -64,6 +66,9 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Room for what waits for the hub, in bytes; the oldest goes first.
     pub outbox_bytes_max: u64,
+    /// How long it waits at most, in hours that the agent runs; what is older goes. Neither a wrong
+    /// clock nor time without power counts.
+    pub outbox_hours_max: u64,
     /// How slow a simulated device is; a real one is measured.
     #[serde(skip)]
     pub pace: Option<Pace>,
@@ -93,6 +98,7 @@ impl Default for Config {
             trial_program: None,
             heartbeat_ms: 30_000,
             outbox_bytes_max: 16 * 1024 * 1024,
+            outbox_hours_max: 30 * 24,
             pace: None,
         }
     }
@@ -120,7 +126,7 @@ pub enum FileError {
     UnknownKey { got: String, nearest: String },
 }
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "name",
     "hub",
     "ca",
@@ -142,6 +148,7 @@ const KEYS: [&str; 21] = [
     "trial_program",
     "heartbeat_ms",
     "outbox_bytes_max",
+    "outbox_hours_max",
 ];
 
 impl Config {
@@ -214,6 +221,7 @@ impl Config {
             ("call_ms_max", self.call_ms_max, 10, day, "10 to 86400000"),
             ("heartbeat_ms", self.heartbeat_ms, 500, day, "500 to 86400000"),
             ("outbox_bytes_max", self.outbox_bytes_max, 64 * 1024, 1 << 40, "65536 or more"),
+            ("outbox_hours_max", self.outbox_hours_max, 1, 10 * 8_766, "1 to 87660"),
         ] {
             if !(least..=most).contains(&got) {
                 return Err(ConfigError::Value { key, got: got.to_string(), expected });
@@ -227,6 +235,13 @@ impl Config {
     pub fn trust(&self) -> Trust {
         let pair = self.client_cert.clone().zip(self.client_key.clone());
         Trust { ca: self.ca.clone(), identity: pair.map(|(cert, key)| Identity { cert, key }) }
+    }
+
+    /// How much of what is to reach the hub waits on the device at most.
+    #[must_use]
+    pub const fn outbox(&self) -> Bounds {
+        let age_max = Millis::from_secs(self.outbox_hours_max.saturating_mul(3_600));
+        Bounds { bytes_max: self.outbox_bytes_max, age_max }
     }
 
     /// Memory a model may take: as told, else half of the machine's.
@@ -271,6 +286,8 @@ mod tests {
     fn values_out_of_range_say_what_is_expected() {
         let mut config = Config { heartbeat_ms: 0, ..Config::default() };
         assert_eq!(config.check().unwrap_err().to_string(), "`heartbeat_ms` is 0: expected 500 to 86400000");
+        config = Config { outbox_hours_max: 0, ..Config::default() };
+        assert_eq!(config.check().unwrap_err().to_string(), "`outbox_hours_max` is 0: expected 1 to 87660");
         config = Config { hub: "hub:8080".into(), ..Config::default() };
         assert!(config.check().is_err());
         config = Config { ca: Some("missing/ca.pem".into()), ..Config::default() };

@@ -1,6 +1,6 @@
 //! The outbox on sled: the records of one tree.
 
-use bellwether_agent_disk::{Changes, Outbox, Rows};
+use bellwether_agent_disk::{Bounds, Changes, Outbox, Rows};
 use bellwether_protocol::trust::OutboxId;
 use sled::{Batch, Tree};
 
@@ -8,7 +8,7 @@ use crate::error::AgentError;
 
 /// A tree of the device's store, as the outbox sees it.
 #[derive(Debug)]
-pub(crate) struct TreeRows(Tree);
+pub struct TreeRows(Tree);
 
 impl Rows for TreeRows {
     type Fault = sled::Error;
@@ -38,10 +38,10 @@ impl Rows for TreeRows {
 }
 
 /// Opens the outbox of a device, or makes one under a new random id.
-pub(crate) fn open(tree: Tree, bytes_max: u64) -> Result<Outbox<TreeRows>, AgentError> {
+pub(crate) fn open(tree: Tree, bounds: Bounds) -> Result<Outbox<TreeRows>, AgentError> {
     let mut fresh = [0; 16];
     getrandom::fill(&mut fresh).map_err(|why| AgentError::Storage(why.to_string()))?;
-    Outbox::open(TreeRows(tree), bytes_max, || OutboxId(fresh)).map_err(|why| AgentError::Storage(why.to_string()))
+    Outbox::open(TreeRows(tree), bounds, || OutboxId(fresh)).map_err(|why| AgentError::Storage(why.to_string()))
 }
 
 #[cfg(test)]
@@ -57,6 +57,10 @@ mod tests {
 
     fn tree(data: &tempfile::TempDir) -> Tree {
         open_database(&sled::Config::new().path(data.path())).unwrap().open_tree("outbox").unwrap()
+    }
+
+    fn bounds(bytes_max: u64) -> Bounds {
+        Bounds { bytes_max, ..crate::Config::default().outbox() }
     }
 
     fn record(version: u32) -> Record<'static> {
@@ -76,7 +80,7 @@ mod tests {
     #[test]
     fn a_batch_is_sent_until_the_hub_took_it_and_survives_a_restart() {
         let data = tempfile::tempdir().unwrap();
-        let mut outbox = open(tree(&data), 1 << 20).unwrap();
+        let mut outbox = open(tree(&data), bounds(1 << 20)).unwrap();
         for version in 1..=40 {
             outbox.push(&record(version)).unwrap();
         }
@@ -92,7 +96,7 @@ mod tests {
         outbox.acknowledged(32).unwrap();
         let id = outbox.newest();
         drop(outbox);
-        let mut outbox = open(tree(&data), 1 << 20).unwrap();
+        let mut outbox = open(tree(&data), bounds(1 << 20)).unwrap();
         assert_eq!((outbox.newest(), outbox.waiting()), (id, 8));
         let due = outbox.due(Millis(0)).unwrap();
         let batch = due.batch(&device());
@@ -100,7 +104,7 @@ mod tests {
         outbox.acknowledged(40).unwrap();
         assert_eq!((outbox.due(Millis(1)), outbox.waiting()), (None, 0));
         drop(outbox);
-        let mut outbox = open(tree(&data), 1 << 20).unwrap();
+        let mut outbox = open(tree(&data), bounds(1 << 20)).unwrap();
         outbox.push(&record(41)).unwrap();
         assert_eq!(outbox.due(Millis(0)).unwrap().batch(&device()).first, 41);
     }
@@ -112,7 +116,7 @@ mod tests {
             open_database(&config).unwrap().open_tree("outbox").unwrap()
         };
         let (data, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut outbox = open(unflushed(data.path()), 1 << 20).unwrap();
+        let mut outbox = open(unflushed(data.path()), bounds(1 << 20)).unwrap();
         for version in 1..=3 {
             outbox.push(&record(version)).unwrap();
             let sent = outbox.due(Millis(0)).unwrap();
@@ -120,7 +124,7 @@ mod tests {
             // The disk as the cut leaves it: nothing that was not brought there.
             let left = cut.path().join(version.to_string());
             copy(data.path(), &left);
-            let mut left = open(unflushed(&left), 1 << 20).unwrap();
+            let mut left = open(unflushed(&left), bounds(1 << 20)).unwrap();
             assert_eq!((left.newest(), left.due(Millis(0))), (outbox.newest(), Some(sent)));
         }
     }
@@ -140,7 +144,7 @@ mod tests {
     #[test]
     fn a_full_outbox_says_how_many_it_dropped() {
         let data = tempfile::tempdir().unwrap();
-        let mut outbox = open(tree(&data), 8192).unwrap();
+        let mut outbox = open(tree(&data), bounds(8192)).unwrap();
         for version in 1..=2000 {
             outbox.push(&record(version)).unwrap();
         }

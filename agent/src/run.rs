@@ -32,7 +32,6 @@ use crate::error::{AgentError, Failed};
 use crate::host::{Fault, Hosts};
 use crate::identity;
 use crate::journal;
-use crate::outbox;
 use crate::score::{Rules, ScoreFault, Scored, Scoring, http};
 use crate::slot::Slots;
 use crate::store::{Enrolled, Store};
@@ -202,7 +201,7 @@ impl Agent {
         let (status_is, status) = watch::channel(Status::first(&brain));
         let (done, done_here) = mpsc::channel(drive::DONE_MAX);
         let driver = Driver {
-            outbox: outbox::open(store.tree("outbox")?, config.outbox_bytes_max)?,
+            outbox: store.outbox(config.outbox())?,
             brain: Box::new(brain),
             store,
             scoring: scoring.clone(),

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use bellwether_agent_core::update::Model;
 use bellwether_agent_core::{State, Trust};
+use bellwether_agent_disk::{Bounds, Outbox};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::heapless;
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::trust::{FleetId, Order};
 use serde::{Deserialize, Serialize};
-use sled::{Db, Tree};
+use sled::Db;
 
 use crate::error::AgentError;
+use crate::outbox::{self, TreeRows};
 
 /// Cache of the store; sled's default is 1 GiB.
 const CACHE_BYTES: u64 = 1024 * 1024;
@@ -85,9 +87,9 @@ impl From<StateBeforeCrashes> for State {
     }
 }
 
-/// The store of one device.
+/// The store of one device. One process at a time may hold it.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub struct Store {
     db: Db,
 }
 
@@ -111,14 +113,23 @@ pub(crate) fn open_database(config: &sled::Config) -> sled::Result<Db> {
 }
 
 impl Store {
-    pub(crate) fn open(data: &Path) -> Result<Self, AgentError> {
+    /// Opens the store in a device's directory, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Store`].
+    pub fn open(data: &Path) -> Result<Self, AgentError> {
         let path = data.join("store");
         let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
         open_database(&config).map(|db| Self { db }).map_err(|why| AgentError::Store { path, why: why.to_string() })
     }
 
     /// The brain's state; the first one if there is none.
-    pub(crate) fn state(&self) -> Result<State, AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn state(&self) -> Result<State, AgentError> {
         if let Some(state) = self.read(STATE)? {
             return Ok(state);
         }
@@ -130,7 +141,11 @@ impl Store {
     }
 
     /// Writes the brain's state; it is on disk when this returns.
-    pub(crate) fn put_state(&self, state: &State) -> Result<(), AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn put_state(&self, state: &State) -> Result<(), AgentError> {
         self.write(STATE, state)
     }
 
@@ -143,20 +158,32 @@ impl Store {
     }
 
     /// A number higher than at every connect before, on disk before it is used.
-    pub(crate) fn next_connect(&self) -> Result<u64, AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn next_connect(&self) -> Result<u64, AgentError> {
         let last: u64 = self.read(CONNECTS)?.unwrap_or(0);
         let next = last.checked_add(1).ok_or_else(|| storage("the connect counter is used up"))?;
         self.write(CONNECTS, &next)?;
         Ok(next)
     }
 
-    /// A tree of its own.
-    pub(crate) fn tree(&self, name: &str) -> Result<Tree, AgentError> {
-        self.db.open_tree(name).map_err(storage)
+    /// The device's outbox, or a new one under a random id. One at a time may be open.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn outbox(&self, bounds: Bounds) -> Result<Outbox<TreeRows>, AgentError> {
+        outbox::open(self.db.open_tree("outbox").map_err(storage)?, bounds)
     }
 
     /// Brings everything to disk.
-    pub(crate) fn flush(&self) -> Result<(), AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn flush(&self) -> Result<(), AgentError> {
         self.db.flush().map(drop).map_err(storage)
     }
 

@@ -7,7 +7,7 @@ mod work;
 
 use bellwether_agent_core::update::{Held, Install, Step};
 use bellwether_agent_core::{Action, Brain, Config, Input, State, Told, outbox};
-use bellwether_agent_disk::{Download, Outbox};
+use bellwether_agent_disk::{Bounds, Download, Outbox};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
@@ -33,6 +33,9 @@ const CONNECTS: &[u8] = b"connects";
 const STATE_BYTES_MAX: usize = 64 * 1024;
 /// Small, so that a device that is away long has to drop.
 const OUTBOX_BYTES_MAX: u64 = 24 * 1024;
+/// So short that a device that is cut off long has to drop; of every other device, so that the rest
+/// drop for want of room only.
+const OUTBOX_AGE_MAX: Millis = Millis(40_000);
 /// Longest sleep.
 const TICK: Millis = Millis(5_000);
 
@@ -92,6 +95,7 @@ pub(crate) struct Device {
     pub(crate) is_taken_down: bool,
     pub(crate) mutant: Option<Mutant>,
     samples: u64,
+    forgets_early: bool,
     /// Models that were loaded from other bytes than the approved ones.
     wrong: Vec<ModelName>,
     /// What answered before a cut, whose bytes are gone although nothing turned them.
@@ -120,6 +124,7 @@ impl Device {
             is_taken_down: false,
             mutant,
             samples: (n as u64) << 32,
+            forgets_early: (n as u64 ^ seed) & 1 == 1,
             wrong: Vec::new(),
             lost: None,
         })
@@ -145,12 +150,13 @@ impl Device {
         };
         let brain = Box::new(Brain::restore(config, self.root.clone(), state));
         let fresh = self.chance.number();
-        let outbox =
-            Outbox::open(self.disk.outbox(self.mutant != Some(Mutant::UnflushedNumbers)), OUTBOX_BYTES_MAX, || {
-                let mut id = [0; 16];
-                id.iter_mut().zip(fresh.to_le_bytes()).for_each(|(to, from)| *to = from);
-                OutboxId(id)
-            });
+        let age_max = if self.forgets_early { OUTBOX_AGE_MAX } else { Millis(u64::MAX) };
+        let bounds = Bounds { bytes_max: OUTBOX_BYTES_MAX, age_max };
+        let outbox = Outbox::open(self.disk.outbox(self.mutant != Some(Mutant::UnflushedNumbers)), bounds, || {
+            let mut id = [0; 16];
+            id.iter_mut().zip(fresh.to_le_bytes()).for_each(|(to, from)| *to = from);
+            OutboxId(id)
+        });
         let Ok(outbox) = outbox else { return };
         let saved = Box::default();
         self.agent = Some(Agent {
@@ -345,6 +351,10 @@ impl Device {
         self.save();
         self.look_at_trial(now, behaviour);
         self.handle(now, Input::Tick);
+        if let Some(agent) = &mut self.agent {
+            // What cannot be dropped now is dropped later.
+            let _ = agent.outbox.tick(now, now);
+        }
         self.score(now);
         self.turn(now);
     }
