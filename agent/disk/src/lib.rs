@@ -16,7 +16,7 @@ use std::io;
 use bellwether_protocol::error::Reject;
 
 pub use fetch::Download;
-pub use outbox::{Bounds, Due, Outbox, OutboxError, RESEND_MS_FIRST};
+pub use outbox::{Bounds, Due, Outbox, OutboxError, RESEND_MS_FIRST, newest};
 
 /// What changes at once: a key with its new value, or without one to remove it.
 pub type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;

@@ -28,6 +28,7 @@ pub const RESEND_MS_FIRST: u64 = 2_000;
 const RESEND_MS_MAX: u64 = 60_000;
 
 const ID: &[u8] = b"mid";
+/// The next number when something was sent last: that of the last row says it as well.
 const NEXT: &[u8] = b"mnext";
 const ACKED: &[u8] = b"macked";
 
@@ -114,6 +115,22 @@ fn number(key: &[u8]) -> Option<u64> {
     key.strip_prefix(b"r")?.try_into().ok().map(u64::from_be_bytes)
 }
 
+fn read<R: Rows>(rows: &R, key: &[u8]) -> Result<u64, R::Fault> {
+    let value = rows.get(key)?;
+    Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes))
+}
+
+/// The newest number that these records of an outbox know of, 0 if none: that of a record, or of one
+/// that was acknowledged. So a record takes one write, and no number that was sent is given again.
+///
+/// # Errors
+///
+/// As the store.
+pub fn newest<R: Rows>(rows: &R) -> Result<u64, R::Fault> {
+    let last = kept_rows(rows).last().map_or(0, |(number, _)| number);
+    Ok(last.max(read(rows, NEXT)?.saturating_sub(1)).max(read(rows, ACKED)?))
+}
+
 fn storage(why: impl std::fmt::Display) -> OutboxError {
     OutboxError::Store(why.to_string())
 }
@@ -129,12 +146,8 @@ impl<R: Rows> Outbox<R> {
     ///
     /// [`OutboxError::Store`].
     pub fn open(mut rows: R, bounds: Bounds, new: impl FnOnce() -> OutboxId) -> Result<Self, OutboxError> {
-        let read = |key| -> Result<u64, OutboxError> {
-            let value = rows.get(key).map_err(storage)?;
-            Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes))
-        };
-        let next = read(NEXT)?.max(1);
-        let acked = read(ACKED)?;
+        let next = newest(&rows).map_err(storage)?.saturating_add(1);
+        let acked = read(&rows, ACKED).map_err(storage)?;
         let id = match rows.get(ID).map_err(storage)?.and_then(|id| <[u8; 16]>::try_from(id).ok()) {
             Some(id) => OutboxId(id),
             None => {
@@ -215,7 +228,6 @@ impl<R: Rows> Outbox<R> {
         mark.into_iter().for_each(|mark| self.age.mark(mark, &mut changes));
         changes.push(put(key(self.next), value));
         self.next += 1;
-        changes.push(put(NEXT, &self.next.to_be_bytes()));
         self.change(changes, held)?;
         self.age.marked(mark);
         self.told(dropped, "no room");
@@ -291,6 +303,8 @@ impl<R: Rows> Outbox<R> {
         let after = self.sent.back().map_or(0, |(last, _)| *last);
         rows_after(&self.rows, after).next()?;
         if self.is_dirty {
+            // An agent from before the last row told it begins there; where it cannot be written, none is.
+            let _ = self.rows.apply(vec![put(NEXT, &self.next.to_be_bytes())]);
             if let Err(why) = self.rows.flush() {
                 tracing::error!(%why, "the outbox cannot be brought to disk: nothing of it is sent");
                 return None;

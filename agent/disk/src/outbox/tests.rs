@@ -167,6 +167,24 @@ fn a_record_that_cannot_be_read_is_a_gap_and_not_the_end() {
 }
 
 #[test]
+fn a_number_that_was_sent_is_never_given_again() {
+    let mut outbox = open(Memory::default(), ROOM);
+    for _ in 0..5 {
+        outbox.push(&record(0)).unwrap();
+    }
+    // Nothing was flushed by sending, and every record is gone.
+    outbox.acknowledged(5).unwrap();
+    let mut outbox = open(outbox.rows, ROOM);
+    assert_eq!(outbox.newest().1, 5);
+    outbox.push(&record(0)).unwrap();
+    let mut outbox = open(outbox.rows, ROOM);
+    assert_eq!((outbox.newest().1, outbox.due(Millis(0)).map(|due| due.first)), (6, Some(6)));
+    // As an agent that wrote it at every push left it.
+    outbox.rows.rows.insert(NEXT.to_vec(), 9u64.to_be_bytes().to_vec());
+    assert_eq!(open(outbox.rows, ROOM).newest().1, 8);
+}
+
+#[test]
 fn a_full_disk_costs_the_records_that_come_and_none_that_wait() {
     let mut outbox = open(Memory::default(), Bounds { bytes_max: 4096, age_max: AGE_MAX });
     for _ in 0..10 {

@@ -7,7 +7,7 @@ mod work;
 
 use bellwether_agent_core::update::{Held, Install, Step};
 use bellwether_agent_core::{Action, Brain, Config, Input, State, Told, outbox};
-use bellwether_agent_disk::{Bounds, Download, Outbox};
+use bellwether_agent_disk::{Bounds, Download, Outbox, newest};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
@@ -476,8 +476,7 @@ impl Device {
     /// The outbox on its disk, and the number of the newest record there.
     pub(crate) fn newest_on_disk(&self) -> Option<(OutboxId, u64)> {
         let outbox = OutboxId(self.disk.read(b"omid")?.try_into().ok()?);
-        let next = self.disk.read(b"omnext").and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
-        Some((outbox, next.saturating_sub(1)))
+        Some((outbox, newest(&self.disk.outbox(true)).ok()?))
     }
 
     /// Whether an install is under way, so that what answers may be about to change.
