@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bellwether_agent::{Config, Outbox, Store, TreeRows};
+use bellwether_agent::{Bounds, Config, Outbox, Store, TreeRows};
 use bellwether_agent_core::outbox::acknowledged;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::DeviceId;
@@ -40,8 +40,8 @@ const STATE_EVERY: u32 = 32;
 pub(crate) enum Mode {
     /// It sends what it pushes, all sizes.
     Connected,
-    /// It connects once it has pushed all, which are rows of the larger model.
-    Away,
+    /// It connects once it has pushed all, which are rows of the larger model, into so much room.
+    Away { bytes_max: u64 },
 }
 
 /// A device that runs.
@@ -59,7 +59,10 @@ impl Device {
     pub(crate) fn start(directory: &Path, socket: &Path, (run, records): (u32, u64), mode: Mode) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(DEVICE_FLAG).args([directory, socket]).args([run.to_string(), records.to_string()]);
-        command.arg(format!("{mode:?}"));
+        command.args(match mode {
+            Mode::Connected => vec!["connected".to_owned()],
+            Mode::Away { bytes_max } => vec!["away".to_owned(), bytes_max.to_string()],
+        });
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let said = Arc::<Mutex<Said>>::default();
@@ -123,17 +126,21 @@ fn note(said: &Mutex<Said>, line: &str) {
 /// Is the device, if the arguments say so.
 pub(crate) fn run_if_child() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [flag, directory, socket, run, records, mode] = arguments.as_slice() else { return None };
+    let [flag, directory, socket, run, records, mode @ ..] = arguments.as_slice() else { return None };
     if flag != DEVICE_FLAG {
         return None;
     }
+    let bounds = Config::default().outbox();
+    let (is_away, bounds) = match mode {
+        [_, bytes_max] => (true, Bounds { bytes_max: bytes_max.parse().unwrap(), ..bounds }),
+        _ => (false, bounds),
+    };
     // The parent's end of it closes when the parent does, however that ends.
     thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(1);
     });
-    let is_away = mode == "Away";
-    let mut running = Running::open(directory.as_ref(), socket.into(), run.parse().unwrap());
+    let mut running = Running::open((directory.as_ref(), bounds), socket.into(), run.parse().unwrap());
     running.run(records.parse().unwrap(), is_away);
     Some(ExitCode::SUCCESS)
 }
@@ -152,9 +159,9 @@ struct Running {
 }
 
 impl Running {
-    fn open(directory: &Path, socket: PathBuf, run: u32) -> Self {
+    fn open((directory, bounds): (&Path, Bounds), socket: PathBuf, run: u32) -> Self {
         let store = Store::open(directory).unwrap();
-        let outbox = store.outbox(Config::default().outbox()).unwrap();
+        let outbox = store.outbox(bounds).unwrap();
         let bytes = root_with_time_key(None);
         let signed: Signed<'_> = frame::decode(&bytes).unwrap();
         let fleet = FleetId::of_root(signed.body);

@@ -15,8 +15,9 @@
 //! comes back: every number it ever gave is either taken or told as missing.
 //!
 //! A program of its own, since it starts itself again as the child. `BELLWETHER_OUTBOX_SEED` repeats
-//! what is drawn; `BELLWETHER_OUTBOX_RECORDS` (1000000) and `BELLWETHER_OUTBOX_TIMES` (8: how often the
-//! outbox of the second device is filled) make it shorter or longer.
+//! what is drawn; `BELLWETHER_OUTBOX_RECORDS` (1000000), and for the device that is away
+//! `BELLWETHER_OUTBOX_MIB` (4) and `BELLWETHER_OUTBOX_TIMES` (16: how often so much is pushed) make it
+//! shorter or longer.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,8 +58,8 @@ fn main() -> ExitCode {
     println!("outbox: {records} records, BELLWETHER_OUTBOX_SEED={seed}");
     let mut random = Random(seed);
     kills::through_a_hundred_kills_nothing_is_lost_and_nothing_comes_twice(records, &mut random);
-    let times = told("BELLWETHER_OUTBOX_TIMES");
-    away::a_full_outbox_stays_small_and_every_number_is_accounted_for(times, &mut random);
+    let size = (told("BELLWETHER_OUTBOX_MIB"), told("BELLWETHER_OUTBOX_TIMES"));
+    away::a_full_outbox_stays_small_and_every_number_is_accounted_for(size, &mut random);
     ExitCode::SUCCESS
 }
 
