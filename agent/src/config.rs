@@ -64,7 +64,8 @@ pub struct Config {
     pub trial_program: Option<PathBuf>,
     /// Longest silence between two reports, in milliseconds.
     pub heartbeat_ms: u64,
-    /// Room for what waits for the hub, in bytes; the oldest goes first.
+    /// Room for what waits for the hub, in bytes; the oldest goes first. On disk it may take three times as
+    /// much, and some 10 MiB.
     pub outbox_bytes_max: u64,
     /// How long it waits at most, in hours that the agent runs; what is older goes. Neither a wrong
     /// clock nor time without power counts.
