@@ -35,7 +35,7 @@ const STATE_BYTES_MAX: usize = 64 * 1024;
 const OUTBOX_BYTES_MAX: u64 = 24 * 1024;
 /// So short that a device that is cut off long has to drop; of every other device, so that the rest
 /// drop for want of room only.
-const OUTBOX_AGE_MAX: Millis = Millis(40_000);
+const OUTBOX_AGE_MAX: Millis = Millis(15_000);
 /// Longest sleep.
 const TICK: Millis = Millis(5_000);
 
