@@ -1,6 +1,8 @@
 //! What survives a restart: brain state, root, broker, counters. Records begin with a format byte
 //! (frames), so that a later version can tell what it reads.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -112,6 +114,30 @@ pub(crate) fn open_database(config: &sled::Config) -> sled::Result<Db> {
     }
 }
 
+fn config(path: &Path) -> sled::Config {
+    sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000))
+}
+
+/// Makes an empty database if there is none: beside its place, and moved there when it is on disk. sled
+/// writes its settings in two steps, and one that is killed between them never opens again.
+fn make(data: &Path, path: &Path) -> sled::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let beside = data.join("store.new");
+    match std::fs::remove_dir_all(&beside) {
+        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why.into()),
+        Ok(()) | Err(_) => {}
+    }
+    drop(open_database(&config(&beside))?);
+    for file in ["conf", "db", "."] {
+        File::open(beside.join(file))?.sync_all()?;
+    }
+    std::fs::rename(&beside, path)?;
+    File::open(data)?.sync_all()?;
+    Ok(())
+}
+
 impl Store {
     /// Opens the store in a device's directory, or makes it.
     ///
@@ -120,8 +146,8 @@ impl Store {
     /// [`AgentError::Store`].
     pub fn open(data: &Path) -> Result<Self, AgentError> {
         let path = data.join("store");
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
-        open_database(&config).map(|db| Self { db }).map_err(|why| AgentError::Store { path, why: why.to_string() })
+        let opened = make(data, &path).and_then(|()| open_database(&config(&path)));
+        opened.map(|db| Self { db }).map_err(|why| AgentError::Store { path, why: why.to_string() })
     }
 
     /// The brain's state; the first one if there is none.
@@ -222,6 +248,21 @@ mod tests {
         assert_eq!((state.assignment, state.reports, state.models.len()), (Digest([7; 32]), 9, 1));
         store.put_state(&State { reports: 10, ..state }).unwrap();
         assert_eq!(store.state().unwrap().reports, 10);
+    }
+
+    #[test]
+    fn a_store_whose_making_was_cut_short_is_made_anew() {
+        let data = tempfile::tempdir().unwrap();
+        let beside = data.path().join("store.new");
+        drop(open_database(&config(&beside)).unwrap());
+        // As a kill between the two writes of sled's settings leaves them.
+        let settings = beside.join("conf");
+        let whole = std::fs::read(&settings).unwrap();
+        std::fs::write(&settings, &whole[..whole.len() - 4]).unwrap();
+        assert!(open_database(&config(&beside)).is_err(), "sled does not open it any more");
+        let store = Store::open(data.path()).unwrap();
+        assert_eq!(store.next_connect().unwrap(), 1);
+        assert!(!beside.exists());
     }
 
     #[test]
