@@ -99,9 +99,9 @@ fn a_gap_counts_every_record_it_stands_for_once() {
     assert_eq!((rows(&world, &cam), missing(&world, &cam)), (2, 18));
     assert_eq!(send(&mut world, &gap(1, 21, 1)), Ok(21));
     assert_eq!((rows(&world, &cam), missing(&world, &cam)), (2, 19));
-    let told = world.events().filter_map(|what| match what {
-        What::RecordsMissing { records, .. } => Some(*records),
-        _ => None,
+    let told = world.events().filter_map(|what| {
+        let What::RecordsMissing { records, .. } = what else { return None };
+        Some(*records)
     });
     assert_eq!(told.collect::<Vec<u64>>(), [10, 8, 1]);
 }
