@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bellwether_agent_disk::Bounds;
 use bellwether_link::tls::{self, Identity, Trust};
 use bellwether_protocol::id::DeviceId;
+use bellwether_protocol::time::Millis;
 use serde::Deserialize;
 
 pub use crate::conditions::{BadWindow, Window};
@@ -63,8 +65,12 @@ pub struct Config {
     pub trial_program: Option<PathBuf>,
     /// Longest silence between two reports, in milliseconds.
     pub heartbeat_ms: u64,
-    /// Room for what waits for the hub, in bytes; the oldest goes first.
+    /// Room for what waits for the hub, in bytes; the oldest goes first. On disk it may take three times as
+    /// much, and some 10 MiB.
     pub outbox_bytes_max: u64,
+    /// How long it waits at most, in hours that the agent runs; what is older goes. Neither a wrong
+    /// clock nor time without power counts.
+    pub outbox_hours_max: u64,
     /// Times in which installs may go on, by the device's local time, such as `22:00-05:00` or `sat,sun
     /// 00:00-24:00`; always if there is none. Rollouts that are urgent do not ask.
     pub install_windows: Vec<Window>,
@@ -99,6 +105,7 @@ impl Default for Config {
             trial_program: None,
             heartbeat_ms: 30_000,
             outbox_bytes_max: 16 * 1024 * 1024,
+            outbox_hours_max: 30 * 24,
             install_windows: Vec::new(),
             install_on_mains: false,
             pace: None,
@@ -128,7 +135,7 @@ pub enum FileError {
     UnknownKey { got: String, nearest: String },
 }
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "name",
     "hub",
     "ca",
@@ -150,6 +157,7 @@ const KEYS: [&str; 23] = [
     "trial_program",
     "heartbeat_ms",
     "outbox_bytes_max",
+    "outbox_hours_max",
     "install_windows",
     "install_on_mains",
 ];
@@ -224,6 +232,7 @@ impl Config {
             ("call_ms_max", self.call_ms_max, 10, day, "10 to 86400000"),
             ("heartbeat_ms", self.heartbeat_ms, 500, day, "500 to 86400000"),
             ("outbox_bytes_max", self.outbox_bytes_max, 64 * 1024, 1 << 40, "65536 or more"),
+            ("outbox_hours_max", self.outbox_hours_max, 1, 10 * 8_766, "1 to 87660"),
         ] {
             if !(least..=most).contains(&got) {
                 return Err(ConfigError::Value { key, got: got.to_string(), expected });
@@ -237,6 +246,13 @@ impl Config {
     pub fn trust(&self) -> Trust {
         let pair = self.client_cert.clone().zip(self.client_key.clone());
         Trust { ca: self.ca.clone(), identity: pair.map(|(cert, key)| Identity { cert, key }) }
+    }
+
+    /// How much of what is to reach the hub waits on the device at most.
+    #[must_use]
+    pub const fn outbox(&self) -> Bounds {
+        let age_max = Millis::from_secs(self.outbox_hours_max.saturating_mul(3_600));
+        Bounds { bytes_max: self.outbox_bytes_max, age_max }
     }
 
     /// Memory a model may take: as told, else half of the machine's.
@@ -283,6 +299,8 @@ mod tests {
     fn values_out_of_range_say_what_is_expected() {
         let mut config = Config { heartbeat_ms: 0, ..Config::default() };
         assert_eq!(config.check().unwrap_err().to_string(), "`heartbeat_ms` is 0: expected 500 to 86400000");
+        config = Config { outbox_hours_max: 0, ..Config::default() };
+        assert_eq!(config.check().unwrap_err().to_string(), "`outbox_hours_max` is 0: expected 1 to 87660");
         config = Config { hub: "hub:8080".into(), ..Config::default() };
         assert!(config.check().is_err());
         config = Config { ca: Some("missing/ca.pem".into()), ..Config::default() };

@@ -36,9 +36,12 @@ mod slot;
 mod store;
 mod trial;
 
+pub use bellwether_agent_disk::{Bounds, Outbox};
 pub use config::{Config, ConfigError, FileError};
 pub use error::AgentError;
+pub use outbox::TreeRows;
 pub use run::{Agent, Running, Status, device_key};
+pub use store::Store;
 
 /// Does the work of a child if the arguments say that this process is there for it: a model's trial,
 /// or a model that answers. Every program in which agents run calls this first.

@@ -1,6 +1,6 @@
 //! The outbox on sled: the records of one tree.
 
-use bellwether_agent_disk::{Changes, Outbox, Rows};
+use bellwether_agent_disk::{Bounds, Changes, Outbox, Rows};
 use bellwether_protocol::trust::OutboxId;
 use sled::{Batch, Tree};
 
@@ -9,7 +9,7 @@ use crate::room::Room;
 
 /// A tree of the device's store, as the outbox sees it, and the room on its disk.
 #[derive(Debug)]
-pub(crate) struct TreeRows(Tree, Room);
+pub struct TreeRows(Tree, Room);
 
 impl Rows for TreeRows {
     type Fault = sled::Error;
@@ -24,6 +24,13 @@ impl Rows for TreeRows {
 
     fn apply(&mut self, changes: Changes) -> Result<(), sled::Error> {
         self.1.before_writing(changes.iter().filter_map(|(_, value)| Some(value.as_ref()?.len())).sum());
+        // A batch has sled write out what it has buffered, twice; one row by itself waits for the flush.
+        if let [(key, value)] = changes.as_slice() {
+            return match value {
+                Some(value) => self.0.insert(key, value.as_slice()).map(drop),
+                None => self.0.remove(key).map(drop),
+            };
+        }
         let mut batch = Batch::default();
         for (key, value) in changes {
             match value {
@@ -40,11 +47,10 @@ impl Rows for TreeRows {
 }
 
 /// Opens the outbox of a device, or makes one under a new random id.
-pub(crate) fn open(tree: Tree, room: Room, bytes_max: u64) -> Result<Outbox<TreeRows>, AgentError> {
+pub(crate) fn open(tree: Tree, room: Room, bounds: Bounds) -> Result<Outbox<TreeRows>, AgentError> {
     let mut fresh = [0; 16];
     getrandom::fill(&mut fresh).map_err(|why| AgentError::Storage(why.to_string()))?;
-    Outbox::open(TreeRows(tree, room), bytes_max, || OutboxId(fresh))
-        .map_err(|why| AgentError::Storage(why.to_string()))
+    Outbox::open(TreeRows(tree, room), bounds, || OutboxId(fresh)).map_err(|why| AgentError::Storage(why.to_string()))
 }
 
 #[cfg(test)]
@@ -55,15 +61,19 @@ mod tests {
     use bellwether_protocol::time::Millis;
     use bellwether_protocol::trust::{Event, Phase, Record, RecordBody};
 
-    use super::{TreeRows, *};
+    use super::*;
     use crate::store::open_database;
 
-    fn open(tree: Tree, bytes_max: u64) -> Result<Outbox<TreeRows>, AgentError> {
-        super::open(tree, Room::of(&std::env::temp_dir().join("nowhere")), bytes_max)
+    fn open(tree: Tree, bounds: Bounds) -> Result<Outbox<TreeRows>, AgentError> {
+        super::open(tree, Room::of(&std::env::temp_dir().join("nowhere")), bounds)
     }
 
     fn tree(data: &tempfile::TempDir) -> Tree {
         open_database(&sled::Config::new().path(data.path())).unwrap().open_tree("outbox").unwrap()
+    }
+
+    fn bounds(bytes_max: u64) -> Bounds {
+        Bounds { bytes_max, ..crate::Config::default().outbox() }
     }
 
     fn record(version: u32) -> Record<'static> {
@@ -83,7 +93,7 @@ mod tests {
     #[test]
     fn a_batch_is_sent_until_the_hub_took_it_and_survives_a_restart() {
         let data = tempfile::tempdir().unwrap();
-        let mut outbox = open(tree(&data), 1 << 20).unwrap();
+        let mut outbox = open(tree(&data), bounds(1 << 20)).unwrap();
         for version in 1..=40 {
             outbox.push(&record(version)).unwrap();
         }
@@ -99,7 +109,7 @@ mod tests {
         outbox.acknowledged(32).unwrap();
         let id = outbox.newest();
         drop(outbox);
-        let mut outbox = open(tree(&data), 1 << 20).unwrap();
+        let mut outbox = open(tree(&data), bounds(1 << 20)).unwrap();
         assert_eq!((outbox.newest(), outbox.waiting()), (id, 8));
         let due = outbox.due(Millis(0)).unwrap();
         let batch = due.batch(&device());
@@ -107,7 +117,7 @@ mod tests {
         outbox.acknowledged(40).unwrap();
         assert_eq!((outbox.due(Millis(1)), outbox.waiting()), (None, 0));
         drop(outbox);
-        let mut outbox = open(tree(&data), 1 << 20).unwrap();
+        let mut outbox = open(tree(&data), bounds(1 << 20)).unwrap();
         outbox.push(&record(41)).unwrap();
         assert_eq!(outbox.due(Millis(0)).unwrap().batch(&device()).first, 41);
     }
@@ -119,7 +129,7 @@ mod tests {
             open_database(&config).unwrap().open_tree("outbox").unwrap()
         };
         let (data, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut outbox = open(unflushed(data.path()), 1 << 20).unwrap();
+        let mut outbox = open(unflushed(data.path()), bounds(1 << 20)).unwrap();
         for version in 1..=3 {
             outbox.push(&record(version)).unwrap();
             let sent = outbox.due(Millis(0)).unwrap();
@@ -127,7 +137,7 @@ mod tests {
             // The disk as the cut leaves it: nothing that was not brought there.
             let left = cut.path().join(version.to_string());
             copy(data.path(), &left);
-            let mut left = open(unflushed(&left), 1 << 20).unwrap();
+            let mut left = open(unflushed(&left), bounds(1 << 20)).unwrap();
             assert_eq!((left.newest(), left.due(Millis(0))), (outbox.newest(), Some(sent)));
         }
     }
@@ -147,7 +157,7 @@ mod tests {
     #[test]
     fn a_full_outbox_says_how_many_it_dropped() {
         let data = tempfile::tempdir().unwrap();
-        let mut outbox = open(tree(&data), 8192).unwrap();
+        let mut outbox = open(tree(&data), bounds(8192)).unwrap();
         for version in 1..=2000 {
             outbox.push(&record(version)).unwrap();
         }

@@ -35,7 +35,6 @@ use crate::host::{Fault, Hosts};
 use crate::identity;
 use crate::journal;
 use crate::local;
-use crate::outbox;
 use crate::score::{Rules, ScoreFault, Scored, Scoring, http};
 use crate::slot::Slots;
 use crate::store::{Enrolled, Store};
@@ -213,7 +212,7 @@ impl Agent {
         });
         let (done, done_here) = mpsc::channel(drive::DONE_MAX);
         let driver = Driver {
-            outbox: outbox::open(store.tree("outbox")?, store.room().clone(), config.outbox_bytes_max)?,
+            outbox: store.outbox(config.outbox())?,
             brain: Box::new(brain),
             store,
             scoring: scoring.clone(),

@@ -1,20 +1,24 @@
 //! What survives a restart: brain state, root, broker, counters. Records begin with a format byte
 //! (frames), so that a later version can tell what it reads.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use bellwether_agent_core::update::Model;
 use bellwether_agent_core::{Crashes, State, Trust};
+use bellwether_agent_disk::{Bounds, Outbox};
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::frame;
 use bellwether_protocol::heapless;
 use bellwether_protocol::limit::MODELS_MAX;
 use bellwether_protocol::trust::{FleetId, Order};
 use serde::{Deserialize, Serialize};
-use sled::{Db, Tree};
+use sled::Db;
 
 use crate::error::AgentError;
+use crate::outbox::{self, TreeRows};
 use crate::room::Room;
 
 /// Cache of the store; sled's default is 1 GiB.
@@ -107,9 +111,9 @@ impl From<StateBeforeWishes> for State {
     }
 }
 
-/// The store of one device.
+/// The store of one device. One process at a time may hold it.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub struct Store {
     db: Db,
     room: Room,
 }
@@ -149,14 +153,43 @@ fn forget_half_snapshots(path: &Path) {
     }
 }
 
+fn config(path: &Path) -> sled::Config {
+    sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000))
+}
+
+/// Makes an empty database if there is none: beside its place, and moved there when it is on disk. sled
+/// writes its settings in two steps, and one that is killed between them never opens again.
+fn make(data: &Path, path: &Path) -> sled::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let beside = data.join("store.new");
+    match std::fs::remove_dir_all(&beside) {
+        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why.into()),
+        Ok(()) | Err(_) => {}
+    }
+    drop(open_database(&config(&beside))?);
+    for file in ["conf", "db", "."] {
+        File::open(beside.join(file))?.sync_all()?;
+    }
+    std::fs::rename(&beside, path)?;
+    File::open(data)?.sync_all()?;
+    Ok(())
+}
+
 impl Store {
-    pub(crate) fn open(data: &Path) -> Result<Self, AgentError> {
+    /// Opens the store in a device's directory, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Store`].
+    pub fn open(data: &Path) -> Result<Self, AgentError> {
         let path = data.join("store");
         let room = Room::of(data);
         room.before_opening();
         forget_half_snapshots(&path);
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
-        let db = open_database(&config).map_err(|why| AgentError::Store { path, why: why.to_string() })?;
+        let opened = make(data, &path).and_then(|()| open_database(&config(&path)));
+        let db = opened.map_err(|why| AgentError::Store { path, why: why.to_string() })?;
         room.opened();
         Ok(Self { db, room })
     }
@@ -167,7 +200,11 @@ impl Store {
     }
 
     /// The brain's state; the first one if there is none.
-    pub(crate) fn state(&self) -> Result<State, AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn state(&self) -> Result<State, AgentError> {
         if let Some(state) = self.read(STATE)? {
             return Ok(state);
         }
@@ -182,7 +219,11 @@ impl Store {
     }
 
     /// Writes the brain's state; it is on disk when this returns.
-    pub(crate) fn put_state(&self, state: &State) -> Result<(), AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn put_state(&self, state: &State) -> Result<(), AgentError> {
         self.write(STATE, state)
     }
 
@@ -195,20 +236,32 @@ impl Store {
     }
 
     /// A number higher than at every connect before, on disk before it is used.
-    pub(crate) fn next_connect(&self) -> Result<u64, AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn next_connect(&self) -> Result<u64, AgentError> {
         let last: u64 = self.read(CONNECTS)?.unwrap_or(0);
         let next = last.checked_add(1).ok_or_else(|| storage("the connect counter is used up"))?;
         self.write(CONNECTS, &next)?;
         Ok(next)
     }
 
-    /// A tree of its own.
-    pub(crate) fn tree(&self, name: &str) -> Result<Tree, AgentError> {
-        self.db.open_tree(name).map_err(storage)
+    /// The device's outbox, or a new one under a random id. One at a time may be open.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn outbox(&self, bounds: Bounds) -> Result<Outbox<TreeRows>, AgentError> {
+        outbox::open(self.db.open_tree("outbox").map_err(storage)?, self.room.clone(), bounds)
     }
 
     /// Brings everything to disk.
-    pub(crate) fn flush(&self) -> Result<(), AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Storage`].
+    pub fn flush(&self) -> Result<(), AgentError> {
         self.db.flush().map(drop).map_err(storage)
     }
 
@@ -267,6 +320,21 @@ mod tests {
             std::fs::write(data.path().join("store").join(left), b"half").unwrap();
         }
         assert_eq!(Store::open(data.path()).unwrap().state().unwrap().reports, 7);
+    }
+
+    #[test]
+    fn a_store_whose_making_was_cut_short_is_made_anew() {
+        let data = tempfile::tempdir().unwrap();
+        let beside = data.path().join("store.new");
+        drop(open_database(&config(&beside)).unwrap());
+        // As a kill between the two writes of sled's settings leaves them.
+        let settings = beside.join("conf");
+        let whole = std::fs::read(&settings).unwrap();
+        std::fs::write(&settings, &whole[..whole.len() - 4]).unwrap();
+        assert!(open_database(&config(&beside)).is_err(), "sled does not open it any more");
+        let store = Store::open(data.path()).unwrap();
+        assert_eq!(store.next_connect().unwrap(), 1);
+        assert!(!beside.exists());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The order rules of the outbox: what an acknowledgement allows to forget, and what goes when there
-//! is no room.
+//! is no room or it is too old.
 //!
 //! Records are numbered from 1 for ever. What had to be dropped is told by a
 //! [`RecordBody::Gap`](bellwether_protocol::trust::RecordBody::Gap) with the number of the last one
@@ -70,6 +70,18 @@ pub fn make_room(oldest: impl Iterator<Item = Kept>, excess: u64) -> Option<Drop
     dropped.filter(|_| freed > 0)
 }
 
+/// What goes if everything up to and including `through` is too old; `None` if nothing of it is left
+/// but a gap, which stays until the hub has it.
+pub fn expire(oldest: impl Iterator<Item = Kept>, through: u64) -> Option<Dropped> {
+    let mut is_any = false;
+    let mut dropped = Dropped { through: 0, count: 0 };
+    for kept in oldest.take_while(|kept| kept.number <= through) {
+        is_any |= kept.gap.is_none();
+        dropped = Dropped { through: kept.number, count: dropped.count.saturating_add(kept.gap.unwrap_or(1)) };
+    }
+    is_any.then_some(dropped)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +99,13 @@ mod tests {
         let with_gap = [kept(4, Some(4)), kept(5, None), kept(6, None)];
         assert_eq!(make_room(with_gap.into_iter(), 10), Some(Dropped { through: 5, count: 5 }));
         assert_eq!(make_room([kept(4, Some(4))].into_iter(), 10), None);
+    }
+    #[test]
+    fn what_is_too_old_goes_but_never_a_gap_alone() {
+        let all = [kept(4, Some(4)), kept(5, None), kept(9, None)];
+        assert_eq!(expire(all.into_iter(), 3), None);
+        assert_eq!(expire(all.into_iter(), 4), None);
+        assert_eq!(expire(all.into_iter(), 8), Some(Dropped { through: 5, count: 5 }));
+        assert_eq!(expire(all.into_iter(), 9), Some(Dropped { through: 9, count: 6 }));
     }
 }

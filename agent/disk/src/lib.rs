@@ -7,6 +7,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
 
+mod age;
 mod fetch;
 mod outbox;
 
@@ -15,7 +16,7 @@ use std::io;
 use bellwether_protocol::error::Reject;
 
 pub use fetch::Download;
-pub use outbox::{Due, Outbox, OutboxError, RESEND_MS_FIRST};
+pub use outbox::{Bounds, Due, Outbox, OutboxError, RESEND_MS_FIRST, newest};
 
 /// What changes at once: a key with its new value, or without one to remove it.
 pub type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;

@@ -1,11 +1,11 @@
 //! Store and forward: what must reach the hub stays on disk until the hub says that it took it.
 //!
 //! A few batches are under way at a time, sent again from the oldest if its acknowledgement is late. Numbers run from 1
-//! for ever; when there is no room the oldest records give way to a gap that says how many.
+//! for ever; when there is no room, or they are too old, the oldest records give way to a gap that says how many.
 
 use std::collections::VecDeque;
 
-use bellwether_agent_core::outbox::{Dropped, Kept, make_room};
+use bellwether_agent_core::outbox::{Dropped, Kept, expire, make_room};
 use bellwether_protocol::frame;
 use bellwether_protocol::heapless::Vec as Fixed;
 use bellwether_protocol::id::DeviceId;
@@ -13,6 +13,7 @@ use bellwether_protocol::limit::{RECORDS_MAX, STATEMENT_BYTES_MAX};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Batch, OutboxId, Record, RecordBody};
 
+use crate::age::Age;
 use crate::{Changes, Rows};
 
 /// Room in a statement for everything of a batch but its records.
@@ -27,6 +28,7 @@ pub const RESEND_MS_FIRST: u64 = 2_000;
 const RESEND_MS_MAX: u64 = 60_000;
 
 const ID: &[u8] = b"mid";
+/// The next number when something was sent last: that of the last row says it as well.
 const NEXT: &[u8] = b"mnext";
 const ACKED: &[u8] = b"macked";
 
@@ -41,6 +43,35 @@ pub enum OutboxError {
     Store(String),
 }
 
+/// How much waits at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of all records.
+    pub bytes_max: u64,
+    /// How long a record waits, in running time of the device: what it was without power does not
+    /// count, and no clock that is set does.
+    pub age_max: Millis,
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    records: u64,
+    bytes: u64,
+}
+
+impl Held {
+    fn add(&mut self, value: &[u8]) {
+        self.records += 1;
+        self.bytes += cost(value);
+    }
+
+    fn take(&mut self, value: &[u8]) {
+        self.records = self.records.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(cost(value));
+    }
+}
+
 /// The outbox of one device.
 #[derive(Debug)]
 pub struct Outbox<R> {
@@ -48,9 +79,9 @@ pub struct Outbox<R> {
     id: OutboxId,
     next: u64,
     acked: u64,
-    waiting: u64,
-    bytes: u64,
+    held: Held,
     bytes_max: u64,
+    age: Age,
     /// Of each batch under way its last number, and when all are sent again; the oldest first.
     sent: VecDeque<(u64, Millis)>,
     resend_ms: u64,
@@ -84,6 +115,22 @@ fn number(key: &[u8]) -> Option<u64> {
     key.strip_prefix(b"r")?.try_into().ok().map(u64::from_be_bytes)
 }
 
+fn read<R: Rows>(rows: &R, key: &[u8]) -> Result<u64, R::Fault> {
+    let value = rows.get(key)?;
+    Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes))
+}
+
+/// The newest number that these records of an outbox know of, 0 if none: that of a record, or of one
+/// that was acknowledged. So a record takes one write, and no number that was sent is given again.
+///
+/// # Errors
+///
+/// As the store.
+pub fn newest<R: Rows>(rows: &R) -> Result<u64, R::Fault> {
+    let last = kept_rows(rows).last().map_or(0, |(number, _)| number);
+    Ok(last.max(read(rows, NEXT)?.saturating_sub(1)).max(read(rows, ACKED)?))
+}
+
 fn storage(why: impl std::fmt::Display) -> OutboxError {
     OutboxError::Store(why.to_string())
 }
@@ -98,13 +145,9 @@ impl<R: Rows> Outbox<R> {
     /// # Errors
     ///
     /// [`OutboxError::Store`].
-    pub fn open(mut rows: R, bytes_max: u64, new: impl FnOnce() -> OutboxId) -> Result<Self, OutboxError> {
-        let read = |key| -> Result<u64, OutboxError> {
-            let value = rows.get(key).map_err(storage)?;
-            Ok(value.and_then(|value| value.try_into().ok()).map_or(0, u64::from_be_bytes))
-        };
-        let next = read(NEXT)?.max(1);
-        let acked = read(ACKED)?;
+    pub fn open(mut rows: R, bounds: Bounds, new: impl FnOnce() -> OutboxId) -> Result<Self, OutboxError> {
+        let next = newest(&rows).map_err(storage)?.saturating_add(1);
+        let acked = read(&rows, ACKED).map_err(storage)?;
         let id = match rows.get(ID).map_err(storage)?.and_then(|id| <[u8; 16]>::try_from(id).ok()) {
             Some(id) => OutboxId(id),
             None => {
@@ -113,16 +156,38 @@ impl<R: Rows> Outbox<R> {
                 id
             }
         };
-        let resend_ms = RESEND_MS_FIRST;
+        let age = Age::open(&rows, bounds.age_max).map_err(storage)?;
+        let (held, bytes_max, resend_ms) = (Held::default(), bounds.bytes_max, RESEND_MS_FIRST);
         // A new id is not on disk yet.
         let is_dirty = true;
         let mut outbox =
-            Self { rows, id, next, acked, waiting: 0, bytes: 0, bytes_max, sent: VecDeque::new(), resend_ms, is_dirty };
+            Self { rows, id, next, acked, held, bytes_max, age, sent: VecDeque::new(), resend_ms, is_dirty };
         // Removals that were not flushed before a crash come back.
         outbox.forget(acked)?;
-        (outbox.waiting, outbox.bytes) =
-            kept_rows(&outbox.rows).fold((0, 0), |(waiting, bytes), (_, value)| (waiting + 1, bytes + cost(&value)));
+        outbox.count()?;
         Ok(outbox)
+    }
+
+    /// Counts what waits. A record that cannot be read, such as one of a newer agent, is told as a gap:
+    /// without its number the hub would wait for it for ever.
+    fn count(&mut self) -> Result<(), OutboxError> {
+        let (mut held, mut changes, mut oldest) = (Held::default(), Changes::new(), None);
+        for (number, value) in kept_rows(&self.rows) {
+            oldest = oldest.or(Some(number));
+            if frame::decode::<Record<'_>>(&value).is_ok() {
+                held.add(&value);
+                continue;
+            }
+            tracing::warn!(number, "a record in the outbox cannot be read: it is dropped");
+            held.add(&put_gap(&mut changes, (number, 1), Millis(0))?);
+        }
+        // Records from before ages were counted are as old as the first start that counts.
+        let mark = oldest.and_then(|oldest| self.age.begun(oldest)).filter(|_| self.age.first_after(0).is_none());
+        mark.into_iter().for_each(|mark| self.age.mark(mark, &mut changes));
+        self.rows.apply(changes).map_err(storage)?;
+        self.age.marked(mark);
+        self.held = held;
+        Ok(())
     }
 
     /// Its id and the number of its newest record.
@@ -134,11 +199,12 @@ impl<R: Rows> Outbox<R> {
     /// How many records wait.
     #[must_use]
     pub const fn waiting(&self) -> u64 {
-        self.waiting
+        self.held.records
     }
 
     /// Adds a record, dropping the oldest where there is no room. It is told by the time of `record`
-    /// that they are gone.
+    /// that they are gone. A record that cannot be written leaves its number behind, by which the hub
+    /// counts it as missing.
     ///
     /// # Errors
     ///
@@ -146,47 +212,82 @@ impl<R: Rows> Outbox<R> {
     pub fn push(&mut self, record: &Record<'_>) -> Result<(), OutboxError> {
         let mut buffer = [0; STATEMENT_BYTES_MAX - HEAD_BYTES];
         let value: &[u8] = frame::encode(record, &mut buffer).map_err(OutboxError::TooLarge)?;
-        let mut changes = Changes::new();
-        self.bytes += cost(value);
-        if self.bytes > self.bytes_max {
-            self.drop_oldest(&mut changes, record.at)?;
+        let (mut held, mut changes) = (self.held, Changes::new());
+        held.add(value);
+        let dropped = if held.bytes > self.bytes_max {
+            // A sixteenth at once, so that a full outbox does not shuffle at every record.
+            let excess = held.bytes - self.bytes_max + self.bytes_max / 16;
+            make_room(kept_rows(&self.rows).map(kept), excess)
+        } else {
+            None
+        };
+        if let Some(dropped) = dropped {
+            self.drop_oldest(dropped, record.at, (&mut held, &mut changes))?;
         }
+        let mark = self.age.begun(self.next);
+        mark.into_iter().for_each(|mark| self.age.mark(mark, &mut changes));
         changes.push(put(key(self.next), value));
         self.next += 1;
-        self.waiting += 1;
-        changes.push(put(NEXT, &self.next.to_be_bytes()));
-        self.is_dirty = true;
-        self.rows.apply(changes).map_err(storage)
+        self.change(changes, held)?;
+        self.age.marked(mark);
+        self.told(dropped, "no room");
+        Ok(())
     }
 
-    /// Frees a sixteenth at once, so that a full outbox does not shuffle at every record.
-    fn drop_oldest(&mut self, changes: &mut Changes, at: Millis) -> Result<(), OutboxError> {
-        let excess = self.bytes - self.bytes_max + self.bytes_max / 16;
-        let kept = |(number, value): (u64, Vec<u8>)| {
-            let gap = match frame::decode::<Record<'_>>(&value) {
-                Ok(Record { body: RecordBody::Gap(count), .. }) => Some(count),
-                Ok(_) | Err(_) => None,
-            };
-            Kept { number, bytes: cost(&value), gap }
-        };
-        let Some(Dropped { through, count }) = make_room(kept_rows(&self.rows).map(kept), excess) else {
+    /// Time passes: what is too old is dropped, and told by the time `at`, milliseconds since 1970.
+    /// `now` never jumps while the outbox is open. To be called every minute at least.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Store`]; what was too old still is.
+    pub fn tick(&mut self, now: Millis, at: Millis) -> Result<(), OutboxError> {
+        self.age.pass(now);
+        let expired = self.age.expired();
+        if expired == 0 && (self.held.records == 0 || !self.age.is_unwritten()) {
             return Ok(());
-        };
+        }
+        let (mut held, mut changes) = (self.held, Changes::new());
+        let through = self.age.first_after(expired).unwrap_or(self.next).saturating_sub(1);
+        let dropped = if expired == 0 { None } else { expire(kept_rows(&self.rows).map(kept), through) };
+        if let Some(dropped) = dropped {
+            self.drop_oldest(dropped, at, (&mut held, &mut changes))?;
+        }
+        self.age.remove(expired, &mut changes);
+        self.age.write(&mut changes);
+        self.change(changes, held)?;
+        self.age.removed(expired);
+        self.told(dropped, "too old");
+        Ok(())
+    }
+
+    /// Makes changes, after which so much waits; if they fail, as much as before.
+    fn change(&mut self, changes: Changes, held: Held) -> Result<(), OutboxError> {
+        self.is_dirty = true;
+        self.rows.apply(changes).map_err(storage)?;
+        self.held = held;
+        Ok(())
+    }
+
+    fn drop_oldest(
+        &self,
+        Dropped { through, count }: Dropped,
+        at: Millis,
+        (held, changes): (&mut Held, &mut Changes),
+    ) -> Result<(), OutboxError> {
         for (number, value) in kept_rows(&self.rows).take_while(|(number, _)| *number <= through) {
-            self.bytes = self.bytes.saturating_sub(cost(&value));
-            self.waiting = self.waiting.saturating_sub(1);
+            held.take(&value);
             changes.push((key(number), None));
         }
-        let gap = Record { at, body: RecordBody::Gap(count) };
-        let mut buffer = [0; 64];
-        let value: &[u8] = frame::encode(&gap, &mut buffer).map_err(OutboxError::TooLarge)?;
-        self.bytes += cost(value);
-        self.waiting += 1;
-        changes.push(put(key(through), value));
-        // A batch under way may contain what was dropped: it is made anew.
-        self.sent.clear();
-        tracing::warn!(count, "the outbox is full: its oldest records were dropped");
+        held.add(&put_gap(changes, (through, count), at)?);
         Ok(())
+    }
+
+    fn told(&mut self, dropped: Option<Dropped>, why: &'static str) {
+        if let Some(Dropped { count, .. }) = dropped {
+            // A batch under way may contain what was dropped: it is made anew.
+            self.sent.clear();
+            tracing::warn!(count, why, "the oldest records of the outbox were dropped");
+        }
     }
 
     /// The batch to send at `now`, if one is due. It is on disk for good: a number that the hub saw
@@ -196,12 +297,14 @@ impl<R: Rows> Outbox<R> {
             self.sent.clear();
             self.resend_ms = (self.resend_ms * 2).min(RESEND_MS_MAX);
         }
-        if self.waiting == 0 || self.sent.len() >= BATCHES_MAX {
+        if self.held.records == 0 || self.sent.len() >= BATCHES_MAX {
             return None;
         }
         let after = self.sent.back().map_or(0, |(last, _)| *last);
         rows_after(&self.rows, after).next()?;
         if self.is_dirty {
+            // An agent from before the last row told it begins there; where it cannot be written, none is.
+            let _ = self.rows.apply(vec![put(NEXT, &self.next.to_be_bytes())]);
             if let Err(why) = self.rows.flush() {
                 tracing::error!(%why, "the outbox cannot be brought to disk: nothing of it is sent");
                 return None;
@@ -212,9 +315,6 @@ impl<R: Rows> Outbox<R> {
         let mut due: Fixed<Vec<u8>, RECORDS_MAX> = Fixed::new();
         let (mut first, mut last) = (None, 0);
         for (number, value) in rows_after(&self.rows, after) {
-            if frame::decode::<Record<'_>>(&value).is_err() {
-                continue;
-            }
             let follows = first.is_none() || number == last + 1;
             let Some(left) = room.checked_sub(value.len()).filter(|_| follows) else { break };
             if due.push(value).is_err() {
@@ -257,19 +357,35 @@ impl<R: Rows> Outbox<R> {
     }
 
     fn forget(&mut self, through: u64) -> Result<(), OutboxError> {
-        let mut changes = Changes::new();
-        let mut freed = 0;
+        let (mut held, mut changes) = (self.held, Changes::new());
         for (number, value) in kept_rows(&self.rows).take_while(|(number, _)| *number <= through) {
             changes.push((key(number), None));
-            freed += cost(&value);
-            self.waiting = self.waiting.saturating_sub(1);
+            held.take(&value);
         }
-        self.bytes = self.bytes.saturating_sub(freed);
         // An acknowledgement may come late; what was acknowledged stays so.
         self.acked = self.acked.max(through);
         changes.push(put(ACKED, &self.acked.to_be_bytes()));
-        self.rows.apply(changes).map_err(storage)
+        self.rows.apply(changes).map_err(storage)?;
+        self.held = held;
+        Ok(())
     }
+}
+
+/// Puts a gap for so many records at this number, and gives its bytes.
+fn put_gap(changes: &mut Changes, (number, count): (u64, u64), at: Millis) -> Result<Vec<u8>, OutboxError> {
+    let mut buffer = [0; 64];
+    let gap = Record { at, body: RecordBody::Gap(count) };
+    let value: &[u8] = frame::encode(&gap, &mut buffer).map_err(OutboxError::TooLarge)?;
+    changes.push(put(key(number), value));
+    Ok(value.to_vec())
+}
+
+fn kept((number, value): (u64, Vec<u8>)) -> Kept {
+    let gap = match frame::decode::<Record<'_>>(&value) {
+        Ok(Record { body: RecordBody::Gap(count), .. }) => Some(count),
+        Ok(_) | Err(_) => None,
+    };
+    Kept { number, bytes: cost(&value), gap }
 }
 
 fn kept_rows<R: Rows>(all: &R) -> impl Iterator<Item = (u64, Vec<u8>)> {
@@ -283,3 +399,6 @@ fn rows_after<R: Rows>(all: &R, last: u64) -> impl Iterator<Item = (u64, Vec<u8>
 fn cost(value: &[u8]) -> u64 {
     value.len() as u64 + RECORD_OVERHEAD
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,6 +171,9 @@ impl Driver {
             }
         }
         let _ = self.handle(Input::Tick);
+        if let Err(why) = self.outbox.tick(self.clock.now(), clock::wall()) {
+            tracing::error!(%why, "the outbox cannot be written: what is too old stays");
+        }
         let is_over = self.clock.now() >= self.rest.profile_at;
         self.collect(is_over);
         if self.clock.now() >= self.rest.window_at {

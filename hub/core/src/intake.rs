@@ -30,6 +30,8 @@ struct Intake<'r> {
     rules: &'r Rules,
     device: Device,
     changes: Changes,
+    /// Records that the device had to drop.
+    lost: u64,
     troubles: Option<Troubles>,
     windows: BTreeMap<Key, Window>,
     now: Millis,
@@ -55,12 +57,13 @@ impl Rules {
         if batch.records.is_empty() {
             return Ok((changes, taken));
         }
-        let mut intake = Intake { rules: self, device, changes, troubles: None, windows: BTreeMap::new(), now };
+        let mut intake =
+            Intake { rules: self, device, changes, lost: 0, troubles: None, windows: BTreeMap::new(), now };
         if batch.first > taken.saturating_add(1) {
             if batch.first != batch.oldest {
                 return Err(Denied::OutOfOrder { first: batch.first, taken });
             }
-            intake.lost(batch.first - taken - 1);
+            intake.lost = batch.first - taken - 1;
         }
         let mut through = taken;
         for (offset, record) in (0..).zip(&batch.records) {
@@ -76,11 +79,6 @@ impl Rules {
 }
 
 impl Intake<'_> {
-    fn lost(&mut self, records: u64) {
-        self.device.missing = self.device.missing.saturating_add(records);
-        self.changes.event(What::RecordsMissing { device: self.device.id.clone(), records });
-    }
-
     fn take(&mut self, place: (OutboxId, u64), record: &Record<'_>) {
         match &record.body {
             RecordBody::Scores(scores) => self.scores(scores),
@@ -91,8 +89,9 @@ impl Intake<'_> {
                     self.changes.event(What::Install { device: self.device.id.clone(), model, phase, reject });
                 }
             }
-            // The records it stands for were already counted as missing by the jump in sequence.
-            RecordBody::Gap(_) => {}
+            // The records before it that it stands for are counted by the jump in sequence; it took the
+            // number of the last.
+            RecordBody::Gap(_) => self.lost = self.lost.saturating_add(1),
             RecordBody::Profile(profile) => {
                 let site = self.device.site().map(ToOwned::to_owned);
                 self.rules.merge(&mut self.windows, profile, site.as_deref(), self.now);
@@ -211,8 +210,12 @@ impl Intake<'_> {
     }
 
     fn finish(self, (outbox, taken, through): (OutboxId, u64, u64)) -> Changes {
-        let Self { mut device, mut changes, troubles, windows, now, .. } = self;
+        let Self { mut device, mut changes, lost, troubles, windows, now, .. } = self;
         if through > taken {
+            if lost > 0 {
+                device.missing = device.missing.saturating_add(lost);
+                changes.event(What::RecordsMissing { device: device.id.clone(), records: lost });
+            }
             remember(&mut device, outbox, through);
             device.session.last_seen = Some(now);
             changes.push(Change::Device(Box::new(device)));

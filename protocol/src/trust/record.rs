@@ -24,7 +24,7 @@ pub enum RecordBody<'a> {
     Scores(Scores),
     /// A step of an install.
     Event(Event),
-    /// This many records were dropped here for want of room.
+    /// This many records were dropped here, for want of room or because they were too old.
     Gap(u64),
     /// What the values of one window looked like, or some columns of it.
     #[serde(borrow)]

@@ -81,6 +81,31 @@ fn what_the_device_had_to_drop_is_counted_as_missing() {
     assert!(world.events().any(|what| *what == What::RecordsMissing { device: cam.clone(), records: 7 }));
 }
 
+/// A gap at number `s` stands for itself and those before it that nobody took.
+#[test]
+fn a_gap_counts_every_record_it_stands_for_once() {
+    let mut world = World::new();
+    let cam = world.enrol(0);
+    let gap = |count, first, records| {
+        let mut batch = batch(&cam, first, first, records);
+        batch.records[0].body = RecordBody::Gap(count);
+        batch
+    };
+    assert_eq!(send(&mut world, &gap(10, 10, 3)), Ok(12));
+    assert_eq!((rows(&world, &cam), missing(&world, &cam)), (2, 10));
+    assert_eq!(send(&mut world, &gap(10, 10, 3)), Ok(12), "once");
+    // Of these, 11 and 12 were taken before the device dropped them.
+    assert_eq!(send(&mut world, &gap(20, 20, 1)), Ok(20));
+    assert_eq!((rows(&world, &cam), missing(&world, &cam)), (2, 18));
+    assert_eq!(send(&mut world, &gap(1, 21, 1)), Ok(21));
+    assert_eq!((rows(&world, &cam), missing(&world, &cam)), (2, 19));
+    let told = world.events().filter_map(|what| {
+        let What::RecordsMissing { records, .. } = what else { return None };
+        Some(*records)
+    });
+    assert_eq!(told.collect::<Vec<u64>>(), [10, 8, 1]);
+}
+
 /// Row 50 of the attack table.
 #[test]
 fn a_hub_restored_from_a_backup_goes_on_where_the_outbox_is() {

@@ -7,7 +7,7 @@ mod work;
 
 use bellwether_agent_core::update::{Held, Install, Model, Step};
 use bellwether_agent_core::{Action, Brain, Config, Holds, Input, State, Told, outbox};
-use bellwether_agent_disk::{Download, Outbox};
+use bellwether_agent_disk::{Bounds, Download, Outbox, newest};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::digest::Digest;
 use bellwether_protocol::error::Reject;
@@ -34,6 +34,9 @@ const CONNECTS: &[u8] = b"connects";
 const STATE_BYTES_MAX: usize = 64 * 1024;
 /// Small, so that a device that is away long has to drop.
 const OUTBOX_BYTES_MAX: u64 = 24 * 1024;
+/// So short that a device that is cut off long has to drop; of every other device, so that the rest
+/// drop for want of room only.
+const OUTBOX_AGE_MAX: Millis = Millis(15_000);
 /// Longest sleep.
 const TICK: Millis = Millis(5_000);
 
@@ -100,6 +103,8 @@ pub(crate) struct Device {
     /// Its jobs take the same time whenever they are done, and it does not sign: nothing then tells two
     /// lives of it apart but its disk and what it is told.
     is_steady: bool,
+    /// Its outbox keeps records for seconds.
+    forgets_early: bool,
     /// Models that were loaded from other bytes than the approved ones.
     wrong: Vec<ModelName>,
     /// What answered before a cut, whose bytes are gone although nothing turned them.
@@ -131,6 +136,7 @@ impl Device {
             mutant,
             samples: (n as u64) << 32,
             is_steady: false,
+            forgets_early: (n as u64 ^ seed) & 1 == 1,
             wrong: Vec::new(),
             lost: None,
         })
@@ -138,7 +144,7 @@ impl Device {
 
     /// It has this disk and is steady, and its next row is the one after `samples`.
     pub(crate) fn steady(self, disk: Disk, samples: u64) -> Self {
-        Self { disk, samples, is_steady: true, ..self }
+        Self { disk, samples, is_steady: true, forgets_early: false, ..self }
     }
 
     /// It gets power, and goes on from what is on its disk.
@@ -162,12 +168,13 @@ impl Device {
         };
         let brain = Box::new(Brain::restore(config, self.root.clone(), state));
         let fresh = self.chance.number();
-        let outbox =
-            Outbox::open(self.disk.outbox(self.mutant != Some(Mutant::UnflushedNumbers)), OUTBOX_BYTES_MAX, || {
-                let mut id = [0; 16];
-                id.iter_mut().zip(fresh.to_le_bytes()).for_each(|(to, from)| *to = from);
-                OutboxId(id)
-            });
+        let age_max = if self.forgets_early { OUTBOX_AGE_MAX } else { Millis(u64::MAX) };
+        let bounds = Bounds { bytes_max: OUTBOX_BYTES_MAX, age_max };
+        let outbox = Outbox::open(self.disk.outbox(self.mutant != Some(Mutant::UnflushedNumbers)), bounds, || {
+            let mut id = [0; 16];
+            id.iter_mut().zip(fresh.to_le_bytes()).for_each(|(to, from)| *to = from);
+            OutboxId(id)
+        });
         let Ok(outbox) = outbox else { return };
         let saved = Box::default();
         self.agent = Some(Agent {
@@ -402,6 +409,10 @@ impl Device {
         self.save();
         self.look_at_trial(now, behaviour);
         self.handle(now, Input::Tick);
+        if let Some(agent) = &mut self.agent {
+            // What cannot be dropped now is dropped later.
+            let _ = agent.outbox.tick(now, now);
+        }
         self.score(now);
         self.turn(now);
     }
@@ -541,8 +552,7 @@ impl Device {
     /// The outbox on its disk, and the number of the newest record there.
     pub(crate) fn newest_on_disk(&self) -> Option<(OutboxId, u64)> {
         let outbox = OutboxId(self.disk.read(b"omid")?.try_into().ok()?);
-        let next = self.disk.read(b"omnext").and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
-        Some((outbox, next.saturating_sub(1)))
+        Some((outbox, newest(&self.disk.outbox(true)).ok()?))
     }
 
     /// Whether an install is under way, so that what answers may be about to change.
