@@ -62,14 +62,14 @@ mod tests {
     use bellwether_protocol::trust::{Event, Phase, Record, RecordBody};
 
     use super::*;
-    use crate::store::open_database;
 
     fn open(tree: Tree, bounds: Bounds) -> Result<Outbox<TreeRows>, AgentError> {
         super::open(tree, Room::of(&std::env::temp_dir().join("nowhere")), bounds)
     }
 
     fn tree(data: &tempfile::TempDir) -> Tree {
-        open_database(&sled::Config::new().path(data.path())).unwrap().open_tree("outbox").unwrap()
+        let database = bellwether_database::open(&data.path().join("store"), &sled::Config::new());
+        database.unwrap().open_tree("outbox").unwrap()
     }
 
     fn bounds(bytes_max: u64) -> Bounds {
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn what_is_sent_survives_a_power_cut() {
         let unflushed = |path: &std::path::Path| {
-            let config = sled::Config::new().path(path).flush_every_ms(None);
-            open_database(&config).unwrap().open_tree("outbox").unwrap()
+            let config = sled::Config::new().flush_every_ms(None);
+            bellwether_database::open(&path.join("store"), &config).unwrap().open_tree("outbox").unwrap()
         };
         let (data, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut outbox = open(unflushed(data.path()), bounds(1 << 20)).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use bellwether_agent_core::update::{Held, Install, Step};
-use bellwether_agent_core::{Brain, Config as BrainConfig, Holds, Input, Refused, State, Told as Statement};
+use bellwether_agent_core::{Brain, Config as BrainConfig, Input, Refused, State, Told as Statement};
 use bellwether_link::{Link, Options};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::error::Reject;
@@ -174,11 +174,8 @@ impl Agent {
             why: why.to_string(),
         })?;
         let clock = Clock::start();
-        let state = store.state()?;
         let conditions = Conditions::new(config.install_windows.clone(), config.install_on_mains);
-        let known_day = state.trust.counters().tick().map_or(0, |tick| tick.epoch);
-        let holds = conditions.holds(clock.now(), clock::wall(), known_day);
-        let mut brain = brain(&config, (&device, &key), root, state, holds)?;
+        let mut brain = brain(&config, (&device, &key), root, store.state()?, (&conditions, clock))?;
         learn(&mut brain, clock.now(), &told).map_err(|why| AgentError::WrongFleet { why })?;
         let memory_kib = brain.config().memory_kib;
         store.put_state(brain.state())?;
@@ -193,15 +190,9 @@ impl Agent {
         let beside = local::router(status.clone(), conditions.asked.clone(), clock);
         let (listen, server) = serve(&config, &scoring, beside, stopped.clone()).await?;
         let session = Arc::new(AtomicU32::new(0));
-        let greeter = Greeter {
-            device: device.clone(),
-            key: key.clone(),
-            fleet: enrolled.fleet,
-            boot: brain.config().boot,
-            store: store.clone(),
-            password: enrolled.password,
-            session: Arc::clone(&session),
-        };
+        let (fleet, boot, password) = (enrolled.fleet, brain.config().boot, enrolled.password);
+        let (id, mine, kept, count) = (device.clone(), key.clone(), store.clone(), Arc::clone(&session));
+        let greeter = Greeter { device: id, key: mine, fleet, boot, store: kept, password, session: count };
         let (link, arrivals) = Link::open(Options {
             address,
             trust: config.trust(),
@@ -222,7 +213,7 @@ impl Agent {
             conditions,
             link,
             key,
-            fleet: enrolled.fleet,
+            fleet,
             clock,
             session,
             status: status_is,
@@ -329,8 +320,9 @@ fn brain(
     (device, key): (&DeviceId, &SigningKey),
     root: TrustedRoot,
     state: State,
-    holds: Holds,
+    (conditions, clock): (&Conditions, Clock),
 ) -> Result<Brain, AgentError> {
+    let known_day = state.trust.counters().tick().map_or(0, |tick| tick.epoch);
     let mut numbers = env!("CARGO_PKG_VERSION").split(['.', '-']).map(|number| number.parse().unwrap_or(0));
     let mut number = || numbers.next().unwrap_or(0);
     let hardware = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
@@ -347,7 +339,7 @@ fn brain(
         // The trial first, then its host; both bounds by themselves, this one for the two together.
         self_test: Millis(config.self_test_ms.saturating_mul(2)),
         heartbeat: Millis(config.heartbeat_ms),
-        holds,
+        holds: conditions.holds(clock.now(), clock::wall(), known_day),
     };
     Ok(Brain::restore(config, root, state))
 }

@@ -1,10 +1,7 @@
 //! What survives a restart: brain state, root, broker, counters. Records begin with a format byte
 //! (frames), so that a later version can tell what it reads.
 
-use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
 
 use bellwether_agent_core::update::Model;
 use bellwether_agent_core::{Crashes, State, Trust};
@@ -23,9 +20,6 @@ use crate::room::Room;
 
 /// Cache of the store; sled's default is 1 GiB.
 const CACHE_BYTES: u64 = 1024 * 1024;
-/// How often a lock that is held is tried again, and the pause before: half a second in all.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Most bytes of one record here: the state of eight models takes about eight KiB.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 
@@ -122,61 +116,6 @@ fn storage(why: impl std::fmt::Display) -> AgentError {
     AgentError::Storage(why.to_string())
 }
 
-/// Opens a database. Its lock is a file's, which a child that is being started shares for a moment
-/// with the process that held it: the lock of one that has just ended is waited for.
-pub(crate) fn open_database(config: &sled::Config) -> sled::Result<Db> {
-    let mut tries = LOCK_TRIES;
-    loop {
-        match config.open() {
-            Err(why) if tries > 0 && why.to_string().contains("could not acquire lock") => {
-                tries -= 1;
-                std::thread::sleep(LOCK_PAUSE);
-            }
-            opened => return opened,
-        }
-    }
-}
-
-/// Removes snapshots that a crash or a full disk left half written: sled takes the newest for a whole
-/// one and would never open the database again. What they would hold is in its log.
-fn forget_half_snapshots(path: &Path) {
-    let half = |entry: &std::fs::DirEntry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        name.starts_with("snap.") && name.ends_with(".generating")
-    };
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten().filter(half) {
-        match std::fs::remove_file(entry.path()) {
-            Ok(()) => tracing::info!(file = %entry.path().display(), "a snapshot was half written: removed"),
-            Err(why) => tracing::error!(%why, file = %entry.path().display(), "a half snapshot cannot be removed"),
-        }
-    }
-}
-
-fn config(path: &Path) -> sled::Config {
-    sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000))
-}
-
-/// Makes an empty database if there is none: beside its place, and moved there when it is on disk. sled
-/// writes its settings in two steps, and one that is killed between them never opens again.
-fn make(data: &Path, path: &Path) -> sled::Result<()> {
-    if path.try_exists()? {
-        return Ok(());
-    }
-    let beside = data.join("store.new");
-    match std::fs::remove_dir_all(&beside) {
-        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why.into()),
-        Ok(()) | Err(_) => {}
-    }
-    drop(open_database(&config(&beside))?);
-    for file in ["conf", "db", "."] {
-        File::open(beside.join(file))?.sync_all()?;
-    }
-    std::fs::rename(&beside, path)?;
-    File::open(data)?.sync_all()?;
-    Ok(())
-}
-
 impl Store {
     /// Opens the store in a device's directory, or makes it.
     ///
@@ -187,9 +126,9 @@ impl Store {
         let path = data.join("store");
         let room = Room::of(data);
         room.before_opening();
-        forget_half_snapshots(&path);
-        let opened = make(data, &path).and_then(|()| open_database(&config(&path)));
-        let db = opened.map_err(|why| AgentError::Store { path, why: why.to_string() })?;
+        let config = sled::Config::new().cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
+        let db = bellwether_database::open(&path, &config)
+            .map_err(|why| AgentError::Store { path, why: why.to_string() })?;
         room.opened();
         Ok(Self { db, room })
     }
@@ -308,33 +247,6 @@ mod tests {
         assert_eq!((state.assignment, state.crashes.len(), state.wishes.len()), (Digest([7; 32]), 1, 0));
         store.put_state(&State { reports: 10, ..state }).unwrap();
         assert_eq!(store.state().unwrap().reports, 10);
-    }
-
-    #[test]
-    fn a_snapshot_that_was_half_written_does_not_keep_the_store_closed() {
-        let data = tempfile::tempdir().unwrap();
-        let store = Store::open(data.path()).unwrap();
-        store.put_state(&State { reports: 7, ..State::default() }).unwrap();
-        drop(store);
-        for left in ["snap.FFFFFFFFFFFFFFF0.generating", "snap.0000000000000001.generating"] {
-            std::fs::write(data.path().join("store").join(left), b"half").unwrap();
-        }
-        assert_eq!(Store::open(data.path()).unwrap().state().unwrap().reports, 7);
-    }
-
-    #[test]
-    fn a_store_whose_making_was_cut_short_is_made_anew() {
-        let data = tempfile::tempdir().unwrap();
-        let beside = data.path().join("store.new");
-        drop(open_database(&config(&beside)).unwrap());
-        // As a kill between the two writes of sled's settings leaves them.
-        let settings = beside.join("conf");
-        let whole = std::fs::read(&settings).unwrap();
-        std::fs::write(&settings, &whole[..whole.len() - 4]).unwrap();
-        assert!(open_database(&config(&beside)).is_err(), "sled does not open it any more");
-        let store = Store::open(data.path()).unwrap();
-        assert_eq!(store.next_connect().unwrap(), 1);
-        assert!(!beside.exists());
     }
 
     #[test]

@@ -20,9 +20,10 @@ use tree::{Source, repository, sources};
 const FILE_LINES_MAX: usize = 600;
 
 /// Each crate with the crates of ours that it may know; `cargo metadata` says what it does know.
-const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("bellwether-protocol", &[]),
     ("bellwether-link", &["bellwether-protocol"]),
+    ("bellwether-database", &[]),
     ("bellwether-agent-core", &["bellwether-protocol"]),
     ("bellwether-hub-core", &["bellwether-protocol"]),
     ("bellwether-runtime", &["bellwether-protocol"]),
@@ -34,10 +35,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
             "bellwether-link",
             "bellwether-agent-core",
             "bellwether-agent-disk",
+            "bellwether-database",
             "bellwether-runtime",
         ],
     ),
-    ("bellwether-hub", &["bellwether-protocol", "bellwether-link", "bellwether-hub-core", "bellwether-runtime"]),
+    (
+        "bellwether-hub",
+        &["bellwether-protocol", "bellwether-link", "bellwether-database", "bellwether-hub-core", "bellwether-runtime"],
+    ),
     (
         "bellwether-world",
         &["bellwether-protocol", "bellwether-agent-core", "bellwether-agent-disk", "bellwether-hub-core"],

@@ -45,8 +45,8 @@ fn state(index: usize) -> DeviceState {
 pub(super) fn device(index: usize) -> DeviceView {
     let state = state(index);
     let running = |version: u32| Some(RunningView { version, release: "ab".repeat(32) });
-    let failed = state == DeviceState::Failed;
-    let updated = index < 8 || failed || state == DeviceState::Updating;
+    let (failed, moves) = (state == DeviceState::Failed, state == DeviceState::Updating);
+    let updated = index < 8 || failed || moves;
     DeviceView {
         id: format!("gw-{:02}", index + 1),
         key: "5f".repeat(16),
@@ -62,16 +62,9 @@ pub(super) fn device(index: usize) -> DeviceView {
             name: "digits".to_owned(),
             active: running(if index < 8 { 2 } else { 1 }),
             target: running(2).filter(|_| updated),
-            phase: if failed {
-                "rolled_back"
-            } else if state == DeviceState::Updating {
-                "fetching"
-            } else {
-                "committed"
-            }
-            .to_owned(),
+            phase: ["committed", "fetching", "rolled_back"][usize::from(moves) + 2 * usize::from(failed)].to_owned(),
             reject: failed.then(|| RejectView { code: 84, text: "scoring failed in probation".to_owned() }),
-            progress: if state == DeviceState::Updating { 640 } else { 1000 },
+            progress: if moves { 640 } else { 1000 },
             desired_version: Some(if updated { 2 } else { 1 }),
             rows_scored: 18_204 + index as u64 * 311,
             errors: 0,

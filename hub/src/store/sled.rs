@@ -1,7 +1,6 @@
 //! The embedded adapter: sled, with the version in the first eight bytes of each value.
 
 use std::path::Path;
-use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
@@ -9,45 +8,11 @@ use super::{Expect, Store, StoreError, Stored, Write};
 
 /// Cache of the store, in bytes: sled's default of 1 GiB is meant for another kind of machine.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
-/// How often a lock that is held is tried again, and the pause before: half a second in all.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Records in a sled database.
 #[derive(Debug)]
 pub struct SledStore {
     tree: sled::Db,
-}
-
-/// Removes snapshots that a crash or a full disk left half written: sled takes the newest for a whole
-/// one and would never open the database again. What they would hold is in its log.
-fn forget_half_snapshots(directory: &Path) {
-    let half = |entry: &std::fs::DirEntry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        name.starts_with("snap.") && name.ends_with(".generating")
-    };
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten().filter(half) {
-        match std::fs::remove_file(entry.path()) {
-            Ok(()) => tracing::info!(file = %entry.path().display(), "a snapshot was half written: removed"),
-            Err(why) => tracing::error!(%why, file = %entry.path().display(), "a half snapshot cannot be removed"),
-        }
-    }
-}
-
-/// Opens a database. Its lock is a file's, which a child that is being started shares for a moment
-/// with the process that held it: the lock of one that has just ended is waited for.
-fn open_database(config: &sled::Config) -> sled::Result<sled::Db> {
-    let mut tries = LOCK_TRIES;
-    loop {
-        match config.open() {
-            Err(why) if tries > 0 && why.to_string().contains("could not acquire lock") => {
-                tries -= 1;
-                std::thread::sleep(LOCK_PAUSE);
-            }
-            opened => return opened,
-        }
-    }
 }
 
 impl SledStore {
@@ -57,9 +22,8 @@ impl SledStore {
     ///
     /// [`StoreError::Fault`], also when another process has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        forget_half_snapshots(directory);
-        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(Some(500));
-        Ok(Self { tree: open_database(&config).map_err(fault)? })
+        let config = sled::Config::new().cache_capacity(CACHE_BYTES).flush_every_ms(Some(500));
+        Ok(Self { tree: bellwether_database::open(directory, &config).map_err(fault)? })
     }
 }
 
@@ -141,17 +105,6 @@ fn fault(error: sled::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_snapshot_that_was_half_written_does_not_keep_the_store_closed() {
-        let directory = tempfile::tempdir().unwrap();
-        let write = Write { key: "a".into(), value: Some(b"1".to_vec()), expect: Expect::Absent };
-        SledStore::open(directory.path()).unwrap().commit(&[write]).unwrap();
-        for left in ["snap.FFFFFFFFFFFFFFF0.generating", "snap.0000000000000001.generating"] {
-            std::fs::write(directory.path().join(left), b"half").unwrap();
-        }
-        assert!(SledStore::open(directory.path()).unwrap().get("a").unwrap().is_some());
-    }
 
     #[test]
     fn sled_keeps_the_laws() {

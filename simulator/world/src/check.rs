@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_agent_core::State as Brain;
-use bellwether_agent_core::update::Install;
+use bellwether_agent_core::update::{Install, Model};
+use bellwether_agent_core::{Holds, State as Brain};
 use bellwether_hub_core::Rules;
 use bellwether_hub_core::fleet::{Device as Known, Standing};
 use bellwether_hub_core::rollout::{Rollout, State, Step, Verb};
@@ -99,26 +99,8 @@ impl Check {
                     return Err(format!("{}: {release} is installed, and no grant reaches the device", who()));
                 }
             }
-            let waits = match model.install {
-                Install::Fetching(_) => [Hold::Window, Hold::Power, Hold::Metered, Hold::Busy].as_slice(),
-                Install::Hashed(_) | Install::SelfTest { .. } => &[Hold::Window, Hold::Power, Hold::Busy],
-                Install::Idle
-                | Install::Deferred(_)
-                | Install::Activating(_)
-                | Install::Probation { .. }
-                | Install::RollingBack { .. }
-                | Install::Settled { .. }
-                | Install::Shadow(_) => &[],
-            };
-            let is_urgent = state.mode(&model.name) == Mode::Urgent;
-            if let Some(hold) = waits.iter().find(|hold| device.holds.has(**hold) && !is_urgent) {
-                return Err(format!("{}: it goes on with its install in spite of {hold:?}", who()));
-            }
-            if let (Install::Shadow(target), Some(active)) = (model.install, model.active)
-                && target.running.release == active.target.running.release
-            {
-                return Err(format!("{}: it answers and is its own shadow", who()));
-            }
+            installs_lawfully(model, (device.holds, state.mode(&model.name)))
+                .map_err(|why| format!("{}: {why}", who()))?;
             if model.floor > self.floor_max(&model.name) {
                 return Err(format!("{}: its floor {} is above what any release says", who(), model.floor));
             }
@@ -342,6 +324,30 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// Whether an install goes on only while it need not wait, and a shadow is one of something else.
+fn installs_lawfully(model: &Model, (holds, mode): (Holds, Mode)) -> Result<(), String> {
+    let waits = match model.install {
+        Install::Fetching(_) => [Hold::Window, Hold::Power, Hold::Metered, Hold::Busy].as_slice(),
+        Install::Hashed(_) | Install::SelfTest { .. } => &[Hold::Window, Hold::Power, Hold::Busy],
+        Install::Idle
+        | Install::Deferred(_)
+        | Install::Activating(_)
+        | Install::Probation { .. }
+        | Install::RollingBack { .. }
+        | Install::Settled { .. }
+        | Install::Shadow(_) => &[],
+    };
+    if let Some(hold) = waits.iter().find(|hold| holds.has(**hold) && mode != Mode::Urgent) {
+        return Err(format!("it goes on with its install in spite of {hold:?}"));
+    }
+    if let (Install::Shadow(target), Some(active)) = (model.install, model.active)
+        && target.running.release == active.target.running.release
+    {
+        return Err("it answers and is its own shadow".to_owned());
+    }
+    Ok(())
 }
 
 /// Whether a device is as it should be, or said why it cannot.

@@ -3,9 +3,10 @@
 //! It keeps the contract of every shell: the brain decides, its state is brought to disk, then it is
 //! done. What takes long is a job that ends later, if there is still power then.
 
+mod load;
 mod work;
 
-use bellwether_agent_core::update::{Held, Install, Model, Step};
+use bellwether_agent_core::update::{Install, Model};
 use bellwether_agent_core::{Action, Brain, Config, Holds, Input, State, Told, outbox};
 use bellwether_agent_disk::{Bounds, Download, Outbox, newest};
 use bellwether_protocol::SigningKey;
@@ -195,65 +196,6 @@ impl Device {
         self.load_all(now, behaviour);
         self.load_shadows(now, behaviour);
         self.turn(now);
-    }
-
-    /// What answered before answers again, if it is still what was approved.
-    fn load_all(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
-        let Some(agent) = &self.agent else { return };
-        let models: Vec<(ModelName, Held)> =
-            agent.brain.state().models.iter().filter_map(|model| Some((model.name.clone(), model.active?))).collect();
-        for (name, held) in models {
-            let mut answering = Some(held);
-            while let Some(held) = answering {
-                if self.loads(&name, &held, behaviour) {
-                    if let Some(agent) = &mut self.agent {
-                        agent.serving.push((name.clone(), held.target.running));
-                    }
-                    break;
-                }
-                let release = held.target.running.release;
-                if !self.disk.is_rotten(&name, held.slot) {
-                    self.lost = Some(name.clone());
-                }
-                let step = Step::Failed(Reject::DigestMismatch);
-                self.handle(now, Input::Install { name: &name, release, step });
-                answering = self.active(&name).filter(|other| other.target.running.release != release);
-            }
-        }
-    }
-
-    /// What scored in the shadow does so again, if it is still what was approved.
-    fn load_shadows(&mut self, now: Millis, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) {
-        let Some(agent) = &self.agent else { return };
-        let shadow = |model: &Model| {
-            let Install::Shadow(target) = model.install else { return None };
-            Some((model.name.clone(), Held { target, slot: model.spare() }))
-        };
-        let shadows: Vec<(ModelName, Held)> = agent.brain.state().models.iter().filter_map(shadow).collect();
-        for (name, held) in shadows {
-            let is_whole = self.disk.is_whole(&name, held.slot, &held.target.package);
-            if !is_whole || behaviour(&held.target.package.digest).is_none() {
-                let step = Step::Failed(Reject::DigestMismatch);
-                self.handle(now, Input::Install { name: &name, release: held.target.running.release, step });
-            }
-        }
-    }
-
-    fn active(&self, name: &ModelName) -> Option<Held> {
-        self.agent.as_ref()?.brain.state().models.iter().find(|model| model.name == *name)?.active
-    }
-
-    /// Whether a slot holds what was approved, and it can be loaded.
-    fn loads(&mut self, name: &ModelName, held: &Held, behaviour: &dyn Fn(&Digest) -> Option<Behaviour>) -> bool {
-        let is_whole = self.disk.is_whole(name, held.slot, &held.target.package);
-        let is_taken = is_whole || self.mutant == Some(Mutant::UncheckedSlots);
-        if is_taken {
-            self.wrong.retain(|wrong| wrong != name);
-            if !is_whole {
-                self.wrong.push(name.clone());
-            }
-        }
-        is_taken && behaviour(&held.target.package.digest).is_some()
     }
 
     fn save(&mut self) {

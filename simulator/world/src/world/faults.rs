@@ -57,23 +57,8 @@ impl World {
                 self.after(wait, Event::DiskFree(n));
             }
             Fault::BitRot => self.rot(n),
-            Fault::HubCrashes => {
-                if self.hub.is_up && self.chance.one_in(4) {
-                    if self.chance.one_in(2) {
-                        self.hub_fuse = true;
-                    } else {
-                        self.say("the hub crashes");
-                        self.hub_down();
-                    }
-                }
-            }
-            Fault::Restores => {
-                if self.hub.is_up && self.chance.one_in(8) && self.hub.restore() {
-                    self.check.was_restored = true;
-                    self.say("the hub comes back from a backup");
-                    self.hub_down();
-                }
-            }
+            Fault::HubCrashes | Fault::Restores | Fault::Usurpers if !self.hub.is_up => {}
+            Fault::HubCrashes | Fault::Restores | Fault::Usurpers => self.hub_breaks(fault),
             Fault::RogueHub => self.rogue(n),
             Fault::Conditions => {
                 let bits = self.chance.within(0, 31);
@@ -83,19 +68,34 @@ impl World {
                 return self.hold(n, holds.fold(Holds::NONE, Holds::with));
             }
             Fault::Clocks => self.set_a_clock(n),
-            Fault::Usurpers => {
-                if self.hub.is_up && self.chance.one_in(8) {
-                    self.usurped = true;
-                    self.say("a rogue hub takes the place of the hub");
-                    self.hub_down();
-                }
-            }
             Fault::SlowDevices => {
                 let slow = self.chance.one_in(2);
                 self.places[n].slow = slow;
             }
         }
         Ok(())
+    }
+
+    /// The hub crashes, comes back from a backup, or is replaced.
+    fn hub_breaks(&mut self, fault: Fault) {
+        if fault == Fault::HubCrashes && self.chance.one_in(4) {
+            if self.chance.one_in(2) {
+                self.hub_fuse = true;
+            } else {
+                self.say("the hub crashes");
+                self.hub_down();
+            }
+        }
+        if fault == Fault::Restores && self.chance.one_in(8) && self.hub.restore() {
+            self.check.was_restored = true;
+            self.say("the hub comes back from a backup");
+            self.hub_down();
+        }
+        if fault == Fault::Usurpers && self.chance.one_in(8) {
+            self.usurped = true;
+            self.say("a rogue hub takes the place of the hub");
+            self.hub_down();
+        }
     }
 
     /// What installs on a device wait for from now on.
