@@ -9,24 +9,9 @@ use bellwether_protocol::trust::{
     Agreement, Batch, Hold, Mode, ModelReport, Order, OutboxId, Phase, Record, RecordBody, Running,
 };
 
-use crate::world::{POLICY, World, buckets, device, unchecked};
+use crate::world::{POLICY, World, buckets, device, running_one, unchecked};
 
 const SHADOW: Policy = Policy { mode: Mode::Shadow, ..POLICY };
-
-/// Three devices that run version 1, and version 2 approved for all.
-fn running_one() -> (World, ModelRef, ModelRef) {
-    let mut world = World::new();
-    for n in 0..3 {
-        world.enrol(n);
-    }
-    let one = world.approved("digits");
-    world.grant(&one, buckets(1000));
-    world.start(&one, &[buckets(1000)]).unwrap();
-    world.settle();
-    let two = world.approved("digits");
-    world.grant(&two, buckets(1000));
-    (world, one, two)
-}
 
 /// A device saw its assignment and says how far it is with this version.
 fn says(world: &mut World, id: &DeviceId, model: &ModelRef, phase: Phase) {
@@ -48,7 +33,7 @@ fn mode_told(world: &World, id: &DeviceId) -> Vec<(u32, Mode)> {
 
 #[test]
 fn devices_that_wait_stop_nobody_and_follow() {
-    let (mut world, _, two) = running_one();
+    let (mut world, _, two) = running_one(3);
     let id = world.start_with(&two, &[buckets(1000)], POLICY).unwrap();
     world.tick(0);
     says(&mut world, &device(0), &two, Phase::Held(Hold::Window));
@@ -67,7 +52,7 @@ fn devices_that_wait_stop_nobody_and_follow() {
 
 #[test]
 fn a_shadow_is_told_to_those_that_run_what_answers_and_to_others_afterwards() {
-    let (mut world, one, two) = running_one();
+    let (mut world, one, two) = running_one(3);
     let id = world.start_with(&two, &[buckets(1000)], SHADOW).unwrap();
     world.tick(0);
     for n in 0..3 {
@@ -95,7 +80,7 @@ fn a_shadow_is_told_to_those_that_run_what_answers_and_to_others_afterwards() {
 
 #[test]
 fn what_was_in_the_shadow_answers_by_a_rollout_of_its_own_and_is_on_its_way_until_then() {
-    let (mut world, one, two) = running_one();
+    let (mut world, one, two) = running_one(3);
     world.start_with(&two, &[buckets(1000)], SHADOW).unwrap();
     world.tick(0);
     (0..3).for_each(|n| says(&mut world, &device(n), &two, Phase::Shadow));
@@ -113,7 +98,7 @@ fn what_was_in_the_shadow_answers_by_a_rollout_of_its_own_and_is_on_its_way_unti
 
 #[test]
 fn agreement_adds_up_over_devices_against_the_version_that_most_was_compared_with() {
-    let (mut world, one, two) = running_one();
+    let (mut world, one, two) = running_one(3);
     let id = world.start_with(&two, &[buckets(1000)], SHADOW).unwrap();
     world.tick(0);
     assert_eq!(world.rules.agreement(world.rollout(id)), None);
@@ -153,7 +138,7 @@ fn agreement_adds_up_over_devices_against_the_version_that_most_was_compared_wit
 
 #[test]
 fn a_clock_that_is_set_ends_no_soak_and_makes_nobody_silent() {
-    let (mut world, _, two) = running_one();
+    let (mut world, _, two) = running_one(3);
     let policy = Policy { soak: Millis::from_secs(600), ..POLICY };
     let id = world.start_with(&two, &[buckets(1000)], policy).unwrap();
     world.tick(0);

@@ -8,24 +8,9 @@ use bellwether_protocol::id::{DeviceId, ModelRef};
 use bellwether_protocol::message::Gone;
 use bellwether_protocol::trust::{Batch, OutboxId, Record, RecordBody, Scores};
 
-use crate::world::{POLICY, World, buckets, device, named};
+use crate::world::{POLICY, World, buckets, device, named, running_one};
 
 const BACK: Policy = Policy { on_failure: OnFailure::RollBack, p95_us_max: Some(1000), ..POLICY };
-
-/// Four devices that run version 1, and version 2 approved for all.
-fn running_one() -> (World, ModelRef, ModelRef) {
-    let mut world = World::new();
-    for n in 0..4 {
-        world.enrol(n);
-    }
-    let one = world.approved("digits");
-    world.grant(&one, buckets(1000));
-    world.start(&one, &[buckets(1000)]).unwrap();
-    world.settle();
-    let two = world.approved("digits");
-    world.grant(&two, buckets(1000));
-    (world, one, two)
-}
 
 fn kinds(world: &World, id: u64) -> Vec<&'static str> {
     world.events().filter(|what| what.rollout() == Some(id)).map(What::kind).collect()
@@ -33,7 +18,7 @@ fn kinds(world: &World, id: u64) -> Vec<&'static str> {
 
 #[test]
 fn a_failure_in_the_first_stage_sends_everyone_back_and_says_why() {
-    let (mut world, one, two) = running_one();
+    let (mut world, one, two) = running_one(4);
     let id = world.start_with(&two, &[named(&[0, 1]), buckets(1000)], BACK).unwrap();
     world.tick(0);
     world.obey(&device(0), None);
@@ -60,7 +45,7 @@ fn a_failure_in_the_first_stage_sends_everyone_back_and_says_why() {
 
 #[test]
 fn a_device_that_is_away_does_not_hold_the_end_up_and_follows_later() {
-    let (mut world, one, two) = running_one();
+    let (mut world, one, two) = running_one(4);
     let id = world.start_with(&two, &[buckets(1000)], BACK).unwrap();
     world.tick(0);
     world.obey(&device(0), None);
@@ -80,7 +65,7 @@ fn a_device_that_is_away_does_not_hold_the_end_up_and_follows_later() {
 
 #[test]
 fn a_device_that_turns_slow_after_its_probation_fails_the_gate() {
-    let (mut world, _, two) = running_one();
+    let (mut world, _, two) = running_one(4);
     let policy = Policy { soak: bellwether_protocol::time::Millis(5000), ..BACK };
     let id = world.start_with(&two, &[named(&[0]), buckets(1000)], policy).unwrap();
     world.tick(0);
@@ -120,7 +105,7 @@ fn a_device_that_turns_slow_after_its_probation_fails_the_gate() {
 
 #[test]
 fn a_person_takes_back_what_completed_unless_something_came_after_it() {
-    let (mut world, one, two) = running_one();
+    let (mut world, one, two) = running_one(4);
     let id = world.start(&two, &[buckets(1000)]).unwrap();
     world.settle();
     assert_eq!(world.rollout(id).state, State::Completed);
@@ -142,7 +127,7 @@ fn a_person_takes_back_what_completed_unless_something_came_after_it() {
 
 #[test]
 fn devices_that_cannot_go_back_do_not_hold_the_model_for_ever() {
-    let (mut world, one, two) = running_one();
+    let (mut world, one, two) = running_one(4);
     let id = world.start_with(&two, &[buckets(1000)], BACK).unwrap();
     world.tick(0);
     for n in 0..3 {
@@ -167,7 +152,7 @@ fn devices_that_cannot_go_back_do_not_hold_the_model_for_ever() {
 
 #[test]
 fn devices_that_have_the_version_by_an_earlier_rollout_keep_it() {
-    let (mut world, _, two) = running_one();
+    let (mut world, _, two) = running_one(4);
     world.start(&two, &[named(&[0])]).unwrap();
     world.settle();
     let id = world.start_with(&two, &[buckets(1000)], BACK).unwrap();

@@ -277,6 +277,21 @@ impl World {
     }
 }
 
+/// So many devices that run version 1, and version 2 approved for all.
+pub(crate) fn running_one(devices: u8) -> (World, ModelRef, ModelRef) {
+    let mut world = World::new();
+    for n in 0..devices {
+        world.enrol(n);
+    }
+    let one = world.approved("digits");
+    world.grant(&one, buckets(1000));
+    world.start(&one, &[buckets(1000)]).unwrap();
+    world.settle();
+    let two = world.approved("digits");
+    world.grant(&two, buckets(1000));
+    (world, one, two)
+}
+
 /// Everyone whose bucket lies below this.
 pub(crate) fn buckets(below: u16) -> Cohort {
     Cohort::Buckets(below)
