@@ -68,7 +68,7 @@ mod tests {
     }
 
     fn tree(data: &tempfile::TempDir) -> Tree {
-        let database = bellwether_database::open(&data.path().join("store"), &sled::Config::new());
+        let database = bellwether_database::open(&data.path().join("store"), sled::Config::new);
         database.unwrap().open_tree("outbox").unwrap()
     }
 
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn what_is_sent_survives_a_power_cut() {
         let unflushed = |path: &std::path::Path| {
-            let config = sled::Config::new().flush_every_ms(None);
-            bellwether_database::open(&path.join("store"), &config).unwrap().open_tree("outbox").unwrap()
+            let config = || sled::Config::new().flush_every_ms(None);
+            bellwether_database::open(&path.join("store"), config).unwrap().open_tree("outbox").unwrap()
         };
         let (data, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut outbox = open(unflushed(data.path()), bounds(1 << 20)).unwrap();

@@ -126,9 +126,9 @@ impl Store {
         let path = data.join("store");
         let room = Room::of(data);
         room.before_opening();
-        let config = sled::Config::new().cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
-        let db = bellwether_database::open(&path, &config)
-            .map_err(|why| AgentError::Store { path, why: why.to_string() })?;
+        let config = || sled::Config::new().cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
+        let db =
+            bellwether_database::open(&path, config).map_err(|why| AgentError::Store { path, why: why.to_string() })?;
         room.opened();
         Ok(Self { db, room })
     }

@@ -22,8 +22,8 @@ impl SledStore {
     ///
     /// [`StoreError::Fault`], also when another process has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let config = sled::Config::new().cache_capacity(CACHE_BYTES).flush_every_ms(Some(500));
-        Ok(Self { tree: bellwether_database::open(directory, &config).map_err(fault)? })
+        let config = || sled::Config::new().cache_capacity(CACHE_BYTES).flush_every_ms(Some(500));
+        Ok(Self { tree: bellwether_database::open(directory, config).map_err(fault)? })
     }
 }
 

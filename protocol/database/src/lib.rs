@@ -20,17 +20,18 @@ use sled::{Config, Db};
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
-/// Opens the database in `path`, or makes it there; `config` says the rest.
+/// Opens the database in `path`, or makes it there; `config` says the rest. It is asked anew for each of
+/// the two, as sled's configurations cannot be copied and then changed.
 ///
 /// # Errors
 ///
 /// As sled; also while another process has it open.
-pub fn open(path: &Path, config: &Config) -> sled::Result<Db> {
+pub fn open(path: &Path, config: impl Fn() -> Config) -> sled::Result<Db> {
     if !path.try_exists()? {
-        make(path, config)?;
+        make(path, config())?;
     }
     forget_half_snapshots(path);
-    locked(&config.clone().path(path))
+    locked(&config().path(path))
 }
 
 #[expect(clippy::disallowed_methods, reason = "whoever opens a database waits for it")]
@@ -49,13 +50,13 @@ fn locked(config: &Config) -> sled::Result<Db> {
 
 /// Makes an empty database. sled writes its settings in two steps, and one that is killed between them
 /// never opens again.
-fn make(path: &Path, config: &Config) -> sled::Result<()> {
+fn make(path: &Path, config: Config) -> sled::Result<()> {
     let beside = beside(path);
     match fs::remove_dir_all(&beside) {
         Err(why) if why.kind() != ErrorKind::NotFound => return Err(why.into()),
         Ok(()) | Err(_) => {}
     }
-    drop(locked(&config.clone().path(&beside))?);
+    drop(locked(&config.path(&beside))?);
     for file in ["conf", "db", "."] {
         File::open(beside.join(file))?.sync_all()?;
     }
@@ -104,19 +105,19 @@ mod tests {
         let whole = fs::read(&settings).unwrap();
         fs::write(&settings, &whole[..whole.len() - 4]).unwrap();
         assert!(Config::new().path(&left).open().is_err(), "sled does not open it any more");
-        open(&path, &Config::new()).unwrap().insert("a", b"1").unwrap();
+        open(&path, Config::new).unwrap().insert("a", b"1").unwrap();
         assert!(!left.exists());
-        assert!(open(&path, &Config::new()).unwrap().get("a").unwrap().is_some());
+        assert!(open(&path, Config::new).unwrap().get("a").unwrap().is_some());
     }
 
     #[test]
     fn a_snapshot_that_was_half_written_does_not_keep_it_closed() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("store");
-        open(&path, &Config::new()).unwrap().insert("a", b"1").unwrap();
+        open(&path, Config::new).unwrap().insert("a", b"1").unwrap();
         for left in ["snap.FFFFFFFFFFFFFFF0.generating", "snap.0000000000000001.generating"] {
             fs::write(path.join(left), b"half").unwrap();
         }
-        assert!(open(&path, &Config::new()).unwrap().get("a").unwrap().is_some());
+        assert!(open(&path, Config::new).unwrap().get("a").unwrap().is_some());
     }
 }
