@@ -211,10 +211,14 @@ impl Check {
             let before = std::mem::take(&mut seen.follows);
             seen.follows = issued.models.iter().map(|want| want.rollout).collect();
             for want in &issued.models {
-                let stopped =
-                    rules.rollout(want.rollout).is_ok_and(|rollout| matches!(rollout.state, State::Paused { .. }));
-                if stopped && !before.contains(&want.rollout) && !self.was_restored {
-                    return Err(format!("{} was told to have {}, whose rollout stands still", device.id, want.model));
+                let is_new = !before.contains(&want.rollout);
+                let may = rules.rollout(want.rollout).is_ok_and(|rollout| match rollout.state {
+                    State::Going { .. } | State::Completed => true,
+                    State::Paused { .. } => !is_new,
+                    State::Aborted | State::RollingBack { .. } | State::RolledBack { .. } => false,
+                });
+                if !may && !self.was_restored {
+                    return Err(format!("{} was told to have {}, whose rollout offers nothing", device.id, want.model));
                 }
                 let Some(lawful) = self.lawful.get(&want.release) else {
                     return Err(format!("{} was told to have {}, which nobody approved", device.id, want.model));

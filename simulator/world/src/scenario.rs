@@ -175,7 +175,9 @@ impl Scenario {
             }
         }
         let many = chance.one_in(20);
-        let devices = if many { chance.within(40, 120) } else { chance.within(3, 20) };
+        let drawn = if many { chance.within(40, 120) } else { chance.within(3, 20) };
+        // Now and then a fleet of hundreds, which takes as long as a hundred others.
+        let devices = if seed % 400 == 399 { 200 + seed / 400 % 100 } else { drawn };
         let pick = |chance: &mut Chance, all: [u64; 4]| all.get(chance.index(4)).copied().unwrap_or_default();
         Self {
             seed,
