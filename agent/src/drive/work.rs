@@ -243,16 +243,17 @@ impl Driver {
     /// Lets those score in the shadow that the brain has there, and no others. What is to begin comes
     /// from the self-test that it has just passed.
     pub(super) fn look_at_shadows(&mut self) {
-        let wanted: Vec<(ModelName, Option<Running>)> = self.brain.state().models.iter().map(shadow_of).collect();
-        for (name, wanted) in wanted {
-            let is = self.scoring.shadowed(&name);
-            if is == wanted {
+        let wanted: Vec<(ModelName, Running)> = self.brain.state().models.iter().filter_map(shadow_of).collect();
+        // Also of models that the brain has forgotten.
+        for (name, running) in self.scoring.shadows() {
+            if !wanted.contains(&(name.clone(), running)) {
+                self.scoring.unshadow(&name);
+            }
+        }
+        for (name, running) in wanted {
+            if self.scoring.shadowed(&name) == Some(running) {
                 continue;
             }
-            let Some(running) = wanted else {
-                self.scoring.unshadow(&name);
-                continue;
-            };
             let loaded = self.rest.loaded.take_if(|loaded| loaded.release == running.release);
             let begun = match loaded {
                 Some(loaded) => self.scoring.shadow(&name, running, loaded.fitted).map_err(|why| why.to_string()),
@@ -325,9 +326,9 @@ impl Task {
 }
 
 /// What the brain has in the shadow of a model.
-fn shadow_of(model: &Model) -> (ModelName, Option<Running>) {
-    let running = if let Install::Shadow(target) = model.install { Some(target.running) } else { None };
-    (model.name.clone(), running)
+fn shadow_of(model: &Model) -> Option<(ModelName, Running)> {
+    let Install::Shadow(target) = model.install else { return None };
+    Some((model.name.clone(), target.running))
 }
 
 /// Hashes the whole slot.

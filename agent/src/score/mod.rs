@@ -294,6 +294,14 @@ impl Scoring {
         self.shade(name).read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Shadow::running)
     }
 
+    /// All that score in the shadow.
+    pub(crate) fn shadows(&self) -> Vec<(ModelName, Running)> {
+        let shades = unpoisoned(&self.shades);
+        let running =
+            |shade: &Shade| shade.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Shadow::running);
+        shades.iter().filter_map(|(name, shade)| Some((name.clone(), running(shade)?))).collect()
+    }
+
     /// How shadows did since the last time.
     pub(crate) fn take_agreements(&self) -> Vec<Agreement> {
         let shades = unpoisoned(&self.shades);

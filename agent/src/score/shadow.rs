@@ -2,7 +2,8 @@
 //! are compared and thrown away. It slows nobody down: what comes while it is busy passes it by.
 
 use std::fmt;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use bellwether_protocol::id::{ModelName, Version};
@@ -19,6 +20,8 @@ const NUMBERS_APART_MAX: f64 = 0.01;
 pub(crate) struct Shadow {
     running: Running,
     offers: SyncSender<Offer>,
+    /// A call is with it: what comes now is not even copied.
+    busy: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
 }
 
@@ -57,11 +60,12 @@ impl Shadow {
     pub(super) fn start(running: Running, scorer: Box<dyn Scorer>, name: &ModelName) -> std::io::Result<Self> {
         let (offers, taken) = sync_channel(1);
         let tally = Arc::new(Mutex::new(Tally::default()));
-        let (told, name) = (Arc::clone(&tally), name.clone());
+        let busy = Arc::new(AtomicBool::new(false));
+        let (told, name, done) = (Arc::clone(&tally), name.clone(), Arc::clone(&busy));
         std::thread::Builder::new().name("shadow".into()).spawn(move || {
-            compare_all(&taken, scorer, (&name, running.version), &told);
+            compare_all((&taken, &done), scorer, (&name, running.version), &told);
         })?;
-        Ok(Self { running, offers, tally })
+        Ok(Self { running, offers, busy, tally })
     }
 
     pub(super) const fn running(&self) -> Running {
@@ -78,13 +82,11 @@ impl Shadow {
                 tally.against = Some(against);
             }
         }
-        let offer = Offer { against, inputs: inputs.to_vec(), outputs: outputs.to_vec() };
-        match self.offers.try_send(offer) {
-            Ok(()) => {}
-            Err(TrySendError::Full(offer) | TrySendError::Disconnected(offer)) => {
-                let mut tally = unpoisoned(&self.tally);
-                tally.passed_by = tally.passed_by.saturating_add(rows(&offer.inputs));
-            }
+        let takes = !self.busy.swap(true, Ordering::AcqRel);
+        let offer = || Offer { against, inputs: inputs.to_vec(), outputs: outputs.to_vec() };
+        if !(takes && self.offers.try_send(offer()).is_ok()) {
+            let mut tally = unpoisoned(&self.tally);
+            tally.passed_by = tally.passed_by.saturating_add(rows(inputs));
         }
     }
 
@@ -117,7 +119,7 @@ impl Tally {
 
 /// Scores what is offered until nobody offers any more.
 fn compare_all(
-    offers: &Receiver<Offer>,
+    (offers, busy): (&Receiver<Offer>, &AtomicBool),
     mut scorer: Box<dyn Scorer>,
     (name, version): (&ModelName, Version),
     tally: &Mutex<Tally>,
@@ -126,6 +128,7 @@ fn compare_all(
         let begun = std::time::Instant::now();
         let scored = scorer.run(&inputs);
         let spent = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
+        busy.store(false, Ordering::Release);
         let mut tally = unpoisoned(tally);
         if tally.against != Some(against) {
             continue; // of a version that answers no more
@@ -249,7 +252,9 @@ mod tests {
         scoring.score(&name, &[x(4, 0.0)]).unwrap();
         let all = told(4);
         assert_eq!(all.last().map(|one| (one.against.number(), one.agreed)), Some((3, 0)));
+        assert_eq!(scoring.shadows(), [(name.clone(), running(2))]);
         scoring.unshadow(&name);
+        assert_eq!(scoring.shadows(), []);
         scoring.score(&name, &[x(1, 0.0)]).unwrap();
         assert_eq!((scoring.shadowed(&name), scoring.take_agreements()), (None, Vec::new()));
     }
