@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bellwether_agent_core::update::STARTS_MAX;
 use bellwether_tests::files::{binary, data};
 use bellwether_tests::hub::folder;
 use bellwether_tests::mosquitto::free_port;
@@ -23,6 +24,8 @@ const NUMBERS: u64 = 1_000_000;
 const STEPS: f64 = 16_777_216.0;
 /// How long a start may take on a busy machine, a self-test included.
 const START_MAX: Duration = Duration::from_secs(60);
+/// A life so long outlasts any self-test and probation that it began with.
+const STEADY: Duration = Duration::from_secs(5);
 /// How long a call may take: longer than the agent itself would let it.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
@@ -34,6 +37,14 @@ pub(crate) struct Calls {
     pub(crate) answered: BTreeMap<u64, Instant>,
     /// Numbers whose calls got no answer, as the process died.
     pub(crate) unanswered: BTreeSet<u64>,
+}
+
+/// Starts one soon after the other, as a model under test may see them.
+#[derive(Debug, Default)]
+struct Restarts {
+    count: usize,
+    /// When the newest life began.
+    began: Option<Instant>,
 }
 
 /// A device.
@@ -51,6 +62,7 @@ pub(crate) struct Device {
     is_enrolled: AtomicBool,
     _home: TempDir,
     process: Mutex<Option<Process>>,
+    restarts: Mutex<Restarts>,
     /// Odd while its process is meant to live, and a step higher at each change.
     life: AtomicU64,
     has_answered: AtomicBool,
@@ -89,6 +101,7 @@ impl Device {
             is_enrolled: AtomicBool::new(false),
             _home: home,
             process: Mutex::default(),
+            restarts: Mutex::default(),
             life: AtomicU64::new(0),
             has_answered: AtomicBool::new(false),
             calls: Mutex::default(),
@@ -107,12 +120,28 @@ impl Device {
         self.life() % 2 == 1
     }
 
+    /// How often it may be killed now without that an honest model is blamed for it: one that was
+    /// under test at [`STARTS_MAX`] starts is.
+    pub(crate) fn kills_left(&self) -> usize {
+        let mut restarts = held(&self.restarts);
+        if restarts.began.is_some_and(|began| began.elapsed() >= STEADY) {
+            restarts.count = 0;
+        }
+        usize::from(STARTS_MAX - 1).saturating_sub(restarts.count)
+    }
+
+    fn begins(&self) {
+        let mut restarts = held(&self.restarts);
+        (restarts.count, restarts.began) = (restarts.count + 1, None);
+    }
+
     /// Starts it and waits until it serves. It enrols if it has not yet.
     ///
     /// # Errors
     ///
     /// What it said, if it ended instead.
     pub(crate) fn start(&self) -> Result<(), String> {
+        self.begins();
         let mut process = Process::start(&self.name, &mut self.command());
         let begun = Instant::now();
         while !process.stdout().contains(" scores at ") {
@@ -128,12 +157,14 @@ impl Device {
         }
         self.is_enrolled.store(true, Ordering::Relaxed);
         *held(&self.process) = Some(process);
+        held(&self.restarts).began = Some(Instant::now());
         self.life.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
     /// Starts it and ends it in the middle of that, as a power cut would that comes twice.
     pub(crate) fn start_and_kill(&self, after: Duration) {
+        self.begins();
         let mut process = Process::start(&self.name, &mut self.command());
         std::thread::sleep(after);
         process.kill();

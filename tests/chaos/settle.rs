@@ -135,9 +135,11 @@ async fn rollouts(world: &World) {
         let failed: Vec<&String> = rollout.failures.iter().flat_map(|failure| &failure.devices).collect();
         let is_within = rollout.version == BAD && failed.iter().all(|name| FIRST_STAGE.contains(&name.as_str()));
         if !failed.is_empty() && !is_within {
+            let said: Vec<String> = failed.iter().flat_map(|name| errors(world, name)).collect();
+            let (version, failures) = (rollout.version, &rollout.failures);
             world
                 .timeline
-                .violation(format!("version {} failed on {failed:?}: {:?}", rollout.version, rollout.failures));
+                .violation(format!("version {version} failed on {failed:?}: {failures:?}\n{}", said.join("\n")));
         }
         match rollout.state {
             RolloutState::Completed => world.timeline.count("rollouts completed"),
@@ -152,6 +154,14 @@ async fn rollouts(world: &World) {
             )),
         }
     }
+}
+
+/// What a device called an error in all its lives, the newest last.
+fn errors(world: &World, name: &str) -> Vec<String> {
+    let before = std::fs::read_to_string(world.timeline.logs.join(format!("{name}.log"))).unwrap_or_default();
+    let now = world.devices.iter().find(|device| device.name == name).map(|device| device.log()).unwrap_or_default();
+    let is_told = |line: &&str| line.contains("ERROR") || line.contains("WARN");
+    before.lines().chain(now.lines()).filter(is_told).map(|line| format!("{name}: {line}")).collect()
 }
 
 /// Events follow each other, and the chain of them verifies against every head that was kept.

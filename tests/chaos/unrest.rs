@@ -73,8 +73,10 @@ async fn join(world: &Arc<World>, until: Instant) {
 fn kill_agent(world: &Arc<World>, chance: &mut Chance, under_way: &mut JoinSet<()>) {
     let (which, pause) = (1 + chance.below(DEVICES), chance.millis(0, 2500));
     // Some die again while they start, once or more.
-    let again: Vec<Duration> = (0..chance.below(4).saturating_sub(1)).map(|_| chance.millis(1, 250)).collect();
+    let mut again: Vec<Duration> = (0..chance.below(4).saturating_sub(1)).map(|_| chance.millis(1, 250)).collect();
     let Some(device) = world.devices.get(which).filter(|device| device.is_alive()).cloned() else { return };
+    let Some(more) = device.kills_left().checked_sub(1) else { return };
+    again.truncate(more);
     let and_again = again.iter().map(|after| format!(", killed {} ms after a start", after.as_millis()));
     let and_again: String = and_again.collect();
     world.timeline.note(format!("kill -9 {}, back in {} ms{and_again}", device.name, pause.as_millis()));
