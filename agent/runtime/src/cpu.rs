@@ -19,7 +19,7 @@ use tract_onnx::prelude::{
 
 use crate::inspect::{self, InspectError};
 use crate::tensor::{Data, Tensor};
-use crate::{ScoreError, Scorer, arrange, sizes};
+use crate::{ScoreError, Scorer, arrange, ops, sizes};
 
 /// Concrete plans kept beside the symbolic one: each holds its own copy of packed weights.
 const PLANS_MAX: usize = 4;
@@ -70,20 +70,14 @@ impl Cpu {
     /// [`LoadError`]; a panic of the runtime is caught and becomes one.
     pub fn load(bytes: &[u8]) -> Result<Self, LoadError> {
         let (proto, facts) = inspect::read(bytes)?;
-        let parse = || {
-            tract_onnx::onnx()
-                .with_ignore_value_info(true)
-                .with_ignore_output_shapes(true)
-                .with_ignore_output_types(true)
-                .model_for_proto_model(&proto)
-        };
+        let parse = || ops::framework().model_for_proto_model(&proto);
         let model = caught(parse).map_err(LoadError::Crashed)?.map_err(|why| LoadError::Refused(chain(&why)))?;
         let mut cpu =
             Self { signature: facts.signature, model, any: None, plans: VecDeque::new(), analysed: VecDeque::new() };
         let is_concrete = cpu.signature.inputs.iter().all(|spec| spec.shape.iter().all(Option::is_some));
         if !is_concrete {
             let model = cpu.model.clone();
-            cpu.any = caught(|| typed(model)?.into_optimized()?.into_runnable()).ok().and_then(Result::ok);
+            cpu.any = caught(|| optimised(model)?.into_runnable()).ok().and_then(Result::ok);
         }
         let single: Shapes = cpu
             .signature
@@ -103,7 +97,7 @@ impl Cpu {
 
     /// A plan for exactly these shapes.
     fn concrete(&self, shapes: &[Vec<usize>]) -> Result<Plan, ScoreError> {
-        self.shaped(shapes, |model| typed(model)?.into_optimized()?.into_runnable())
+        self.shaped(shapes, |model| optimised(model)?.into_runnable())
     }
 
     /// Builds something of the model with inputs of exactly these shapes.
@@ -183,6 +177,11 @@ fn typed(model: InferenceModel) -> TractResult<TypedModel> {
     let model = model.into_typed()?;
     sizes::check(&model)?;
     Ok(model)
+}
+
+/// As [`typed`], as fast as we know how to make it.
+fn optimised(model: InferenceModel) -> TractResult<TypedModel> {
+    ops::rewrite(typed(model)?)?.into_optimized()
 }
 
 /// Runs `work`; a panic becomes its message.

@@ -24,6 +24,7 @@ pub mod cpu;
 pub mod crash;
 pub mod inspect;
 pub mod npz;
+mod ops;
 pub mod prepare;
 pub mod sample;
 mod sizes;
