@@ -5,7 +5,7 @@
 //!      │
 //!      ├──────cpu────────> Scorer <──check── vectors (another runtime's answers)
 //!      │                                        │
-//!      └──────prepare────> package bytes        └─> Verdict
+//!      └──lower──prepare──> package bytes       └─> Verdict
 //!                              │
 //!                          examine   the same checks again, by whoever receives a package
 //! ```
@@ -23,6 +23,7 @@ pub mod columns;
 pub mod cpu;
 pub mod crash;
 pub mod inspect;
+pub mod lower;
 pub mod npz;
 mod ops;
 pub mod prepare;
