@@ -73,7 +73,9 @@ def curve(targets=1, features=6, seed=0, samples=240):
 
 def whole(value):
     """Integers of numpy as Python's: the trees of HistGradientBoosting have such ids, and onnx refuses them."""
-    return [int(item) if isinstance(item, np.integer) else item for item in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return [int(item) if isinstance(item, (bool, np.bool_, np.integer)) else item for item in value]
 
 
 def accept_numpy_integers():

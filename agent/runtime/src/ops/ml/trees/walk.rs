@@ -26,8 +26,11 @@ pub(super) fn rows<T: Real>(
         let count = block.len() / width.max(1);
         votes.clear();
         votes.resize(count * targets, T::zero());
+        // Where each leaf votes for all targets there is nothing to remember.
+        let is_sum = matches!(fold, Fold::Sum | Fold::Average);
+        let is_full = is_sum && matches!(forest.votes, Votes::Single(_) | Votes::All(_));
         seen.clear();
-        seen.resize(count * targets, false);
+        seen.resize(count * targets, is_full);
         let mut tally = Tally { fold, targets, votes: &mut votes, seen: &mut seen };
         if !forest.odd.is_empty() {
             walk(forest, block, width, &mut tally, |node, number, at| oddly(forest, *node, number, at));
@@ -88,8 +91,12 @@ impl<T: Real> Tally<'_, T> {
         match &forest.votes {
             Votes::Single(weights) => {
                 if let ([vote], [seen], Some(weight)) = (votes, seen, weights.get(leaf)) {
-                    *vote = if is_sum { *vote + *weight } else { folded(self.fold, *vote, *seen, *weight) };
-                    *seen = true;
+                    if is_sum {
+                        *vote = *vote + *weight;
+                    } else {
+                        *vote = folded(self.fold, *vote, *seen, *weight);
+                        *seen = true;
+                    }
                 }
             }
             Votes::All(weights) => {
@@ -101,8 +108,8 @@ impl<T: Real> Tally<'_, T> {
                     for ((vote, seen), weight) in votes.iter_mut().zip(&*seen).zip(weights) {
                         *vote = folded(self.fold, *vote, *seen, *weight);
                     }
+                    seen.fill(true);
                 }
-                seen.fill(true);
             }
             Votes::Some { spans, votes: all } => {
                 let (start, end) = spans.get(leaf).copied().unwrap_or_default();
@@ -180,8 +187,8 @@ fn descend<T: Real>(
         for lane in 0..LANES {
             let here = at[lane];
             let node = &forest.nodes[here as usize];
-            let number = data[rows[lane] + node.feature as usize];
-            let next = node.left + u32::from(goes_right(node, number, here as usize));
+            let number = data[rows[lane].wrapping_add(node.feature as usize)];
+            let next = node.left.wrapping_add(u32::from(goes_right(node, number, here as usize)));
             moved |= next ^ here;
             at[lane] = next;
         }
