@@ -8,6 +8,7 @@ use super::trees::{FEATURES_MAX, LABELS_MAX};
 use super::{Fault, PREPARE, product, tensors, trees};
 
 const ENCODE: &str = "encode texts as numbers before scoring";
+const SEPARATE: &str = "leave post_transform out and put what it does after it";
 /// Attributes with texts, and what to do about them.
 const TEXTS: [(&str, &str); 6] = [
     ("classlabels_strings", PREPARE),
@@ -118,6 +119,9 @@ fn linear<'m>(node: &NodeProto, rows: Rows) -> Result<Computed<'m>, Fault> {
         return Err(Fault::broken(format!("`intercepts` has {intercepts} entries, {expected} are needed")));
     }
     vectors("coefficients", coefficients, sums, rows.width)?;
+    if sums == 1 && labels == 2 && text(node, "post_transform") == "PROBIT" {
+        return Err(Fault::new("PROBIT for one score of two classes, which onnxruntime does not compute", SEPARATE));
+    }
     let width = if sums == 1 && labels == 2 { 2 } else { sums };
     Ok(scores(node, rows, width as u64, coefficients as u64))
 }
@@ -167,6 +171,9 @@ fn machine<'m>(node: &NodeProto, rows: Rows) -> Result<Computed<'m>, Fault> {
     }
     if sure != floats(node, "prob_b") {
         return Err(Fault::broken("`prob_a` and `prob_b` have not the same length"));
+    }
+    if labels == 2 && sure == 0 && text(node, "post_transform") == "PROBIT" {
+        return Err(Fault::new("PROBIT for one score of two classes, which onnxruntime does not compute", SEPARATE));
     }
     let width = if labels > 2 && sure == 0 { pairs } else { labels.max(1) };
     let work = product([numbers as u64, 1]).saturating_add(product([pairs as u64, count as u64]));

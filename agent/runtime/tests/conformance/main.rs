@@ -14,5 +14,6 @@
 )]
 
 mod cases;
+mod classical_ops;
 mod node_suite;
 mod sklearn_set;

@@ -121,10 +121,15 @@ pub(super) fn labels(context: &ParsingContext, node: &NodeProto) -> Built {
     }
     let default = default.cast_to_dt(values.datum_type())?.into_owned();
     let values = Tensor::stack_tensors(0, &[values, default])?;
+    let set = context.model.opset_import.iter().find(|import| import.domain == "ai.onnx.ml");
+    let has_nan = set.is_some_and(|set| set.version >= 4);
     let keys = if keys.datum_type().is_float() {
         let keys = keys.cast_to::<f64>()?;
         let keys = keys.try_as_plain_ram()?.as_slice::<f64>()?;
-        let mut keys: Vec<(f64, usize)> = keys.iter().enumerate().map(|(place, key)| (plain(*key), place)).collect();
+        // Before operator set 4, what is not a number equals no key.
+        let is_key = |key: &f64| has_nan || !key.is_nan();
+        let keys = keys.iter().enumerate().filter(|(_, key)| is_key(key));
+        let mut keys: Vec<(f64, usize)> = keys.map(|(place, key)| (plain(*key), place)).collect();
         keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         Keys::Floats(keys)
     } else {

@@ -75,10 +75,8 @@ impl Second {
     /// The scores of the first and the second class.
     pub(super) fn pair<T: Float>(self, transform: Transform, score: T) -> [T; 2] {
         match (self, transform) {
-            // Only the first place is written then.
-            (_, Transform::Probit) => [probit(score), T::zero()],
+            (_, Transform::Logistic) => [logistic(-score), logistic(score)],
             (Self::Complement, _) => [T::one() - score, score],
-            (Self::Opposite, Transform::Logistic) => [logistic(-score), logistic(score)],
             (Self::Opposite, _) => [-score, score],
         }
     }
@@ -106,14 +104,15 @@ pub(super) fn logistic<T: Float>(score: T) -> T {
 }
 
 /// The inverse of the normal distribution by Winitzki's approximation of the inverse error function,
-/// with the constants of onnxruntime.
+/// with the constants of onnxruntime and rounded where it rounds.
 fn probit<T: Float>(score: T) -> T {
     let number = |value: f64| T::from(value).unwrap_or_else(T::zero);
-    let x = number(2.0) * score - T::one();
+    let (pi, a, two) = (number(3.14159), number(0.147), number(2.0));
+    let x = two * score - T::one();
     let log = ((T::one() - x) * (T::one() + x)).ln();
-    let v = number(2.0 / (3.14159 * 0.147)) + number(0.5) * log;
-    let root = ((v * v - log / number(0.147)).sqrt() - v).sqrt();
-    number(std::f64::consts::SQRT_2) * if x < T::zero() { -root } else { root }
+    let v = two / (pi * a) + number(0.5) * log;
+    let root = (-v + (v * v - T::one() / a * log).sqrt()).sqrt();
+    number(1.414_213_56) * if x < T::zero() { -root } else { root }
 }
 
 /// The place of the greatest score, the first of several.

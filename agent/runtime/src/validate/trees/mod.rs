@@ -9,10 +9,12 @@ mod tests;
 use tract_onnx::pb::NodeProto;
 
 use super::Fault;
-use super::attributes::{find, int, ints};
+use super::attributes::{find, int, ints, text};
 
 /// Greatest feature: wider rows than any sample that is taken.
 pub(super) const FEATURES_MAX: u32 = 1 << 16;
+const BINARY: &str = "export two classes as votes for the first of them, with one base value or none";
+const SEPARATE: &str = "leave post_transform out and put a Softmax or Sigmoid after it";
 /// Most classes or targets.
 pub(super) const LABELS_MAX: usize = 1 << 16;
 
@@ -102,15 +104,45 @@ pub(crate) fn read(node: &NodeProto, width: Option<u64>) -> Result<Ensemble, Fau
         let id = branch.feature;
         return Err(Fault::broken(format!("feature id {id} is not below the {most} of its input")));
     }
-    let base = ensemble.base.len();
-    if base > 1 && base != ensemble.targets {
-        return Err(Fault::broken(format!("{base} base values for {} targets", ensemble.targets)));
-    }
     ensemble.reached()?;
+    if node.op_type == "TreeEnsembleClassifier" {
+        ensemble.decides(text(node, "post_transform"))?;
+    }
+    let (base, targets) = (ensemble.base.len(), ensemble.targets);
+    let is_pair = node.op_type == "TreeEnsembleClassifier" && targets == 2;
+    if base > 0 && base != if is_pair { 1 } else { targets } {
+        return Err(Fault::broken(format!("{base} base values for {targets} classes or targets")));
+    }
+    let transform = int(node, "post_transform").unwrap_or(0);
+    if node.op_type == "TreeEnsemble" && !matches!(transform, 0 | 3 | 4) {
+        return Err(Fault::new(
+            format!("post_transform {transform}: onnxruntime computes another one than the specification says"),
+            SEPARATE,
+        ));
+    }
     Ok(ensemble)
 }
 
 impl Ensemble {
+    /// Between two classes all votes are for one: with votes for both onnxruntime does not give the label
+    /// of the greater score.
+    fn decides(&self, transform: &str) -> Result<(), Fault> {
+        let (mut first, mut second) = (false, false);
+        for vote in &self.votes {
+            (first, second) = (first || vote.target == 0, second || vote.target != 0);
+        }
+        let wrong = match self.targets {
+            1 => "it has one class",
+            2 if first && second => "it has two classes, and leaves that vote for each",
+            2 if second && !self.base.is_empty() => {
+                "it has base values, and leaves that vote for the second of two classes"
+            }
+            2 if first && transform == "PROBIT" => "it has PROBIT for one score of two classes",
+            _ => return Ok(()),
+        };
+        Err(Fault::new(format!("{wrong}: onnxruntime answers otherwise than the specification says"), BINARY))
+    }
+
     /// Every branch is reached from a root: with one parent each, there is no circle then.
     fn reached(&self) -> Result<(), Fault> {
         let mut open = self.roots.clone();

@@ -34,7 +34,7 @@ fn stump(class_id: i64) -> NodeProto {
             floats("nodes_values", &[0.5, 0.0, 0.0]),
             modes,
             ints("classlabels_int64s", &[0, 1]),
-            ints("class_ids", &[0, class_id]),
+            ints("class_ids", &[class_id, 0]),
             ints("class_nodeids", &[1, 2]),
             ints("class_treeids", &[0, 0]),
             floats("class_weights", &[1.0, 1.0]),
@@ -80,24 +80,24 @@ fn list<'n>(node: &'n mut NodeProto, name: &str) -> &'n mut Vec<i64> {
 
 #[test]
 fn a_class_id_beyond_the_labels_is_refused() {
-    assert_eq!(fault(&stump(1)), "");
+    assert_eq!(fault(&stump(0)), "");
     assert!(fault(&stump(2)).contains("id 2 is not below the 2"));
     assert!(fault(&stump(-1)).contains("id -1"));
 }
 
 #[test]
 fn a_branch_that_leads_back_is_refused() {
-    let mut looping = stump(1);
+    let mut looping = stump(0);
     *list(&mut looping, "nodes_truenodeids") = vec![0, 0, 0];
     assert!(fault(&looping).contains("no other node"));
-    let mut twice = stump(1);
+    let mut twice = stump(0);
     *list(&mut twice, "nodes_truenodeids") = vec![2, 0, 0];
     assert!(fault(&twice).contains("one parent"));
 }
 
 #[test]
 fn a_circle_beside_a_tree_is_refused() {
-    let mut circle = stump(1);
+    let mut circle = stump(0);
     let modes = ["LEAF", "BRANCH_LEQ", "BRANCH_LEQ"];
     circle.attribute[6].strings = modes.iter().map(|text| text.as_bytes().to_vec()).collect();
     circle.attribute[0].ints = vec![0, 0, 0];
@@ -122,24 +122,45 @@ fn a_circle_beside_a_tree_is_refused() {
 
 #[test]
 fn a_feature_beyond_the_input_and_a_second_root_are_refused() {
-    let mut wide = stump(1);
+    let mut wide = stump(0);
     wide.attribute[2].ints = vec![1, 0, 0];
     assert!(fault(&wide).contains("feature id 1 is not below the 1"));
-    let mut forest = stump(1);
+    let mut forest = stump(0);
     forest.attribute[6].strings[0] = b"LEAF".to_vec();
     assert!(fault(&forest).contains("only root"));
-    let mut other = stump(1);
+    let mut other = stump(0);
     other.attribute[9].ints = vec![0, 1];
     other.attribute[10].ints = vec![0, 1];
     assert!(fault(&other).contains("no leaf"));
-    let mut heavy = stump(1);
+    let mut heavy = stump(0);
     heavy.attribute.push(floats("base_values", &[1.0, 2.0, 3.0]));
     assert!(fault(&heavy).contains("3 base values"));
 }
 
 #[test]
+fn what_onnxruntime_answers_otherwise_than_the_specification_says_is_refused() {
+    let both = fault(&stump(1));
+    assert!(both.contains("vote for each"), "{both}");
+    let mut second = stump(1);
+    *list(&mut second, "class_ids") = vec![1, 1];
+    assert_eq!(fault(&second), "");
+    second.attribute.push(floats("base_values", &[1.0]));
+    assert!(fault(&second).contains("second of two classes"));
+    let mut probit = stump(0);
+    probit.attribute.push(AttributeProto {
+        name: "post_transform".into(),
+        s: b"PROBIT".to_vec(),
+        ..AttributeProto::default()
+    });
+    assert!(fault(&probit).contains("PROBIT"));
+    let mut soft = flat();
+    soft.attribute.push(AttributeProto { name: "post_transform".into(), i: 1, ..AttributeProto::default() });
+    assert!(fault(&soft).contains("post_transform 1"));
+}
+
+#[test]
 fn ids_may_have_gaps_and_children_may_stand_before_their_parents_brother() {
-    let mut odd = stump(1);
+    let mut odd = stump(0);
     *list(&mut odd, "nodes_nodeids") = vec![7, 3, 5];
     *list(&mut odd, "nodes_truenodeids") = vec![5, 0, 0];
     *list(&mut odd, "nodes_falsenodeids") = vec![3, 0, 0];

@@ -51,26 +51,32 @@ impl Fold {
 /// What is asked for.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// A label and scores.
-    Classes {
+    /// One of two labels by the sum of all votes, and scores of both.
+    Pair {
         /// The label of each class.
-        labels: Vec<i64>,
-        /// Whether all leaves vote for one of two classes.
-        is_binary: bool,
+        labels: [i64; 2],
+        /// Whether the votes are for the second class and say nothing of the first.
+        is_second: bool,
         /// Whether no vote is negative.
         is_positive: bool,
     },
+    /// One of three labels or more, and scores.
+    Classes(Vec<i64>),
     /// A number for each target.
     Targets,
 }
 
 impl Task {
-    /// A classifier with these labels.
-    pub(super) fn classes(labels: Vec<i64>, ensemble: &Ensemble) -> Self {
-        let first = ensemble.votes.first().map(|vote| vote.target);
-        let is_same = first.is_some() && ensemble.votes.iter().all(|vote| Some(vote.target) == first);
+    /// A classifier with these labels; the votes of one for two classes become those for one target.
+    pub(super) fn classes(labels: Vec<i64>, ensemble: &mut Ensemble) -> Self {
+        let &[first, second] = &labels[..] else {
+            return Self::Classes(labels);
+        };
+        let is_second = ensemble.votes.iter().any(|vote| vote.target == 1);
         let is_positive = ensemble.votes.iter().all(|vote| vote.weight >= 0.0);
-        Self::Classes { is_binary: labels.len() == 2 && is_same, labels, is_positive }
+        ensemble.targets = 1;
+        ensemble.votes.iter_mut().for_each(|vote| vote.target = 0);
+        Self::Pair { labels: [first, second], is_second, is_positive }
     }
 }
 
@@ -95,24 +101,42 @@ impl<'e, T: Real> Finish<'e, T> {
 
     /// Appends the scores of a row and gives its label; `seen` says for which targets there was a vote.
     pub(super) fn row(&self, votes: &mut [T], seen: &[bool], scores: &mut Vec<T>) -> i64 {
-        match self.task {
-            Task::Targets => {
-                self.targets(votes, scores);
+        match (self.task, &*votes, seen) {
+            (Task::Pair { labels: [first, second], is_second, is_positive }, [score], [seen]) => {
+                let score = if *seen { *score + self.base.first().copied().unwrap_or_else(T::zero) } else { T::zero() };
+                self.pair(score, *is_second, *is_positive, scores);
+                let limit = if *is_positive { T::of(0.5) } else { T::zero() };
+                if score > limit { *second } else { *first }
+            }
+            (Task::Classes(labels), ..) => self.many(votes, seen, labels, scores),
+            (Task::Pair { .. } | Task::Targets, ..) => {
+                self.targets(votes, seen, scores);
                 0
             }
-            Task::Classes { labels, is_binary, is_positive } if votes.len() <= 2 => {
-                self.few(votes, seen, (labels, *is_binary, *is_positive), scores)
-            }
-            Task::Classes { labels, .. } => self.many(votes, seen, labels, scores),
         }
     }
 
-    fn targets(&self, votes: &mut [T], scores: &mut Vec<T>) {
+    fn pair(&self, score: T, is_second: bool, is_positive: bool, scores: &mut Vec<T>) {
+        if is_second {
+            let mut both = [T::zero(), score];
+            self.transform.apply(&mut both);
+            scores.extend(both);
+            return;
+        }
+        let follows = if is_positive { Second::Complement } else { Second::Opposite };
+        scores.extend(follows.pair(self.transform, score));
+    }
+
+    fn targets(&self, votes: &mut [T], seen: &[bool], scores: &mut Vec<T>) {
         if self.fold == Fold::Average {
             votes.iter_mut().for_each(|vote| *vote = *vote / self.trees);
         }
         if self.base.len() == votes.len() {
             votes.iter_mut().zip(&self.base).for_each(|(vote, base)| *vote = *vote + *base);
+        }
+        if votes.len() > 1 {
+            // Nobody's target has no base value either.
+            votes.iter_mut().zip(seen).filter(|(_, seen)| !**seen).for_each(|(vote, _)| *vote = T::zero());
         }
         // A single target is not transformed by onnxruntime, but for PROBIT.
         if votes.len() > 1 || self.transform == Transform::Probit {
@@ -134,44 +158,5 @@ impl<'e, T: Real> Finish<'e, T> {
         self.transform.apply(votes);
         scores.extend_from_slice(votes);
         best.and_then(|(place, _)| labels.get(place)).or(labels.first()).copied().unwrap_or_default()
-    }
-
-    /// One or two classes. Votes are often for one of two; what the other has follows from them.
-    fn few(&self, votes: &[T], seen: &[bool], task: (&[i64], bool, bool), scores: &mut Vec<T>) -> i64 {
-        let (labels, is_binary, is_positive) = task;
-        let has_second = seen.get(1) == Some(&true);
-        let first = votes.first().copied().unwrap_or_else(T::zero);
-        let second = votes.get(1).copied();
-        // The score of the first class, of the second if it counts, and what the second follows by.
-        let (pair, mut follows) = match (&self.base[..], second) {
-            ([_, base], Some(_)) if has_second => {
-                let second = first + *base;
-                ((-second, Some(second)), None)
-            }
-            ([base, other], Some(second)) => ((first + *base, Some(second + *other)), None),
-            ([base], _) => ((first + *base, second.filter(|_| has_second)), None),
-            _ => ((first, second.filter(|_| has_second)), Some(Second::Opposite)),
-        };
-        let positive = if has_second { pair.1.unwrap_or(pair.0) } else { pair.0 };
-        let limit = if is_positive && is_binary { T::of(0.5) } else { T::zero() };
-        let is_second = positive > limit;
-        if is_binary {
-            follows = Some(if is_positive { Second::Complement } else { Second::Opposite });
-        }
-        let label = labels.get(usize::from(is_second)).copied().filter(|_| is_binary);
-        match (pair, follows) {
-            ((first, Some(second)), _) => {
-                let mut both = [first, second];
-                self.transform.apply(&mut both);
-                scores.extend(both);
-            }
-            ((score, None), _) if votes.len() == 1 => scores.push(match self.transform {
-                Transform::Probit => Second::Opposite.pair(Transform::Probit, score)[0],
-                _ => score,
-            }),
-            ((score, None), Some(follows)) => scores.extend(follows.pair(self.transform, score)),
-            ((score, None), None) => scores.extend([score, T::zero()]),
-        }
-        label.unwrap_or(i64::from(is_second))
     }
 }

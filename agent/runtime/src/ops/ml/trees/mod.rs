@@ -46,10 +46,10 @@ struct Trees {
 
 /// Builds a TreeEnsembleClassifier.
 pub(super) fn classifier(_context: &ParsingContext, node: &NodeProto) -> Built {
-    let ensemble = read(node, None).map_err(|fault| format_err!("{}", fault.what()))?;
+    let mut ensemble = read(node, None).map_err(|fault| format_err!("{}", fault.what()))?;
     let labels = ints(node, "classlabels_int64s");
     let transform = Transform::named(text(node, "post_transform"))?;
-    let task = Task::classes(labels, &ensemble);
+    let task = Task::classes(labels, &mut ensemble);
     Ok(operator(Trees::new("TreeEnsembleClassifier", ensemble, Fold::Sum, transform, task)))
 }
 
@@ -75,8 +75,9 @@ impl Trees {
         Self { name, ensemble, fold, transform, task, keeps_doubles: false, floats, doubles }
     }
 
+    /// How many scores a row is given.
     fn width(&self) -> usize {
-        self.ensemble.targets
+        if matches!(self.task, Task::Pair { .. }) { 2 } else { self.ensemble.targets }
     }
 
     /// Labels, if it is a classifier, and scores.
@@ -110,7 +111,7 @@ impl Kernel for Trees {
 
     fn outputs(&self) -> usize {
         match self.task {
-            Task::Classes { .. } => 2,
+            Task::Pair { .. } | Task::Classes(_) => 2,
             Task::Targets => 1,
         }
     }
