@@ -84,14 +84,14 @@ fn first(outlets: &[OutletId]) -> TractResult<OutletId> {
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::prelude::{Datum as _, IntoRunnable as _, IntoTValue as _, tvec};
+    use tract_onnx::prelude::{IntoRunnable as _, IntoTValue as _, TypedFact, tvec};
 
     use super::*;
 
     #[test]
     fn the_logarithm_of_a_sum_of_great_exponentials_is_a_number() {
         let mut model = TypedModel::default();
-        let x = model.add_source("x", f32::datum_type().fact([2, 3])).unwrap();
+        let x = model.add_source("x", TypedFact::dt_shape(DatumType::F32, [2, 3])).unwrap();
         let powers = model.wire_node("exp", exp(), &[x]).unwrap();
         let sum = model.wire_node("sum", Reduce::new(tvec![1], Reducer::Sum), &powers).unwrap();
         let log = model.wire_node("ln", ln(), &sum).unwrap();

@@ -115,7 +115,7 @@ fn linear<'m>(node: &NodeProto, rows: Rows) -> Result<Computed<'m>, Fault> {
     let labels = classes(node)?;
     let expected = if labels > 0 { labels } else { usize::try_from(int(node, "targets").unwrap_or(1)).unwrap_or(0) };
     let sums = if intercepts > 0 { intercepts } else { expected };
-    if sums != expected && sums != 1 || sums != expected && labels == 0 {
+    if sums != expected && (sums, labels) != (1, 2) {
         return Err(Fault::broken(format!("`intercepts` has {intercepts} entries, {expected} are needed")));
     }
     vectors("coefficients", coefficients, sums, rows.width)?;

@@ -50,6 +50,7 @@ from sklearn import (
 
 ROWS = 40
 FOREST = 12
+OPSET = {"": 18, "ai.onnx.ml": 3}
 
 
 def blobs(classes, features=8, seed=0, samples=240):
@@ -119,7 +120,7 @@ class Cases:
         np.savez(target / "vectors.npz", **arrays)
         self.count += 1
 
-    def sklearn(self, name, estimator, data, options=None, kind=None):
+    def sklearn(self, name, estimator, data, options=None, kind=None, opset=OPSET):
         """Fits and converts; `kind` is another type of input."""
         x, y = data
         estimator.fit(x, y)
@@ -128,7 +129,7 @@ class Cases:
         if kind is not None:
             initial = [("X", kind([None, x.shape[1]]))]
         sample = None if initial else x[:1]
-        model = to_onnx(estimator, sample, initial_types=initial, options=options, target_opset={"": 18, "ai.onnx.ml": 3})
+        model = to_onnx(estimator, sample, initial_types=initial, options=options, target_opset=opset)
         self.write(name, model, x)
 
 
@@ -219,7 +220,14 @@ def trees(cases):
     cases.sklearn("logistic-integers", linear_model.LogisticRegression(), integers, kind=Int64TensorType)
     doubles = (blobs(3)[0].astype(np.float64), blobs(3)[1])
     cases.sklearn("forest-doubles", ensemble.RandomForestClassifier(FOREST, random_state=0), doubles, kind=DoubleTensorType)
-    cases.sklearn("logistic-doubles", linear_model.LogisticRegression(), doubles, kind=DoubleTensorType)
+    cases.sklearn("logistic-doubles", linear_model.LogisticRegression(), doubles, {"zipmap": False}, DoubleTensorType)
+    for name, model in {
+        "forest": ensemble.RandomForestClassifier(FOREST, random_state=0),
+        "boosting": ensemble.GradientBoostingClassifier(n_estimators=FOREST, random_state=0),
+    }.items():
+        for classes in (2, 4):
+            cases.sklearn(f"{name}-{classes}-newest", model, blobs(classes), opset={"": 21, "ai.onnx.ml": 3})
+            cases.sklearn(f"{name}-{classes}-oldest", model, blobs(classes), opset={"": 11, "ai.onnx.ml": 1})
     for seed in range(2):
         data = blobs(2, seed=seed)
         cases.sklearn(f"isolation-{seed}", ensemble.IsolationForest(n_estimators=FOREST, random_state=seed), data)
@@ -358,7 +366,7 @@ def columns(cases, numbers, kinds, y, model):
     )
     chain = pipeline.make_pipeline(chosen, model).fit(table, y)
     initial = [("numbers", FloatTensorType([None, 3])), ("kinds", Int64TensorType([None, 2]))]
-    made = to_onnx(chain, initial_types=initial, target_opset={"": 18, "ai.onnx.ml": 3})
+    made = to_onnx(chain, initial_types=initial, target_opset=OPSET)
     feeds = {"numbers": numbers[:ROWS, :3], "kinds": kinds[:ROWS, :2]}
     cases.write(f"columns-{type(model).__name__.lower()}", made, feeds)
 

@@ -150,7 +150,8 @@ impl Kernel for Imputer {
         let used = |count: usize| if count == width { count } else { 1 };
         let floats = floats.iter().copied().take(used(floats.len()));
         let ints = ints.iter().copied().take(used(ints.len()));
-        Ok(tvec!(match input.datum_type() {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "tract adds types; the specification has these")]
+        let filled = match input.datum_type() {
             DatumType::F32 => imputed(input, floats, |n: f32| n == *gap || (n.is_nan() && gap.is_nan()))?,
             DatumType::F64 => {
                 imputed(input, floats.map(f64::from), |n: f64| n == f64::from(*gap) || (n.is_nan() && gap.is_nan()))?
@@ -159,7 +160,8 @@ impl Kernel for Imputer {
             #[expect(clippy::cast_possible_truncation, reason = "as onnxruntime casts")]
             DatumType::I32 => imputed(input, ints.map(|n| n as i32), |n: i32| i64::from(n) == *hole)?,
             other => bail!("{other:?} is not imputed"),
-        }))
+        };
+        Ok(tvec!(filled))
     }
 }
 

@@ -105,6 +105,7 @@ pub(super) fn logistic<T: Float>(score: T) -> T {
 
 /// The inverse of the normal distribution by Winitzki's approximation of the inverse error function,
 /// with the constants of onnxruntime and rounded where it rounds.
+#[expect(clippy::approx_constant, reason = "onnxruntime's constants are those, and no others")]
 fn probit<T: Float>(score: T) -> T {
     let number = |value: f64| T::from(value).unwrap_or_else(T::zero);
     let (pi, a, two) = (number(3.14159), number(0.147), number(2.0));
