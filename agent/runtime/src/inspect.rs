@@ -45,7 +45,7 @@ pub enum InspectError {
     Name { name: String, rule: &'static str },
     #[error("`{name}` is not a tensor: for scikit-learn convert with options={{'zipmap': False}}")]
     NotATensor { name: String },
-    #[error("`{name}` has element type {got}: supported are BOOL, UINT8, INT8, INT32, INT64, FP32, FP64")]
+    #[error("`{name}` has element type {got}: supported are BOOL, FP32, FP64 and integers of 8 to 64 bits")]
     ElementType { name: String, got: String },
     #[error("`{name}` has no shape or more than {RANK_MAX} dimensions: declare its shape (onnx.shape_inference helps)")]
     NoShape { name: String },
@@ -169,10 +169,14 @@ const fn datatype(code: i32) -> Option<DataType> {
         1 => DataType::Fp32,
         2 => DataType::Uint8,
         3 => DataType::Int8,
+        4 => DataType::Uint16,
+        5 => DataType::Int16,
         6 => DataType::Int32,
         7 => DataType::Int64,
         9 => DataType::Bool,
         11 => DataType::Fp64,
+        12 => DataType::Uint32,
+        13 => DataType::Uint64,
         _ => return None,
     })
 }
