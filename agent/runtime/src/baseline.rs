@@ -173,8 +173,7 @@ mod tests {
         let (Data::Uint8(labels), Data::Uint16(rows)) = (&arrays["labels"].data, &arrays["held_out"].data) else {
             panic!("not the digits")
         };
-        let mut labels: Vec<(u16, u8)> =
-            rows.iter().map(|row| (*row, labels[usize::from(*row)])).collect();
+        let mut labels: Vec<(u16, u8)> = rows.iter().map(|row| (*row, labels[usize::from(*row)])).collect();
         labels.sort_unstable();
         for (model, right) in [
             (include_bytes!("../../../tests/data/digits-linear.onnx").as_slice(), 348),
