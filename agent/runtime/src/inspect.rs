@@ -9,7 +9,7 @@ use prost::Message as _;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto, type_proto};
 
-use crate::validate::{Invalid, validate};
+use crate::validate::{Effort, Invalid, validate};
 
 /// What a model file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct ModelFacts {
     pub operators: BTreeMap<String, u32>,
     /// How many trained numbers it has.
     pub parameters: u64,
+    /// What one row costs.
+    pub effort: Effort,
     /// The program that wrote it, as it says.
     pub producer: String,
     /// Memory it may take when loaded, in KiB: weights as parsed and as packed, and some more. An
@@ -76,7 +78,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectErro
         Some(graph) if proto.ir_version > 0 => graph,
         _ => return Err(InspectError::NotOnnx("it has no IR version and graph")),
     };
-    validate(&proto)?;
+    let effort = validate(&proto)?;
     let mut survey = Survey::default();
     survey.graph(graph);
     let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
@@ -87,6 +89,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectErro
         opset: u16::try_from(opset.unwrap_or(1)).unwrap_or(u16::MAX),
         operators: survey.operators,
         parameters: survey.parameters,
+        effort,
         producer: proto.producer_name.chars().filter(|c| !c.is_control()).take(64).collect(),
         memory_kib: u32::try_from(size.saturating_mul(3) / 1024 + 1024).unwrap_or(u32::MAX),
     };
@@ -231,6 +234,7 @@ mod tests {
         let facts = inspect(include_bytes!("../../../tests/data/digits-linear.onnx")).unwrap();
         assert_eq!(facts.opset, 17);
         assert_eq!(facts.parameters, 650);
+        assert_eq!((facts.effort.nodes, facts.effort.work), (2, 640 + 10 + 10));
         assert_eq!(facts.operators.keys().collect::<Vec<_>>(), ["Gemm", "Softmax"]);
         assert_eq!(crate::shape_text(&facts.signature.inputs[0]), "[-1, 64]");
         assert_eq!(crate::shape_text(&facts.signature.outputs[0]), "[-1, 10]");

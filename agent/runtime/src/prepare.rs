@@ -54,6 +54,8 @@ pub struct Prepared {
     pub package_ref: PackageRef,
     /// Digest of the model file it was made from.
     pub source: Digest,
+    /// x
+    pub rewritten: Vec<String>,
     /// What the model says about itself; `None` if it is not deployable.
     pub facts: Option<ModelFacts>,
     /// How the golden vectors went; `None` without vectors ("unchecked") or if not deployable.
@@ -146,6 +148,7 @@ pub fn prepare(
         package,
         manifest,
         source: Digest::of(model),
+        rewritten: vec![],
         facts,
         golden,
         deployable: advice.map_or(Ok(()), |advice| Err(advice.to_owned())),

@@ -53,8 +53,8 @@ pub(crate) fn made_by(script: &str) -> PathBuf {
     let target = here.join("../../target/conformance").join(script);
     let _absent = std::fs::remove_dir_all(&target);
     std::fs::create_dir_all(&target).expect("the target folder can be made");
-    let python = std::env::var("BELLWETHER_TEST_PYTHON")
-        .expect("BELLWETHER_TEST_PYTHON names a Python with onnx: `tests/run conformance` installs one");
+    let python = std::env::var("BELLWETHER_MODELS_PYTHON")
+        .expect("BELLWETHER_MODELS_PYTHON names a Python with onnx: `tests/run conformance` installs one");
     let file = here.join("tests/conformance").join(format!("{script}.py"));
     let status = Command::new(python).arg(&file).arg(&target).status().expect("Python starts");
     assert!(status.success(), "{} ended with {status}", file.display());
