@@ -9,6 +9,7 @@ use prost::Message as _;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto, type_proto};
 
+use crate::lower;
 use crate::validate::{Effort, Invalid, validate};
 
 /// What a model file says about itself.
@@ -45,8 +46,16 @@ pub enum InspectError {
     NoTensors(&'static str),
     #[error("tensor name `{name}` is not supported ({rule}): rename it")]
     Name { name: String, rule: &'static str },
-    #[error("`{name}` is not a tensor: for scikit-learn convert with options={{'zipmap': False}}")]
+    #[error(
+        "`{name}` is a map or a sequence, no tensor: preparing replaces ZipMap; for others convert with \
+         options={{'zipmap': False}}"
+    )]
     NotATensor { name: String },
+    #[error(
+        "input `{input}` holds texts, and devices have numbers only: encode it as numbers before scoring, and \
+         convert the model that takes those"
+    )]
+    Texts { input: String },
     #[error("`{name}` has element type {got}: supported are BOOL, FP32, FP64 and integers of 8 to 64 bits")]
     ElementType { name: String, got: String },
     #[error("`{name}` has no shape or more than {RANK_MAX} dimensions: declare its shape (onnx.shape_inference helps)")]
@@ -55,16 +64,20 @@ pub enum InspectError {
     Invalid(#[from] Invalid),
 }
 
-/// Reads what a model says about itself.
+/// Reads what a model says about itself, once it is rewritten as [`crate::prepare`] does.
 ///
 /// # Errors
 ///
 /// [`InspectError`].
 pub fn inspect(bytes: &[u8]) -> Result<ModelFacts, InspectError> {
-    read(bytes).map(|(_, facts)| facts)
+    read(&lower::lowered(bytes)?.0).map(|(_, facts)| facts)
 }
 
-/// As [`inspect`], with the parsed file.
+/// Reads a model as it is, with the parsed file.
+///
+/// # Errors
+///
+/// [`InspectError`].
 pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectError> {
     let proto = match ModelProto::decode(bytes) {
         Ok(proto) => proto,

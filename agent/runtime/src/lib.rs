@@ -5,7 +5,7 @@
 //!      │
 //!      ├──────cpu────────> Scorer <──check── vectors (another runtime's answers)
 //!      │                                        │
-//!      └──────prepare────> package bytes        └─> Verdict
+//!      └──lower──prepare──> package bytes       └─> Verdict
 //!                              │
 //!                          examine   the same checks again, by whoever receives a package
 //! ```

@@ -10,6 +10,7 @@ mod corrected;
 pub(crate) mod kernel;
 mod layout;
 mod losses;
+mod ml;
 mod ngrams;
 
 use tract_onnx::Onnx;
@@ -22,6 +23,7 @@ pub(crate) fn framework() -> Onnx {
     corrected::register(&mut onnx.op_register);
     layout::register(&mut onnx.op_register);
     losses::register(&mut onnx.op_register);
+    ml::register(&mut onnx.op_register);
     ngrams::register(&mut onnx.op_register);
     onnx
 }

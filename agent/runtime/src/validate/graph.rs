@@ -10,7 +10,7 @@ use super::shapes::{Computed, Fact, Inputs, Shape, axis, compute};
 use super::{
     CONSTANT_ELEMENTS_MAX, DEPTH_MAX, Effort, Fault, INITIALIZERS_MAX, Invalid, LIVE_ELEMENTS_MAX, NAME_BYTES_MAX,
     NODES_MAX, READERS_MAX, SCANNED_NODES_MAX, SIZE_NAME_BYTES_MAX, STEPS_MAX, WORK_MAX, attributes, operators, place,
-    shown, tensors, trees,
+    shown, tensors,
 };
 
 /// Most inputs or outputs of a graph: old exporters list every stored tensor as an input.
@@ -199,10 +199,6 @@ impl Census {
             }
         }
         let inputs = Inputs(&facts);
-        if node.op_type.starts_with("TreeEnsemble") {
-            let width = inputs.shape(0).and_then(|shape| shape.last().copied().flatten());
-            trees::check(node, width)?;
-        }
         self.inner(node, inputs, scope, depth)?;
         Ok(compute(node, rule, inputs, self.opset)?)
     }

@@ -3,7 +3,7 @@
 
 use tract_onnx::pb::{NodeProto, TensorProto};
 
-use super::attributes::{find, int};
+use super::attributes::int;
 use super::shapes::{Inputs, axis, shown};
 use super::{ELEMENTS_MAX, Fault, RANK_MAX, tensors};
 
@@ -38,7 +38,6 @@ pub(super) fn check(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Faul
         }
     }
     match name {
-        "LinearRegressor" | "LinearClassifier" => linear(node, inputs),
         "TopK" => largest(node, inputs),
         "Dropout" => untrained(inputs),
         "Attention" => plain_attention(node, inputs),
@@ -111,34 +110,6 @@ fn numbers(inputs: Inputs<'_, '_>, index: usize, least: i64, most: i64) -> Resul
         Some(number) => Err(Fault::broken(format!("input {index} holds {number}: {least} to {most} is supported"))),
         None => Ok(()),
     }
-}
-
-/// As many coefficients as features for each model: tract multiplies them unseen.
-fn linear(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {
-    let coefficients = find(node, "coefficients").map_or(0, |list| list.floats.len());
-    let models = match (find(node, "intercepts"), int(node, "targets")) {
-        (_, Some(targets)) => usize::try_from(targets).unwrap_or(0),
-        (Some(intercepts), None) => intercepts.floats.len(),
-        (None, None) => {
-            let labels = ["classlabels_ints", "classlabels_strings"].into_iter().filter_map(|name| find(node, name));
-            let labels = labels.map(|list| list.ints.len().max(list.strings.len())).max().unwrap_or(1);
-            if labels == 2 && int(node, "multi_class").unwrap_or(0) == 0 { 1 } else { labels }
-        }
-    };
-    let width = inputs.shape(0).and_then(|shape| match shape {
-        [_, width] => usize::try_from((*width)?).ok(),
-        _ => None,
-    });
-    let Some(width) = width else {
-        return Err(Fault::new(
-            "its input has not two dimensions with a fixed width",
-            "declare the number of features",
-        ));
-    };
-    if models > 0 && width.checked_mul(models) == Some(coefficients) {
-        return Ok(());
-    }
-    Err(Fault::broken(format!("{coefficients} coefficients for {models} models of {width} features")))
 }
 
 fn largest(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {

@@ -13,6 +13,7 @@
 //!   moved       what moves, repeats, cuts or reduces
 //!   windows     convolutions and pools
 //!   recurrent   LSTM, GRU, RNN
+//!   classical   `ai.onnx.ml`
 //!   trees       tree ensembles
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! depend on the input's values, and operators whose shapes are not computed here.
 
 mod attributes;
+mod classical;
 mod graph;
 mod inputs;
 mod moved;
@@ -30,10 +32,10 @@ mod shapes;
 mod tensors;
 #[cfg(test)]
 mod tests;
-mod trees;
+pub(crate) mod trees;
 mod windows;
 
-use tract_onnx::pb::{ModelProto, NodeProto};
+use tract_onnx::pb::{ModelProto, NodeProto, OperatorSetIdProto};
 
 /// Most nodes of a model, inner graphs included: a MobileNet has 300, a transformer of twelve layers
 /// 1,500; a chain of 2,400 transpositions takes tract
@@ -80,6 +82,7 @@ pub const TREE_NODES_MAX: usize = 1_000_000;
 
 const EXPORT: &str = "export the model anew and check it with onnx.checker";
 const SMALLER: &str = "make the model smaller, or cut what is computed in advance";
+const PREPARE: &str = "prepare the model with this program, which rewrites such outputs, and register what that gives";
 const INLINE: &str = "export for operator sets up to 21 without custom operators or functions";
 
 /// What is wrong with a model, where, and what to do about it.
@@ -96,12 +99,17 @@ pub struct Invalid {
 
 /// As [`Invalid`], without the place, which the caller knows.
 #[derive(Debug)]
-struct Fault {
+pub(crate) struct Fault {
     what: String,
     mend: &'static str,
 }
 
 impl Fault {
+    /// What was found.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     fn new(what: impl Into<String>, mend: &'static str) -> Self {
         Self { what: what.into(), mend }
     }
@@ -156,8 +164,12 @@ fn operator_set(model: &ModelProto) -> Result<i64, Fault> {
     }
     for (index, import) in model.opset_import.iter().enumerate() {
         let domain = operators::plain_domain(&import.domain);
-        if model.opset_import.iter().take(index).any(|before| operators::plain_domain(&before.domain) == domain) {
-            return Err(Fault::broken(format!("it imports the operator set `{}` twice", shown(domain))));
+        // Some exporters write the same import twice.
+        let is_other = |before: &&OperatorSetIdProto| {
+            operators::plain_domain(&before.domain) == domain && before.version != import.version
+        };
+        if model.opset_import.iter().take(index).any(|before| is_other(&before)) {
+            return Err(Fault::broken(format!("it imports two versions of the operator set `{}`", shown(domain))));
         }
         if !(1..=OPERATOR_SET_MAX).contains(&import.version) {
             let (domain, version) = (shown(domain), import.version);

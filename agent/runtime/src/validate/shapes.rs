@@ -7,7 +7,7 @@ use tract_onnx::pb::{NodeProto, TensorProto};
 use super::attributes::{int, ints, text};
 use super::inputs as asked;
 use super::operators::Rule;
-use super::{ELEMENTS_MAX, Fault, RANK_MAX, moved, product, recurrent, tensors, windows};
+use super::{ELEMENTS_MAX, Fault, RANK_MAX, classical, moved, product, recurrent, tensors, windows};
 
 /// Sizes of dimensions; `None` where one varies or is not known.
 pub(super) type Shape = Vec<Option<u64>>;
@@ -120,6 +120,7 @@ pub(super) fn compute<'m>(
         }
         Rule::Broadcast => Computed::one(broadcast(inputs.0.iter().map(|fact| fact.shape.as_deref()))?),
         Rule::Own => own(node, inputs, opset)?,
+        Rule::Classical => classical::compute(node, inputs)?,
     };
     if matches!(node.op_type.as_str(), "Identity" | "Cast") {
         let numbers = inputs.numbers(0).map(<[i64]>::to_vec);

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_runtime::npz::{self, Array};
-use bellwether_runtime::{Cpu, LoadError, Scorer as _, Tensor};
+use bellwether_runtime::{Cpu, LoadError, Scorer, Tensor};
 
 /// What became of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,10 +87,15 @@ pub(crate) fn outcomes(folder: &Path, judge: impl Fn(&Path) -> Outcome + Sync) -
 /// Loads a case's model as at registration, or says why it is refused.
 pub(crate) fn load(case: &Path) -> Result<Cpu, Outcome> {
     let model = std::fs::read(case.join("model.onnx")).unwrap();
-    Cpu::load(&model).map_err(|why| match why {
+    Cpu::load(&model).map_err(refusal)
+}
+
+/// What it is that a model does not load.
+pub(crate) fn refusal(why: LoadError) -> Outcome {
+    match why {
         LoadError::Crashed(why) => Outcome::Failed(why),
         LoadError::Inspect(_) | LoadError::Refused(_) => Outcome::Refused(why.to_string()),
-    })
+    }
 }
 
 /// The arrays of a case, inputs and outputs.
@@ -110,9 +115,9 @@ const STEP: f64 = 8.0 / 8_388_608.0;
 
 /// Scores and compares every number: `|got - want| <= atol + rtol * |want|`, or as near as the greatest
 /// number of the same tensor leaves single precision (a Fourier transform is zero only so far).
-pub(crate) fn compared(cpu: &mut Cpu, case: &Path, rtol: f64, atol: f64) -> Outcome {
+pub(crate) fn compared(scorer: &mut dyn Scorer, case: &Path, rtol: f64, atol: f64) -> Outcome {
     let (inputs, outputs) = arrays(case);
-    let answers = match cpu.run(&inputs) {
+    let answers = match scorer.run(&inputs) {
         Ok(answers) => answers,
         Err(why) => return Outcome::Failed(why.to_string()),
     };
