@@ -79,7 +79,7 @@ async fn malformed_files_are_refused_each_with_its_cause() {
     let linear = "digits-linear.onnx";
     for (file, vectors, says) in [
         ("bad/truncated.onnx", None, "cut short"),
-        ("bad/unsupported-operator.onnx", None, "Scaler"),
+        ("bad/unsupported-operator.onnx", None, "SequenceConstruct"),
         (linear, Some("bad/wrong-shape.vectors.npz"), "63"),
         (linear, Some("bad/missing-output.vectors.npz"), "out/"),
         (linear, Some("bad/wrong-answer.vectors.npz"), "not reproduced"),

@@ -6,9 +6,13 @@
 //!
 //! Tract looks an operator up by its name alone; `validate` has refused every name of a strange domain.
 
+mod corrected;
+pub(crate) mod kernel;
+mod layout;
 mod log_sums;
-pub(crate) mod missing;
+mod losses;
 mod ml;
+mod ngrams;
 
 use tract_onnx::Onnx;
 use tract_onnx::prelude::{TractResult, TypedModel};
@@ -17,8 +21,11 @@ use tract_onnx::prelude::{TractResult, TypedModel};
 pub(crate) fn framework() -> Onnx {
     let mut onnx =
         tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true).with_ignore_output_types(true);
-    missing::register(&mut onnx.op_register);
+    corrected::register(&mut onnx.op_register);
+    layout::register(&mut onnx.op_register);
+    losses::register(&mut onnx.op_register);
     ml::register(&mut onnx.op_register);
+    ngrams::register(&mut onnx.op_register);
     onnx
 }
 

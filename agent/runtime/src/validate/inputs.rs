@@ -1,7 +1,7 @@
 //! What operators ask of their inputs beyond their number: how many dimensions, and which stored
 //! numbers. Tract indexes, divides and shifts by them unseen.
 
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::{NodeProto, TensorProto};
 
 use super::attributes::int;
 use super::shapes::{Inputs, axis, shown};
@@ -39,6 +39,8 @@ pub(super) fn check(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Faul
     }
     match name {
         "TopK" => largest(node, inputs),
+        "Dropout" => untrained(inputs),
+        "Attention" => plain_attention(node, inputs),
         "Trilu" | "HannWindow" | "HammingWindow" | "BlackmanWindow" => {
             let (index, least) = if name == "Trilu" { (1, -LIMIT) } else { (0, 1) };
             numbers(inputs, index, least, LIMIT)
@@ -63,6 +65,34 @@ pub(super) fn check(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Faul
         }
         _ => Ok(()),
     }
+}
+
+/// A dropout that drops nothing.
+fn untrained(inputs: Inputs<'_, '_>) -> Result<(), Fault> {
+    let Some(mode) = inputs.at(2).filter(|mode| mode.shape.is_some() || mode.tensor.is_some()) else { return Ok(()) };
+    let is_false = |tensor: &&TensorProto| tensor.raw_data == [0] || tensor.int32_data == [0];
+    if mode.tensor.as_ref().is_some_and(is_false) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "it may be in training mode, in which it answers by chance",
+        "export the model for inference (PyTorch: model.eval(); ONNX: training_mode false)",
+    ))
+}
+
+/// Attention as it was before operator set 24: tract leaves what came later out without a word.
+fn plain_attention(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {
+    let has_window =
+        ["left_window_size", "right_window_size"].iter().any(|name| int(node, name).is_some_and(|n| n >= 0));
+    let has_past =
+        inputs.0.iter().skip(4).any(|past| past.shape.is_some()) || node.input.iter().skip(4).any(|n| !n.is_empty());
+    if has_window || (has_past && int(node, "is_causal") == Some(1)) {
+        return Err(Fault::new(
+            "attention within a window, or causal attention that goes on from a past, is not supported",
+            "export for operator set 18, where attention is written out in MatMul and Softmax",
+        ));
+    }
+    Ok(())
 }
 
 /// The most dimensions, as a signed number.

@@ -129,12 +129,23 @@ impl Fault {
     }
 }
 
-/// Refuses what tract cannot be trusted with.
+/// What one row costs, as far as it follows from stored shapes; a size that varies counts as 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Nodes, inner graphs included.
+    pub nodes: usize,
+    /// Multiplications with additions, and one for each element that is computed.
+    pub work: u64,
+    /// The most elements held at one time, weights included.
+    pub held: u64,
+}
+
+/// Refuses what tract cannot be trusted with; what the rest costs.
 ///
 /// # Errors
 ///
 /// [`Invalid`], for the first fault found.
-pub(crate) fn validate(model: &ModelProto) -> Result<(), Invalid> {
+pub(crate) fn validate(model: &ModelProto) -> Result<Effort, Invalid> {
     let opset = operator_set(model).map_err(|fault| fault.at("the model".to_owned()))?;
     graph::check(model, opset)
 }

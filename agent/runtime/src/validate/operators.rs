@@ -27,7 +27,7 @@ type Group = (&'static [&'static str], (usize, usize), (usize, usize), Rule);
 const ONE: (usize, usize) = (1, 1);
 
 /// `ai.onnx`, which is also written as nothing.
-const DEFAULT: [Group; 41] = [
+const DEFAULT: [Group; 45] = [
     (&["Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf"], ONE, ONE, Rule::Same),
     (&["Exp", "Floor", "Log", "Neg", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt"], ONE, ONE, Rule::Same),
     (&["Tan", "Tanh", "Not", "BitwiseNot", "IsInf", "IsNaN", "Identity", "Cast"], ONE, ONE, Rule::Same),
@@ -107,6 +107,10 @@ const DEFAULT: [Group; 41] = [
     (&["MaxPool", "TopK"], (1, 2), (1, 2), Rule::Own),
     (&["LSTM"], (3, 8), (1, 3), Rule::Own),
     (&["GRU", "RNN"], (3, 6), (1, 2), Rule::Own),
+    (&["NegativeLogLikelihoodLoss"], (2, 3), ONE, Rule::Own),
+    (&["SoftmaxCrossEntropyLoss"], (2, 3), (1, 2), Rule::Own),
+    (&["CenterCropPad", "Col2Im"], (2, 3), ONE, Rule::Own),
+    (&["TfIdfVectorizer"], ONE, ONE, Rule::Own),
 ];
 
 /// The same for what takes graphs or any number of outputs.

@@ -277,11 +277,29 @@ fn own<'m>(node: &'m NodeProto, inputs: Inputs<'_, 'm>, opset: i64) -> Result<Co
             product_of(inputs.shape(0), inputs.shape(3))
         }
         "Gemm" => gemm(node, inputs),
+        "CenterCropPad" | "Col2Im" => Ok(Computed::one(placed(node, inputs)?)),
         "Einsum" => einsum(node, inputs),
         "HannWindow" | "HammingWindow" | "BlackmanWindow" | "Constant" | "Shape" | "Size" | "ConstantOfShape"
         | "Range" | "OneHot" | "RandomNormal" | "RandomUniform" => made(node, inputs),
         _ => moved::shape(node, inputs, opset).map(Computed::one),
     }
+}
+
+/// What is cut, filled or put together to sizes that are given as numbers.
+fn placed(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<Option<Shape>, Fault> {
+    let (Some(of), Some(sizes)) = (inputs.shape(0), inputs.numbers(1).map(given).transpose()?) else { return Ok(None) };
+    if node.op_type == "Col2Im" {
+        let block = inputs.numbers(2).map(given).transpose()?.map(|block| elements(&block));
+        let channels = of.get(1).copied().flatten().zip(block).and_then(|(columns, block)| columns.checked_div(block));
+        return Ok(Some([of.first().copied().flatten(), channels].into_iter().chain(sizes).collect()));
+    }
+    let all: Vec<i64> = (0..).take(of.len()).collect();
+    let mut shape = of.to_vec();
+    for (along, size) in ints(node, "axes").unwrap_or(&all).iter().zip(sizes) {
+        let along = axis(*along, of.len())?;
+        shape.iter_mut().skip(along).take(1).for_each(|old| *old = size);
+    }
+    Ok(Some(shape))
 }
 
 /// Values made from numbers.
