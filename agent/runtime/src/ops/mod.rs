@@ -7,6 +7,7 @@
 //! Tract looks an operator up by its name alone; `validate` has refused every name of a strange domain.
 
 pub(crate) mod missing;
+mod quant;
 
 use tract_onnx::Onnx;
 use tract_onnx::prelude::{TractResult, TypedModel};
@@ -16,6 +17,7 @@ pub(crate) fn framework() -> Onnx {
     let mut onnx =
         tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true).with_ignore_output_types(true);
     missing::register(&mut onnx.op_register);
+    quant::register(&mut onnx.op_register);
     onnx
 }
 
