@@ -97,12 +97,7 @@ impl Dense {
         })
     }
 
-    fn parameters<'a, T>(
-        &self,
-        inputs: Slots<'a, T>,
-        columns: usize,
-        data_scale: Option<f32>,
-    ) -> Parameters<'a, T> {
+    fn parameters<'a, T>(&self, inputs: Slots<'a, T>, columns: usize, data_scale: Option<f32>) -> Parameters<'a, T> {
         Parameters {
             places: self.places,
             data_scale,
