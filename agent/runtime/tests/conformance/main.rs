@@ -15,3 +15,4 @@
 
 mod cases;
 mod node_suite;
+mod quantised_set;

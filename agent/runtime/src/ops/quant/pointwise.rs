@@ -6,7 +6,7 @@ use fearless_simd::{Level, Simd, dispatch};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, IntoTValue as _, TValue, TVec, Tensor, TractResult, tvec};
 use tract_onnx::tract_core::broadcast::multi_broadcast;
-use tract_onnx::tract_core::internal::{Datum, bail, ensure};
+use tract_onnx::tract_core::internal::{bail, ensure};
 
 use super::node::{Fact, Kernel, Slots};
 use super::number::{Quantised, Target, only, scales, with_type, zeros};
@@ -157,6 +157,7 @@ impl Kernel for Lookup {
 #[cfg(test)]
 mod tests {
     use tract_onnx::pb::AttributeProto;
+    use tract_onnx::tract_core::internal::Datum;
 
     use super::*;
 

@@ -37,3 +37,46 @@ pub(super) fn lower(mut model: ModelProto, framework: &Onnx) -> ModelProto {
     model.graph = Some(proto);
     model
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    /// Names of the operators of a model after the rewrite.
+    fn lowered(bytes: &[u8]) -> Vec<String> {
+        let model = ModelProto::decode(bytes).unwrap();
+        let mut framework = tract_onnx::onnx();
+        super::super::register(&mut framework.op_register);
+        let model = lower(model, &framework);
+        model.graph.unwrap().node.into_iter().map(|node| node.op_type).collect()
+    }
+
+    #[test]
+    fn a_quantised_network_is_computed_on_integers() {
+        assert_eq!(
+            lowered(include_bytes!("../../../../../../tests/data/digits-cnn-int8.onnx")),
+            [
+                "Reshape",
+                "QuantizeLinear",
+                "FusedConv",
+                "MaxPool",
+                "Flatten",
+                "FusedGemm",
+                "DequantizeLinear",
+                "Softmax",
+                "QuantizeLinear",
+                "DequantizeLinear"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_network_of_floats_stays_as_it_is() {
+        assert_eq!(
+            lowered(include_bytes!("../../../../../../tests/data/digits-cnn.onnx")),
+            ["Reshape", "Conv", "Relu", "MaxPool", "Flatten", "Gemm", "Softmax"]
+        );
+    }
+}
