@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bellwether_protocol::manifest::{DataType, TensorSignature};
 use tract_onnx::prelude::{
-    DatumType, Framework as _, InferenceFact, InferenceModel, InferenceModelExt as _, IntoRunnable as _, TValue, TVec,
+    DatumType, InferenceFact, InferenceModel, InferenceModelExt as _, IntoRunnable as _, TValue, TVec,
     Tensor as TractTensor, TractResult, TypedModel, TypedRunnableModel,
 };
 
@@ -70,7 +70,7 @@ impl Cpu {
     /// [`LoadError`]; a panic of the runtime is caught and becomes one.
     pub fn load(bytes: &[u8]) -> Result<Self, LoadError> {
         let (proto, facts) = inspect::read(bytes)?;
-        let parse = || ops::framework().model_for_proto_model(&proto);
+        let parse = || ops::parse(proto);
         let model = caught(parse).map_err(LoadError::Crashed)?.map_err(|why| LoadError::Refused(chain(&why)))?;
         let mut cpu =
             Self { signature: facts.signature, model, any: None, plans: VecDeque::new(), analysed: VecDeque::new() };

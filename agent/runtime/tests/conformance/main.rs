@@ -15,4 +15,5 @@
 
 mod cases;
 mod node_suite;
+mod quantised_set;
 mod sklearn_set;
