@@ -265,9 +265,9 @@ mod tests {
 
     #[test]
     fn what_the_runtime_lacks_is_refused_at_load() {
-        let scaler = include_bytes!("../../../tests/data/bad/unsupported-operator.onnx");
-        let why = Cpu::load(scaler).unwrap_err().to_string();
-        assert!(why.contains("Scaler"), "{why}");
+        let pooled = include_bytes!("../../../tests/data/bad/unsupported-operator.onnx");
+        let why = Cpu::load(pooled).unwrap_err().to_string();
+        assert!(why.contains("LpPool"), "{why}");
         assert!(matches!(
             Cpu::load(include_bytes!("../../../tests/data/bad/truncated.onnx")),
             Err(LoadError::Inspect(_))
