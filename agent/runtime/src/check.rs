@@ -132,10 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn the_quantised_model_that_the_runtime_gets_wrong_is_found_out() {
+    fn one_step_of_a_quantised_softmax_is_found_out() {
         let model = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
         let verdict = verdict(model, include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz"));
         assert!(!verdict.passed);
+        // With its optimisations onnxruntime rounds a quantised Softmax down; without them it answers as
+        // this runtime does.
+        let worst = verdict.worst.as_ref().unwrap();
+        assert!((worst.got - worst.expected).abs() < 0.004, "{worst:?}");
         let text = verdict.to_string();
         assert!(text.contains("output `probabilities`, row ") && text.contains("onnxruntime 1.32.0 answers"), "{text}");
     }

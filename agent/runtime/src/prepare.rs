@@ -469,10 +469,9 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_refused_before_anybody_signs() {
-        let model = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
-        let vectors = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
+        let vectors = include_bytes!("../../../tests/data/bad/wrong-answer.vectors.npz");
         let why =
-            prepare(&digits(), "q.onnx", model, &Beside { vectors: Some(vectors), ..Beside::default() }).unwrap_err();
+            prepare(&digits(), "m.onnx", LINEAR, &Beside { vectors: Some(vectors), ..Beside::default() }).unwrap_err();
         assert!(matches!(why, PrepareError::Golden(_)), "{why}");
         let bad = include_bytes!("../../../tests/data/bad/wrong-shape.vectors.npz");
         let why = prepare(&digits(), "m.onnx", LINEAR, &Beside { vectors: Some(bad), ..Beside::default() })

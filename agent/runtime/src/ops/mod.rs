@@ -13,12 +13,14 @@ mod log_sums;
 mod losses;
 mod ml;
 mod ngrams;
+mod quant;
 
 use tract_onnx::Onnx;
-use tract_onnx::prelude::{TractResult, TypedModel};
+use tract_onnx::pb::ModelProto;
+use tract_onnx::prelude::{Framework as _, InferenceModel, TractResult, TypedModel};
 
 /// Tract's reader of ONNX with the operators of this module.
-pub(crate) fn framework() -> Onnx {
+fn framework() -> Onnx {
     let mut onnx =
         tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true).with_ignore_output_types(true);
     corrected::register(&mut onnx.op_register);
@@ -26,7 +28,18 @@ pub(crate) fn framework() -> Onnx {
     losses::register(&mut onnx.op_register);
     ml::register(&mut onnx.op_register);
     ngrams::register(&mut onnx.op_register);
+    quant::register(&mut onnx.op_register);
     onnx
+}
+
+/// Reads a model that was validated.
+///
+/// # Errors
+///
+/// What tract says of it.
+pub(crate) fn parse(model: ModelProto) -> TractResult<InferenceModel> {
+    let framework = framework();
+    framework.model_for_proto_model(&quant::lower(model, &framework))
 }
 
 /// Puts operators of our own into a model whose shapes are known, before tract optimises it.

@@ -53,6 +53,7 @@ pub(super) fn compute<'m>(node: &'m NodeProto, inputs: Inputs<'_, 'm>) -> Result
         "SVMClassifier" | "SVMRegressor" => machine(node, rows(inputs)?),
         "OneHotEncoder" => one_hot(node, inputs),
         "LabelEncoder" => labels(node, inputs),
+        "Binarizer" => Ok(Computed::one(inputs.shape(0).map(<[_]>::to_vec))),
         "ArrayFeatureExtractor" => extractor(inputs),
         "FeatureVectorizer" => vectorizer(node, inputs),
         _ => {

@@ -12,6 +12,7 @@
 //!   shapes      sizes of what is computed, as far as they are known
 //!   moved       what moves, repeats, cuts or reduces
 //!   windows     convolutions and pools
+//!   quantised   those of com.microsoft
 //!   recurrent   LSTM, GRU, RNN
 //!   classical   `ai.onnx.ml`
 //!   trees       tree ensembles
@@ -27,6 +28,7 @@ mod graph;
 mod inputs;
 mod moved;
 mod operators;
+mod quantised;
 mod recurrent;
 mod shapes;
 mod tensors;

@@ -23,7 +23,7 @@ pub(super) fn shape(node: &NodeProto, inputs: Inputs<'_, '_>, opset: i64) -> Res
         "Flatten" => flatten(node, inputs),
         "Squeeze" | "Unsqueeze" => axes_changed(node, inputs),
         "Gather" => gather(node, inputs),
-        "GlobalAveragePool" | "GlobalLpPool" | "GlobalMaxPool" => {
+        "GlobalAveragePool" | "GlobalLpPool" | "GlobalMaxPool" | "QLinearGlobalAveragePool" => {
             let Some(shape) = inputs.shape(0) else { return Ok(None) };
             if shape.len() < 3 {
                 return Err(Fault::broken(format!("{} has no space to pool", shown(shape))));
@@ -45,7 +45,7 @@ pub(super) fn shape(node: &NodeProto, inputs: Inputs<'_, '_>, opset: i64) -> Res
     }
 }
 
-fn concat(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<Option<Shape>, Fault> {
+pub(super) fn concat(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<Option<Shape>, Fault> {
     let Some(first) = inputs.shape(0) else { return Ok(None) };
     let along = axis(int(node, "axis").unwrap_or(1), first.len())?;
     let mut joint = first.to_vec();
@@ -72,11 +72,14 @@ fn concat(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<Option<Shape>, Fau
 pub(super) fn factor(node: &NodeProto, inputs: Inputs<'_, '_>) -> u64 {
     let most = inputs.0.iter().map(|fact| fact.factor).max().unwrap_or(1);
     match node.op_type.as_str() {
-        "Concat" => {
-            let rank = inputs.shape(0).map_or(0, <[_]>::len);
+        "Concat" | "QLinearConcat" => {
+            // Between quantised tensors stand their scales and zero points.
+            let (first, step) = if node.op_type == "Concat" { (0, 1) } else { (2, 3) };
+            let parts = || inputs.0.iter().skip(first).step_by(step);
+            let rank = inputs.shape(first).map_or(0, <[_]>::len);
             let along = axis(int(node, "axis").unwrap_or(1), rank).unwrap_or(0);
-            let is_open = inputs.0.iter().any(|fact| fact.size(along).is_none());
-            let sum = inputs.0.iter().fold(0u64, |sum, fact| sum.saturating_add(fact.factor));
+            let is_open = parts().any(|fact| fact.size(along).is_none());
+            let sum = parts().fold(0u64, |sum, fact| sum.saturating_add(fact.factor));
             if is_open { sum } else { most }
         }
         "Tile" => {

@@ -27,7 +27,7 @@ type Group = (&'static [&'static str], (usize, usize), (usize, usize), Rule);
 const ONE: (usize, usize) = (1, 1);
 
 /// `ai.onnx`, which is also written as nothing.
-const DEFAULT: [Group; 45] = [
+const DEFAULT: [Group; 46] = [
     (&["Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf"], ONE, ONE, Rule::Same),
     (&["Exp", "Floor", "Log", "Neg", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt"], ONE, ONE, Rule::Same),
     (&["Tan", "Tanh", "Not", "BitwiseNot", "IsInf", "IsNaN", "Identity", "Cast"], ONE, ONE, Rule::Same),
@@ -103,7 +103,8 @@ const DEFAULT: [Group; 45] = [
     (&["ConvInteger", "MatMulInteger"], (2, 4), ONE, Rule::Own),
     (&["Resize"], (1, 4), ONE, Rule::Own),
     (&["Pad", "Slice", "MelWeightMatrix", "NonMaxSuppression", "DFT", "STFT"], (1, 5), ONE, Rule::Own),
-    (&["QLinearConv", "QLinearMatMul"], (8, 9), ONE, Rule::Own),
+    (&["QLinearConv"], (8, 9), ONE, Rule::Own),
+    (&["QLinearMatMul"], (8, 8), ONE, Rule::Own),
     (&["MaxPool", "TopK"], (1, 2), (1, 2), Rule::Own),
     (&["LSTM"], (3, 8), (1, 3), Rule::Own),
     (&["GRU", "RNN"], (3, 6), (1, 2), Rule::Own),
@@ -133,7 +134,16 @@ const ML: [Group; 5] = [
 ];
 
 /// `com.microsoft`, as onnxruntime's optimiser writes.
-const MICROSOFT: [Group; 6] = [
+const MICROSOFT: [Group; 15] = [
+    (&["QLinearAdd", "QLinearMul"], (7, 8), ONE, Rule::Own),
+    (&["QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"], (4, 5), ONE, Rule::Own),
+    (&["QLinearAveragePool", "QLinearGlobalAveragePool"], (4, 5), ONE, Rule::Own),
+    (&["QLinearConcat"], (5, MANY), ONE, Rule::Own),
+    (&["QLinearWhere"], (9, 9), ONE, Rule::Own),
+    (&["QGemm"], (6, 9), ONE, Rule::Own),
+    (&["MatMulIntegerToFloat"], (4, 7), ONE, Rule::Own),
+    (&["DynamicQuantizeMatMul"], (3, 5), ONE, Rule::Own),
+    (&["DynamicQuantizeLSTM"], (3, 12), (1, 3), Rule::Own),
     (&["Gelu", "QuickGelu"], ONE, ONE, Rule::Same),
     (&["BiasGelu"], (2, 2), ONE, Rule::Same),
     (&["FastGelu"], (1, 2), ONE, Rule::Same),

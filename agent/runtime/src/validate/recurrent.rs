@@ -9,7 +9,7 @@ use super::{Fault, STEPS_MAX};
 /// Checks the weights and gives the shapes of the sequence and of the last state.
 pub(super) fn check<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Result<Computed<'m>, Fault> {
     let gates: u64 = match node.op_type.as_str() {
-        "LSTM" => 4,
+        "LSTM" | "DynamicQuantizeLSTM" => 4,
         "GRU" => 3,
         _ => 1,
     };
@@ -45,7 +45,7 @@ pub(super) fn check<'m>(node: &NodeProto, inputs: Inputs<'_, 'm>) -> Result<Comp
         vec![Some(directions), batch, Some(hidden)]
     };
     fits(inputs, 5, &state)?;
-    if node.op_type == "LSTM" {
+    if gates == 4 {
         fits(inputs, 6, &state)?;
         fits(inputs, 7, &[Some(directions), Some(hidden.saturating_mul(3))])?;
     }

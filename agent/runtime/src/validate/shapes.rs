@@ -7,7 +7,7 @@ use tract_onnx::pb::{NodeProto, TensorProto};
 use super::attributes::{int, ints, text};
 use super::inputs as asked;
 use super::operators::Rule;
-use super::{ELEMENTS_MAX, Fault, RANK_MAX, classical, moved, product, recurrent, tensors, windows};
+use super::{ELEMENTS_MAX, Fault, RANK_MAX, classical, moved, product, quantised, recurrent, tensors, windows};
 
 /// Sizes of dimensions; `None` where one varies or is not known.
 pub(super) type Shape = Vec<Option<u64>>;
@@ -278,6 +278,7 @@ fn own<'m>(node: &'m NodeProto, inputs: Inputs<'_, 'm>, opset: i64) -> Result<Co
         }
         "Gemm" => gemm(node, inputs),
         "CenterCropPad" | "Col2Im" => Ok(Computed::one(placed(node, inputs)?)),
+        name if quantised::NAMES.contains(&name) => quantised::compute(node, inputs, opset),
         "Einsum" => einsum(node, inputs),
         "HannWindow" | "HammingWindow" | "BlackmanWindow" | "Constant" | "Shape" | "Size" | "ConstantOfShape"
         | "Range" | "OneHot" | "RandomNormal" | "RandomUniform" => made(node, inputs),
@@ -369,7 +370,10 @@ fn range(inputs: Inputs<'_, '_>) -> Result<Option<u64>, Fault> {
 }
 
 /// Shapes of a matrix product, which may be one of many.
-fn product_of<'m>(left: Option<&[Option<u64>]>, right: Option<&[Option<u64>]>) -> Result<Computed<'m>, Fault> {
+pub(super) fn product_of<'m>(
+    left: Option<&[Option<u64>]>,
+    right: Option<&[Option<u64>]>,
+) -> Result<Computed<'m>, Fault> {
     let (Some(left), Some(right)) = (left, right) else { return Ok(Computed::one(None)) };
     let ([left_many @ .., inner], false) = (left, right.is_empty()) else {
         return Err(Fault::broken("a product of a single number"));

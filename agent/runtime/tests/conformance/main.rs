@@ -16,4 +16,5 @@
 mod cases;
 mod classical_ops;
 mod node_suite;
+mod quantised_set;
 mod sklearn_set;
