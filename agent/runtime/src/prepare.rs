@@ -40,6 +40,8 @@ pub struct Beside<'b> {
     pub samples: Option<&'b Samples>,
     /// A baseline that was made before, whose samples are not here.
     pub baseline: Option<&'b [u8]>,
+    /// Sizes of the model that vary, and get a number here.
+    pub sizes: &'b [lower::Bound],
     /// What is asked of devices.
     pub policy: Policy,
     /// Anything else.
@@ -76,6 +78,8 @@ pub enum PrepareError {
     Empty,
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Bind(#[from] lower::BindError),
     #[error("the golden vectors cannot be read: {0}")]
     Vectors(#[from] VectorsError),
     #[error("the model does not take its golden vectors: {0}")]
@@ -112,15 +116,20 @@ pub fn prepare(
     model: &[u8],
     beside: &Beside<'_>,
 ) -> Result<Prepared, PrepareError> {
-    let Beside { vectors, samples, baseline: made, policy, extras } = *beside;
+    let Beside { vectors, samples, baseline: made, sizes, policy, extras } = *beside;
     if model.is_empty() {
         return Err(PrepareError::Empty);
     }
     let advice = inspect::advice(model_file_name, model);
     let source = Digest::of(model);
-    let (model, rewritten) = match advice {
-        None => lower::lowered(model).map_err(LoadError::from)?,
-        Some(_) => (Cow::Borrowed(model), Vec::new()),
+    let (bound, mut rewritten) = lower::bind(model, sizes)?;
+    let model = match advice {
+        None => {
+            let (model, lowered) = lower::lowered(&bound).map_err(LoadError::from)?;
+            rewritten.extend(lowered);
+            model
+        }
+        Some(_) => Cow::Borrowed(model),
     };
     let model = &*model;
     let mut baseline = None;
@@ -368,7 +377,7 @@ pub fn repeat(package: &[u8]) -> Result<Prepared, ExamineError> {
         .map(|(file, bytes)| Extra { name: file.name.clone(), bytes: bytes.to_vec() })
         .collect();
     let (vectors, baseline) = (opened.file(FileRole::Vectors), opened.file(FileRole::Baseline));
-    let beside = Beside { vectors, samples: None, baseline, policy, extras: &extras };
+    let beside = Beside { vectors, samples: None, baseline, sizes: &[], policy, extras: &extras };
     Ok(prepare(&opened.manifest().name, file.name.as_str(), model, &beside)?)
 }
 
