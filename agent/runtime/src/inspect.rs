@@ -128,6 +128,10 @@ impl Survey {
             };
             *self.operators.entry(name).or_default() += 1;
             for attribute in &node.attribute {
+                // Classical models keep theirs in lists: thresholds, coefficients, votes.
+                if domain == "ai.onnx.ml" {
+                    self.parameters = self.parameters.saturating_add(attribute.floats.len() as u64);
+                }
                 attribute.t.iter().for_each(|tensor| self.tensor(tensor));
                 attribute.g.iter().for_each(|inner| self.graph(inner));
             }
