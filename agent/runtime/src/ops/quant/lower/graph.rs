@@ -258,6 +258,12 @@ pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
 }
 
+/// A list of numbers, empty if there is none.
+pub(super) fn ints<'n>(node: &'n NodeProto, name: &str) -> &'n [i64] {
+    let found = node.attribute.iter().find(|attribute| attribute.name == name);
+    found.map(|attribute| attribute.ints.as_slice()).unwrap_or_default()
+}
+
 /// A float, if there is such an attribute.
 pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.f)
@@ -266,6 +272,11 @@ pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
 /// An attribute with a number.
 pub(super) fn with_int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.to_owned(), r#type: 2, i: value, ..AttributeProto::default() }
+}
+
+/// An attribute with a float.
+pub(super) fn with_float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), r#type: 1, f: value, ..AttributeProto::default() }
 }
 
 /// A node that makes what another made.

@@ -61,7 +61,7 @@ mod tests {
                 "Reshape",
                 "QuantizeLinear",
                 "FusedConv",
-                "MaxPool",
+                "QuantisedMaxPool",
                 "Flatten",
                 "FusedGemm",
                 "DequantizeLinear",
