@@ -93,11 +93,27 @@ pub enum DataType {
     Int64,
     Fp32,
     Fp64,
+    Int16,
+    Uint16,
+    Uint32,
+    Uint64,
 }
 
 impl DataType {
     /// Every type.
-    pub const ALL: [Self; 7] = [Self::Bool, Self::Uint8, Self::Int8, Self::Int32, Self::Int64, Self::Fp32, Self::Fp64];
+    pub const ALL: [Self; 11] = [
+        Self::Bool,
+        Self::Uint8,
+        Self::Int8,
+        Self::Int32,
+        Self::Int64,
+        Self::Fp32,
+        Self::Fp64,
+        Self::Int16,
+        Self::Uint16,
+        Self::Uint32,
+        Self::Uint64,
+    ];
 
     /// The name in the Open Inference Protocol v2, such as `FP32`.
     #[must_use]
@@ -110,6 +126,21 @@ impl DataType {
             Self::Int64 => "INT64",
             Self::Fp32 => "FP32",
             Self::Fp64 => "FP64",
+            Self::Int16 => "INT16",
+            Self::Uint16 => "UINT16",
+            Self::Uint32 => "UINT32",
+            Self::Uint64 => "UINT64",
+        }
+    }
+
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Bool | Self::Uint8 | Self::Int8 => 1,
+            Self::Int16 | Self::Uint16 => 2,
+            Self::Int32 | Self::Uint32 | Self::Fp32 => 4,
+            Self::Int64 | Self::Uint64 | Self::Fp64 => 8,
         }
     }
 

@@ -77,7 +77,7 @@ fn chance(state: &mut u64) -> f32 {
 /// If the set that is built in does not read.
 pub fn csv(held_out: bool) -> anyhow::Result<String> {
     let arrays = npz::read(DIGITS)?;
-    let (Some(Data::Uint8(pixels)), Some(Data::Int32(chosen))) =
+    let (Some(Data::Uint8(pixels)), Some(Data::Uint16(chosen))) =
         (arrays.get("images").map(|array| &array.data), arrays.get("held_out").map(|array| &array.data))
     else {
         bail!("images or held-out rows are missing");
@@ -85,7 +85,7 @@ pub fn csv(held_out: bool) -> anyhow::Result<String> {
     let names: Vec<String> = (0..PIXELS).map(|pixel| format!("row {} column {}", pixel / SIDE, pixel % SIDE)).collect();
     let mut text = names.join(",") + "\n";
     for (row, image) in pixels.chunks_exact(PIXELS).enumerate() {
-        let is_held_out = chosen.iter().any(|chosen| usize::try_from(*chosen) == Ok(row));
+        let is_held_out = chosen.iter().any(|chosen| usize::from(*chosen) == row);
         if is_held_out == held_out {
             let numbers: Vec<String> = image.iter().map(|pixel| (f32::from(*pixel) / BRIGHTEST).to_string()).collect();
             text.push_str(&numbers.join(","));
@@ -107,10 +107,10 @@ pub fn held_out() -> anyhow::Result<Vec<Image>> {
     let (Data::Uint8(pixels), Data::Uint8(labels)) = (array("images")?, array("labels")?) else {
         bail!("images and labels are not bytes");
     };
-    let Data::Int32(chosen) = array("held_out")? else { bail!("the held-out rows are not 16-bit numbers") };
+    let Data::Uint16(chosen) = array("held_out")? else { bail!("the held-out rows are not 16-bit numbers") };
     let name: TensorName = "image".parse()?;
-    let image = |row: &i32| -> Option<Image> {
-        let row = usize::try_from(*row).ok()?;
+    let image = |row: &u16| -> Option<Image> {
+        let row = usize::from(*row);
         let pixels = pixels.chunks_exact(PIXELS).nth(row)?;
         let data = Data::Fp32(pixels.iter().map(|pixel| f32::from(*pixel) / BRIGHTEST).collect());
         let tensor = Tensor::new(name.clone(), vec![1, PIXELS], data).ok()?;

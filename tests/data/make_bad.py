@@ -18,7 +18,7 @@ def main() -> None:
         whole = good.read()
     write("truncated.onnx", whole[: len(whole) // 2])
     write("not-onnx.onnx", b"This is a text file that somebody renamed to .onnx.\n")
-    onnx.save(scaler_model(), at("bad/unsupported-operator.onnx"))
+    onnx.save(pooled_model(), at("bad/unsupported-operator.onnx"))
 
     vectors = dict(np.load(at("digits-linear.vectors.npz")))
     narrow = vectors["in/image"][:, :63]
@@ -31,23 +31,25 @@ def main() -> None:
         write("truncated.vectors.npz", good.read()[:4000])
 
 
-def scaler_model() -> onnx.ModelProto:
-    """Valid ONNX that onnxruntime serves: its first node is ai.onnx.ml Scaler, which tract lacks."""
-    weight = np.linspace(-1, 1, 640, dtype=np.float32).reshape(64, 10)
+def pooled_model() -> onnx.ModelProto:
+    """Valid ONNX that onnxruntime serves: its second node is LpPool, which the runtime lacks."""
+    weight = np.linspace(-1, 1, 160, dtype=np.float32).reshape(16, 10)
     nodes = [
-        helper.make_node("Scaler", ["image"], ["scaled"], name="scale", domain="ai.onnx.ml",
-                         offset=[0.5] * 64, scale=[2.0] * 64),
-        helper.make_node("MatMul", ["scaled", "weight"], ["logits"], name="dense"),
+        helper.make_node("Reshape", ["image", "sizes"], ["square"], name="square"),
+        helper.make_node("LpPool", ["square"], ["pooled"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="flat"),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits"], name="dense"),
         helper.make_node("Softmax", ["logits"], ["probabilities"], name="softmax", axis=1),
     ]
     graph = helper.make_graph(
         nodes, "unsupported-operator",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 64])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 10])],
-        [numpy_helper.from_array(weight, "weight")])
+        [numpy_helper.from_array(weight, "weight"),
+         numpy_helper.from_array(np.array([-1, 1, 8, 8]), "sizes")])
     model = helper.make_model(
         graph, ir_version=9, producer_name="bellwether make_bad.py", producer_version="1",
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)])
+        opset_imports=[helper.make_opsetid("", 17)])
     onnx.checker.check_model(model, full_check=True)
     return model
 

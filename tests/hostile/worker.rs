@@ -103,6 +103,10 @@ fn filled(spec: &TensorSpec, rows: usize) -> Tensor {
         DataType::Int64 => Data::Int64(vec![1; count]),
         DataType::Fp32 => Data::Fp32(vec![1.0; count]),
         DataType::Fp64 => Data::Fp64(vec![1.0; count]),
+        DataType::Int16 => Data::Int16(vec![1; count]),
+        DataType::Uint16 => Data::Uint16(vec![1; count]),
+        DataType::Uint32 => Data::Uint32(vec![1; count]),
+        DataType::Uint64 => Data::Uint64(vec![1; count]),
     };
     Tensor::new(spec.name.clone(), shape, data).unwrap()
 }

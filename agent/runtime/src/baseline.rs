@@ -135,7 +135,7 @@ mod tests {
     fn samples(model: &Cpu) -> Samples {
         let arrays = npz::read(include_bytes!("../../../tests/data/digits.npz")).unwrap();
         let Data::Uint8(pixels) = &arrays["images"].data else { panic!("not bytes") };
-        let Data::Int32(held_out) = &arrays["held_out"].data else { panic!("not numbers") };
+        let Data::Uint16(held_out) = &arrays["held_out"].data else { panic!("not numbers") };
         let is_held_out = |row: usize| held_out.iter().any(|held| usize::try_from(*held) == Ok(row));
         let sample = |of: bool| {
             let rows: Vec<usize> = (0..1797).filter(|row| is_held_out(*row) == of).collect();
@@ -170,11 +170,10 @@ mod tests {
     #[test]
     fn the_models_are_as_right_on_held_out_rows_as_their_readme_says() {
         let arrays = npz::read(include_bytes!("../../../tests/data/digits.npz")).unwrap();
-        let (Data::Uint8(labels), Data::Int32(rows)) = (&arrays["labels"].data, &arrays["held_out"].data) else {
+        let (Data::Uint8(labels), Data::Uint16(rows)) = (&arrays["labels"].data, &arrays["held_out"].data) else {
             panic!("not the digits")
         };
-        let mut labels: Vec<(i32, u8)> =
-            rows.iter().map(|row| (*row, labels[usize::try_from(*row).unwrap()])).collect();
+        let mut labels: Vec<(u16, u8)> = rows.iter().map(|row| (*row, labels[usize::from(*row)])).collect();
         labels.sort_unstable();
         for (model, right) in [
             (include_bytes!("../../../tests/data/digits-linear.onnx").as_slice(), 348),

@@ -64,12 +64,10 @@ pub fn value(tensor: &Tensor, row: usize, of: Of) -> Option<f32> {
 
 #[expect(clippy::cast_possible_truncation, reason = "profiles count in single precision")]
 fn number(data: &Data, index: usize) -> Option<f32> {
-    match data {
-        Data::Fp32(values) => values.get(index).copied(),
-        Data::Bool(_) | Data::Uint8(_) | Data::Int8(_) | Data::Int32(_) | Data::Int64(_) | Data::Fp64(_) => {
-            data.number(index).map(|number| number as f32)
-        }
+    if let Data::Fp32(values) = data {
+        return values.get(index).copied();
     }
+    data.number(index).map(|number| number as f32)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "elements of one row")]

@@ -210,6 +210,10 @@ const fn datum_type(datatype: DataType) -> DatumType {
         DataType::Int64 => DatumType::I64,
         DataType::Fp32 => DatumType::F32,
         DataType::Fp64 => DatumType::F64,
+        DataType::Int16 => DatumType::I16,
+        DataType::Uint16 => DatumType::U16,
+        DataType::Uint32 => DatumType::U32,
+        DataType::Uint64 => DatumType::U64,
     }
 }
 
@@ -229,6 +233,10 @@ fn from_tract(value: &TractTensor, datatype: DataType) -> TractResult<Data> {
         DataType::Int64 => Data::Int64(view.as_slice::<i64>()?.to_vec()),
         DataType::Fp32 => Data::Fp32(view.as_slice::<f32>()?.to_vec()),
         DataType::Fp64 => Data::Fp64(view.as_slice::<f64>()?.to_vec()),
+        DataType::Int16 => Data::Int16(view.as_slice::<i16>()?.to_vec()),
+        DataType::Uint16 => Data::Uint16(view.as_slice::<u16>()?.to_vec()),
+        DataType::Uint32 => Data::Uint32(view.as_slice::<u32>()?.to_vec()),
+        DataType::Uint64 => Data::Uint64(view.as_slice::<u64>()?.to_vec()),
     })
 }
 
@@ -257,9 +265,9 @@ mod tests {
 
     #[test]
     fn what_the_runtime_lacks_is_refused_at_load() {
-        let scaler = include_bytes!("../../../tests/data/bad/unsupported-operator.onnx");
-        let why = Cpu::load(scaler).unwrap_err().to_string();
-        assert!(why.contains("Scaler"), "{why}");
+        let pooled = include_bytes!("../../../tests/data/bad/unsupported-operator.onnx");
+        let why = Cpu::load(pooled).unwrap_err().to_string();
+        assert!(why.contains("LpPool"), "{why}");
         assert!(matches!(
             Cpu::load(include_bytes!("../../../tests/data/bad/truncated.onnx")),
             Err(LoadError::Inspect(_))

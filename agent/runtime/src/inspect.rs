@@ -9,7 +9,8 @@ use prost::Message as _;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto, type_proto};
 
-use crate::validate::{Invalid, validate};
+use crate::lower;
+use crate::validate::{Effort, Invalid, validate};
 
 /// What a model file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct ModelFacts {
     pub operators: BTreeMap<String, u32>,
     /// How many trained numbers it has.
     pub parameters: u64,
+    /// What one row costs.
+    pub effort: Effort,
     /// The program that wrote it, as it says.
     pub producer: String,
     /// Memory it may take when loaded, in KiB: weights as parsed and as packed, and some more. An
@@ -43,9 +46,17 @@ pub enum InspectError {
     NoTensors(&'static str),
     #[error("tensor name `{name}` is not supported ({rule}): rename it")]
     Name { name: String, rule: &'static str },
-    #[error("`{name}` is not a tensor: for scikit-learn convert with options={{'zipmap': False}}")]
+    #[error(
+        "`{name}` is a map or a sequence, no tensor: preparing replaces ZipMap; for others convert with \
+         options={{'zipmap': False}}"
+    )]
     NotATensor { name: String },
-    #[error("`{name}` has element type {got}: supported are BOOL, UINT8, INT8, INT32, INT64, FP32, FP64")]
+    #[error(
+        "input `{input}` holds texts, and devices have numbers only: encode it as numbers before scoring, and \
+         convert the model that takes those"
+    )]
+    Texts { input: String },
+    #[error("`{name}` has element type {got}: supported are BOOL, FP32, FP64 and integers of 8 to 64 bits")]
     ElementType { name: String, got: String },
     #[error("`{name}` has no shape or more than {RANK_MAX} dimensions: declare its shape (onnx.shape_inference helps)")]
     NoShape { name: String },
@@ -53,16 +64,20 @@ pub enum InspectError {
     Invalid(#[from] Invalid),
 }
 
-/// Reads what a model says about itself.
+/// Reads what a model says about itself, once it is rewritten as [`crate::prepare`] does.
 ///
 /// # Errors
 ///
 /// [`InspectError`].
 pub fn inspect(bytes: &[u8]) -> Result<ModelFacts, InspectError> {
-    read(bytes).map(|(_, facts)| facts)
+    read(&lower::lowered(bytes)?.0).map(|(_, facts)| facts)
 }
 
-/// As [`inspect`], with the parsed file.
+/// Reads a model as it is, with the parsed file.
+///
+/// # Errors
+///
+/// [`InspectError`].
 pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectError> {
     let proto = match ModelProto::decode(bytes) {
         Ok(proto) => proto,
@@ -76,7 +91,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectErro
         Some(graph) if proto.ir_version > 0 => graph,
         _ => return Err(InspectError::NotOnnx("it has no IR version and graph")),
     };
-    validate(&proto)?;
+    let effort = validate(&proto)?;
     let mut survey = Survey::default();
     survey.graph(graph);
     let default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
@@ -87,6 +102,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(ModelProto, ModelFacts), InspectErro
         opset: u16::try_from(opset.unwrap_or(1)).unwrap_or(u16::MAX),
         operators: survey.operators,
         parameters: survey.parameters,
+        effort,
         producer: proto.producer_name.chars().filter(|c| !c.is_control()).take(64).collect(),
         memory_kib: u32::try_from(size.saturating_mul(3) / 1024 + 1024).unwrap_or(u32::MAX),
     };
@@ -169,10 +185,14 @@ const fn datatype(code: i32) -> Option<DataType> {
         1 => DataType::Fp32,
         2 => DataType::Uint8,
         3 => DataType::Int8,
+        4 => DataType::Uint16,
+        5 => DataType::Int16,
         6 => DataType::Int32,
         7 => DataType::Int64,
         9 => DataType::Bool,
         11 => DataType::Fp64,
+        12 => DataType::Uint32,
+        13 => DataType::Uint64,
         _ => return None,
     })
 }
@@ -227,6 +247,7 @@ mod tests {
         let facts = inspect(include_bytes!("../../../tests/data/digits-linear.onnx")).unwrap();
         assert_eq!(facts.opset, 17);
         assert_eq!(facts.parameters, 650);
+        assert_eq!((facts.effort.nodes, facts.effort.work), (2, 640 + 10 + 10));
         assert_eq!(facts.operators.keys().collect::<Vec<_>>(), ["Gemm", "Softmax"]);
         assert_eq!(crate::shape_text(&facts.signature.inputs[0]), "[-1, 64]");
         assert_eq!(crate::shape_text(&facts.signature.outputs[0]), "[-1, 10]");

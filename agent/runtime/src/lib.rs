@@ -5,7 +5,7 @@
 //!      │
 //!      ├──────cpu────────> Scorer <──check── vectors (another runtime's answers)
 //!      │                                        │
-//!      └──────prepare────> package bytes        └─> Verdict
+//!      └──lower──prepare──> package bytes       └─> Verdict
 //!                              │
 //!                          examine   the same checks again, by whoever receives a package
 //! ```
@@ -16,16 +16,20 @@
 //! [`crash`] ends a process where a test says so.
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact numbers"))]
 
+pub mod advice;
 pub mod baseline;
 pub mod check;
 pub mod child;
 pub mod columns;
 pub mod cpu;
 pub mod crash;
+pub mod expected;
 pub mod inspect;
+pub mod lower;
 pub mod npz;
 mod ops;
 pub mod prepare;
+pub mod profile;
 pub mod sample;
 mod sizes;
 pub mod tensor;
@@ -45,7 +49,7 @@ pub use prepare::{
 };
 pub use sample::{Sample, SampleError};
 pub use tensor::{BadLength, Data, Tensor};
-pub use validate::Invalid;
+pub use validate::{Effort, Invalid};
 pub use vectors::{Vectors, VectorsError};
 
 /// Newest version of the default ONNX operator set that this runtime is known to compute rightly.

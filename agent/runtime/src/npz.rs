@@ -21,7 +21,7 @@ pub const ARRAYS_MAX: usize = 64;
 pub struct Array {
     /// The sizes of its dimensions.
     pub shape: Vec<usize>,
-    /// Its elements, row-major; 16-bit integers become `INT32`, `uint32` becomes `INT64`.
+    /// Its elements, row-major.
     pub data: Data,
 }
 
@@ -125,29 +125,17 @@ fn elements(descr: &str, bytes: &[u8]) -> Result<Data, String> {
         "<i8" => DataType::Int64,
         "<f4" => DataType::Fp32,
         "<f8" => DataType::Fp64,
-        "<u2" | "<i2" | "<u4" => return widened(descr, bytes),
+        "<i2" => DataType::Int16,
+        "<u2" => DataType::Uint16,
+        "<u4" => DataType::Uint32,
+        "<u8" => DataType::Uint64,
         _ => {
             return Err(format!(
-                "its element type `{descr}` is not supported: use float32, float64, int8 to int64, uint8 or bool"
+                "its element type `{descr}` is not supported: use float32, float64, integers of 8 to 64 bits or bool"
             ));
         }
     };
     Data::from_le_bytes(datatype, bytes).ok_or_else(|| "its last element is cut short".into())
-}
-
-fn widened(descr: &str, bytes: &[u8]) -> Result<Data, String> {
-    let cut = || "its last element is cut short".to_owned();
-    if descr == "<u4" {
-        let (elements, rest) = bytes.as_chunks::<4>();
-        let data = elements.iter().map(|element| i64::from(u32::from_le_bytes(*element))).collect();
-        return if rest.is_empty() { Ok(Data::Int64(data)) } else { Err(cut()) };
-    }
-    let (elements, rest) = bytes.as_chunks::<2>();
-    let number = |element: &[u8; 2]| match descr {
-        "<u2" => i32::from(u16::from_le_bytes(*element)),
-        _ => i32::from(i16::from_le_bytes(*element)),
-    };
-    if rest.is_empty() { Ok(Data::Int32(elements.iter().map(number).collect())) } else { Err(cut()) }
 }
 
 #[cfg(test)]
@@ -160,7 +148,7 @@ mod tests {
         assert_eq!(arrays["images"].shape, [1797, 64]);
         assert_eq!(arrays["images"].data.datatype(), DataType::Uint8);
         assert_eq!(arrays["held_out"].shape, [360]);
-        assert_eq!(arrays["held_out"].data.datatype(), DataType::Int32);
+        assert_eq!(arrays["held_out"].data.datatype(), DataType::Uint16);
     }
 
     #[test]

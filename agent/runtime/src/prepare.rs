@@ -1,5 +1,7 @@
 //! From files to a package, and back: what the publisher does, and what everybody repeats.
 
+use std::borrow::Cow;
+
 use bellwether_protocol::digest::{Digest, Hasher};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
@@ -16,6 +18,7 @@ use crate::baseline::{self, Samples};
 use crate::check::{Verdict, check};
 use crate::cpu::{Cpu, LoadError};
 use crate::inspect::{self, ModelFacts};
+use crate::lower;
 use crate::vectors::{Vectors, VectorsError};
 use crate::{ScoreError, Scorer};
 
@@ -43,7 +46,8 @@ pub struct Beside<'b> {
     pub extras: &'b [Extra],
 }
 
-/// A package, ready to be registered and signed. The same files give the same bytes everywhere.
+/// A package, ready to be registered and signed. The same files give the same bytes everywhere. The model
+/// in it is rewritten where devices lack something ([`lower`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
     /// The package.
@@ -60,6 +64,8 @@ pub struct Prepared {
     pub golden: Option<Verdict>,
     /// Whether devices can run it; if not, how to convert it.
     pub deployable: Result<(), String>,
+    /// What of the model was rewritten for devices, in words.
+    pub rewritten: Vec<String>,
 }
 
 /// Why no package is made.
@@ -111,6 +117,12 @@ pub fn prepare(
         return Err(PrepareError::Empty);
     }
     let advice = inspect::advice(model_file_name, model);
+    let source = Digest::of(model);
+    let (model, rewritten) = match advice {
+        None => lower::lowered(model).map_err(LoadError::from)?,
+        Some(_) => (Cow::Borrowed(model), Vec::new()),
+    };
+    let model = &*model;
     let mut baseline = None;
     let (facts, golden) = if advice.is_none() {
         let (mut scorer, facts, golden) = load(model, vectors)?;
@@ -145,15 +157,16 @@ pub fn prepare(
         package_ref: package_ref(&package),
         package,
         manifest,
-        source: Digest::of(model),
+        source,
         facts,
         golden,
         deployable: advice.map_or(Ok(()), |advice| Err(advice.to_owned())),
+        rewritten,
     })
 }
 
 fn load(model: &[u8], vectors: Option<&[u8]>) -> Result<(Cpu, ModelFacts, Option<Verdict>), PrepareError> {
-    let facts = inspect::inspect(model).map_err(LoadError::from)?;
+    let (_, facts) = inspect::read(model).map_err(LoadError::from)?;
     let mut scorer = Cpu::load(model)?;
     let golden = match vectors {
         Some(bytes) => Some(check(&mut scorer, &Vectors::read(bytes)?)?),

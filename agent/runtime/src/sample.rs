@@ -175,6 +175,10 @@ fn as_type(datatype: DataType, data: &Data) -> Data {
         DataType::Int64 => Data::Int64(numbers.map(|number| number as i64).collect()),
         DataType::Fp32 => Data::Fp32(numbers.map(|number| number as f32).collect()),
         DataType::Fp64 => Data::Fp64(numbers.collect()),
+        DataType::Int16 => Data::Int16(numbers.map(|number| number as i16).collect()),
+        DataType::Uint16 => Data::Uint16(numbers.map(|number| number as u16).collect()),
+        DataType::Uint32 => Data::Uint32(numbers.map(|number| number as u32).collect()),
+        DataType::Uint64 => Data::Uint64(numbers.map(|number| number as u64).collect()),
     }
 }
 

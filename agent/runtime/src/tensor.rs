@@ -14,6 +14,10 @@ pub enum Data {
     Int64(Vec<i64>),
     Fp32(Vec<f32>),
     Fp64(Vec<f64>),
+    Int16(Vec<i16>),
+    Uint16(Vec<u16>),
+    Uint32(Vec<u32>),
+    Uint64(Vec<u64>),
 }
 
 /// Runs the same expression whatever the type of the elements is.
@@ -28,6 +32,10 @@ macro_rules! each_type {
             $crate::Data::Int64($values) => $body,
             $crate::Data::Fp32($values) => $body,
             $crate::Data::Fp64($values) => $body,
+            $crate::Data::Int16($values) => $body,
+            $crate::Data::Uint16($values) => $body,
+            $crate::Data::Uint32($values) => $body,
+            $crate::Data::Uint64($values) => $body,
         }
     };
 }
@@ -44,6 +52,10 @@ impl Data {
             Self::Int64(_) => DataType::Int64,
             Self::Fp32(_) => DataType::Fp32,
             Self::Fp64(_) => DataType::Fp64,
+            Self::Int16(_) => DataType::Int16,
+            Self::Uint16(_) => DataType::Uint16,
+            Self::Uint32(_) => DataType::Uint32,
+            Self::Uint64(_) => DataType::Uint64,
         }
     }
 
@@ -70,6 +82,10 @@ impl Data {
             Self::Int64(values) => values.get(index).map(|value| *value as f64),
             Self::Fp32(values) => values.get(index).copied().map(f64::from),
             Self::Fp64(values) => values.get(index).copied(),
+            Self::Int16(values) => values.get(index).copied().map(f64::from),
+            Self::Uint16(values) => values.get(index).copied().map(f64::from),
+            Self::Uint32(values) => values.get(index).copied().map(f64::from),
+            Self::Uint64(values) => values.get(index).map(|value| *value as f64),
         }
     }
 
@@ -84,6 +100,10 @@ impl Data {
             Self::Int64(values) => Self::Int64(values.get(range)?.to_vec()),
             Self::Fp32(values) => Self::Fp32(values.get(range)?.to_vec()),
             Self::Fp64(values) => Self::Fp64(values.get(range)?.to_vec()),
+            Self::Int16(values) => Self::Int16(values.get(range)?.to_vec()),
+            Self::Uint16(values) => Self::Uint16(values.get(range)?.to_vec()),
+            Self::Uint32(values) => Self::Uint32(values.get(range)?.to_vec()),
+            Self::Uint64(values) => Self::Uint64(values.get(range)?.to_vec()),
         })
     }
 
@@ -108,6 +128,10 @@ impl Data {
             DataType::Int64 => read!(Int64, i64),
             DataType::Fp32 => read!(Fp32, f32),
             DataType::Fp64 => read!(Fp64, f64),
+            DataType::Int16 => read!(Int16, i16),
+            DataType::Uint16 => read!(Uint16, u16),
+            DataType::Uint32 => read!(Uint32, u32),
+            DataType::Uint64 => read!(Uint64, u64),
         })
     }
 
@@ -121,6 +145,10 @@ impl Data {
             Self::Int64(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
             Self::Fp32(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
             Self::Fp64(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Self::Int16(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Self::Uint16(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Self::Uint32(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Self::Uint64(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
         }
     }
 }
@@ -196,7 +224,7 @@ impl Tensor {
                 }
             };
         }
-        extend!(Bool, Uint8, Int8, Int32, Int64, Fp32, Fp64);
+        extend!(Bool, Uint8, Int8, Int32, Int64, Fp32, Fp64, Int16, Uint16, Uint32, Uint64);
         if let Some(rows) = self.shape.first_mut() {
             *rows += other.rows();
         }

@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use bellwether_protocol::limit::RANK_MAX;
-use bellwether_protocol::manifest::{DataType, TensorSpec};
+use bellwether_protocol::manifest::TensorSpec;
 use bellwether_runtime::{Data, ScoreError, Tensor};
 
 use crate::score::http::BODY_BYTES_MAX;
@@ -242,25 +242,17 @@ pub(super) fn tensors(mut bytes: &[u8], specs: &[TensorSpec]) -> Result<Vec<Tens
             shape.push(usize::try_from(size).unwrap_or(usize::MAX));
         }
         let elements = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
-        let length = elements.and_then(|count| count.checked_mul(width(spec.datatype))).ok_or(SHORT)?;
+        let length = elements.and_then(|count| count.checked_mul(spec.datatype.bytes())).ok_or(SHORT)?;
         let data = Data::from_le_bytes(spec.datatype, take(length)?).ok_or(SHORT)?;
         all.push(Tensor::new(spec.name.clone(), shape, data).map_err(|_| SHORT)?);
     }
     if bytes.is_empty() { Ok(all) } else { Err("more than its tensors") }
 }
 
-/// Bytes of one element.
-const fn width(datatype: DataType) -> usize {
-    match datatype {
-        DataType::Bool | DataType::Uint8 | DataType::Int8 => 1,
-        DataType::Int32 | DataType::Fp32 => 4,
-        DataType::Int64 | DataType::Fp64 => 8,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bellwether_protocol::heapless;
+    use bellwether_protocol::manifest::DataType;
 
     use super::*;
 

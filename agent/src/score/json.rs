@@ -163,6 +163,10 @@ impl Flat {
             DataType::Int64 => Data::Int64(all(numbers, Number::whole)?),
             DataType::Fp32 => Data::Fp32(all(numbers, Number::fp32)?),
             DataType::Fp64 => Data::Fp64(all(numbers, Number::fp64)?),
+            DataType::Int16 => Data::Int16(all(numbers, Number::whole)?),
+            DataType::Uint16 => Data::Uint16(all(numbers, Number::whole)?),
+            DataType::Uint32 => Data::Uint32(all(numbers, Number::whole)?),
+            DataType::Uint64 => Data::Uint64(all(numbers, Number::whole)?),
         })
     }
 }

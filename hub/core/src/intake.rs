@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bellwether_protocol::id::ModelRef;
 use bellwether_protocol::limit::LOG_BYTES_MAX;
-use bellwether_protocol::manifest::{DataType, TensorSignature, TensorSpec};
+use bellwether_protocol::manifest::{TensorSignature, TensorSpec};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
     Agreement, Batch, Failure, Log, LogWhy, OutboxId, Record, RecordBody, Sample, Scores,
@@ -240,16 +240,8 @@ pub fn row_bytes(specs: &[TensorSpec]) -> Option<usize> {
             (_, Some(size)) => product.checked_mul(usize::try_from(*size).ok()?),
             (_, None) => None,
         })?;
-        sum.checked_add(elements.checked_mul(element_bytes(spec.datatype))?)
+        sum.checked_add(elements.checked_mul(spec.datatype.bytes())?)
     })
-}
-
-const fn element_bytes(datatype: DataType) -> usize {
-    match datatype {
-        DataType::Bool | DataType::Uint8 | DataType::Int8 => 1,
-        DataType::Int32 | DataType::Fp32 => 4,
-        DataType::Int64 | DataType::Fp64 => 8,
-    }
 }
 
 fn count(totals: &mut Totals, scores: &Scores, now: Millis) {

@@ -45,6 +45,8 @@ pub(super) struct Cli {
     /// How results are written to stdout
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
+    #[command(flatten)]
+    pub(super) bounds: super::bounded::Bounds,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -136,6 +138,22 @@ pub(super) enum ModelCommand {
         after_help = "Example:\n  bellwether model register digits model.onnx --vectors digits.npz --tag team=vision --key alice"
     )]
     Register(Box<Register>),
+    /// What a model costs, what becomes of it, and whether devices can run it, without a hub
+    #[command(after_help = "Examples:\n  bellwether model prepare model.onnx\n  \
+                      bellwether model prepare model.onnx --vectors vectors.npz --out model.bwp")]
+    Prepare(super::workbench::Prepare),
+    /// Make golden vectors with onnxruntime
+    #[command(after_help = "Examples:\n  bellwether model vectors model.onnx --input rows.npz --out vectors.npz\n  \
+                      bellwether model vectors model.onnx --out vectors.npz --python .venv/bin/python")]
+    Vectors(super::vectors::NewVectors),
+    /// Score rows here exactly as a device would, with the time that every operator takes
+    #[command(after_help = "Examples:\n  bellwether model test digits:3 --input rows.csv\n  \
+                      bellwether model test model.onnx --input rows.npz -o json")]
+    Test(super::workbench::Test),
+    /// Score the same rows with two models, and say where they differ
+    #[command(after_help = "Examples:\n  bellwether model diff digits:2 digits:3 --input rows.csv\n  \
+                      bellwether model diff float.onnx int8.onnx --input rows.npz")]
+    Diff(super::workbench::Diff),
     /// Sign the release of a version that was registered without a key
     #[command(after_help = "Example:\n  bellwether model publish digits:1 --key alice")]
     Publish {

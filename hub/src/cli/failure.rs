@@ -23,6 +23,23 @@ impl Exit {
     pub(super) fn code(self) -> ExitCode {
         ExitCode::from(self as u8)
     }
+
+    /// The end of a process that ran a command.
+    pub(super) fn of(code: i32) -> Self {
+        const ALL: [Exit; 10] = [
+            Exit::Ok,
+            Exit::Usage,
+            Exit::RolloutFailed,
+            Exit::NotAllowed,
+            Exit::NotFound,
+            Exit::Conflict,
+            Exit::Timeout,
+            Exit::Waits,
+            Exit::Interrupted,
+            Exit::Error,
+        ];
+        ALL.into_iter().find(|exit| *exit as i32 == code).unwrap_or(Self::Error)
+    }
 }
 
 /// Why a command did not reach its goal.

@@ -4,13 +4,15 @@
 //! codes and what is said on stderr; [`output`] what goes to stdout; [`home`] the files it keeps;
 //! [`key`], [`root`], [`model`], [`sign`], [`reject`], [`recall`], [`rollout`], [`device`], [`data`], [`audit`],
 //! [`events`], [`webhook`], [`hub`] the nouns; [`signer`] whatever keeps a private key; [`evidence`] and
-//! [`verify`] what can be known before a signature; [`export`] a release for programs that know in-toto; [`handover`] statements as files; [`doctor`] the
+//! [`verify`] what can be known before a signature; [`export`] a release for programs that know in-toto;
+//! [`workbench`] and [`vectors`] models on the desk, [`bounded`] the process in which they are opened; [`handover`] statements as files; [`doctor`] the
 //! checks; [`dev_ca`] certificates to try TLS with. Private keys never leave this process, or never
 //! enter it; the hub only ever sees signatures.
 
 mod args;
 mod ask;
 mod audit;
+mod bounded;
 mod ceremony;
 mod data;
 mod dev_ca;
@@ -35,9 +37,12 @@ mod rollout;
 mod root;
 mod sign;
 mod signer;
+mod vectors;
 mod verify;
 mod webhook;
+mod workbench;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use bellwether_link::tls::Trust;
@@ -60,16 +65,26 @@ struct Context {
 /// Parses the arguments, runs the command, says what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
-    main_with(std::env::args_os())
+    if let Some(code) = bounded::run_if_child(run) {
+        return code;
+    }
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Ok(cli) = Cli::try_parse_from(&words)
+        && bounded::opens_model(&cli.command)
+    {
+        let ended = bounded::run(cli.bounds, &words);
+        return ended.unwrap_or_else(|failure| failure.report()).code();
+    }
+    run(words).code()
 }
 
 /// As [`main`], with these words as arguments, the program's name first.
 #[must_use]
-pub fn main_with(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
-    run(words).code()
+pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    run(words.into_iter().collect()).code()
 }
 
-fn run(words: impl IntoIterator<Item = std::ffi::OsString>) -> Exit {
+fn run(words: Vec<OsString>) -> Exit {
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(refused) => {
@@ -134,7 +149,7 @@ mod tests {
     fn exit(words: &[&str]) -> Exit {
         let hub = ["--hub", "http://127.0.0.1:9", "--token", "t"];
         let words = ["bellwether"].iter().chain(&hub).chain(words);
-        run(words.map(std::ffi::OsString::from))
+        run(words.map(OsString::from).collect())
     }
 
     #[test]

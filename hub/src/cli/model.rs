@@ -53,6 +53,10 @@ pub(super) async fn run(context: &Context, command: ModelCommand) -> Result<Exit
             };
             show(context, &publish(context, &model, &examined, &key, validity).await?)
         }
+        ModelCommand::Prepare(given) => super::workbench::prepared(context, &given),
+        ModelCommand::Vectors(given) => super::vectors::run(context, &given),
+        ModelCommand::Test(given) => super::workbench::tested(context, &given).await,
+        ModelCommand::Diff(given) => super::workbench::differ(context, &given).await,
         ModelCommand::Download { model, file, release } => download(context, &model, &file, release.as_deref()).await,
         ModelCommand::Export(given) => super::export::run(context, &given).await,
         ModelCommand::List { tag } => list(context, tag).await,
@@ -230,7 +234,7 @@ async fn download(context: &Context, model: &ModelRef, file: &Path, to: Option<&
     Ok(Exit::Ok)
 }
 
-fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
     let facts = std::fs::metadata(path).map_err(|fault| Failure::file(path, &fault))?;
     let most = bellwether_protocol::limit::PACKAGE_BYTES_MAX;
     if facts.len() > most {
@@ -240,7 +244,7 @@ fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|fault| Failure::file(path, &fault))
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 

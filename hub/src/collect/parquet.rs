@@ -118,6 +118,10 @@ fn list(name: &str, spec: &Spec) -> Result<TypePtr> {
         DataType::Int64 => (Physical::INT64, None),
         DataType::Fp32 => (Physical::FLOAT, None),
         DataType::Fp64 => (Physical::DOUBLE, None),
+        DataType::Int16 => (Physical::INT32, Some(LogicalType::integer(16, true))),
+        DataType::Uint16 => (Physical::INT32, Some(LogicalType::integer(16, false))),
+        DataType::Uint32 => (Physical::INT32, Some(LogicalType::integer(32, false))),
+        DataType::Uint64 => (Physical::INT64, Some(LogicalType::integer(64, false))),
     };
     let element = Type::primitive_type_builder("element", physical)
         .with_logical_type(logical)
@@ -180,8 +184,10 @@ fn put_tensor<'a>(
     }
     match known(spec)? {
         DataType::Bool => flat!(Bool, BoolType),
-        DataType::Uint8 | DataType::Int8 | DataType::Int32 => flat!(Int32, Int32Type),
-        DataType::Int64 => flat!(Int64, Int64Type),
+        DataType::Uint8 | DataType::Int8 | DataType::Int16 | DataType::Uint16 | DataType::Int32 | DataType::Uint32 => {
+            flat!(Int32, Int32Type)
+        }
+        DataType::Int64 | DataType::Uint64 => flat!(Int64, Int64Type),
         DataType::Fp32 => flat!(Fp32, FloatType),
         DataType::Fp64 => flat!(Fp64, DoubleType),
     }
@@ -281,8 +287,10 @@ fn take_tensor(group: &dyn RowGroupReader, column: usize, spec: &Spec, rows: usi
     }
     match known(spec)? {
         DataType::Bool => lists!(Bool, BoolType),
-        DataType::Uint8 | DataType::Int8 | DataType::Int32 => lists!(Int32, Int32Type),
-        DataType::Int64 => lists!(Int64, Int64Type),
+        DataType::Uint8 | DataType::Int8 | DataType::Int16 | DataType::Uint16 | DataType::Int32 | DataType::Uint32 => {
+            lists!(Int32, Int32Type)
+        }
+        DataType::Int64 | DataType::Uint64 => lists!(Int64, Int64Type),
         DataType::Fp32 => lists!(Fp32, FloatType),
         DataType::Fp64 => lists!(Fp64, DoubleType),
     }
@@ -309,6 +317,10 @@ mod tests {
         inputs.extend([i64::MIN, i64::MAX, i64::from(number)].iter().flat_map(|x| x.to_le_bytes()));
         inputs.extend([f32::INFINITY, f32::MIN_POSITIVE, f32::from(number)].iter().flat_map(|x| x.to_le_bytes()));
         inputs.extend([f64::NEG_INFINITY, f64::MAX, f64::from(number)].iter().flat_map(|x| x.to_le_bytes()));
+        inputs.extend([i16::MIN, i16::MAX, i16::from(number)].iter().flat_map(|x| x.to_le_bytes()));
+        inputs.extend([u16::MIN, u16::MAX, u16::from(number)].iter().flat_map(|x| x.to_le_bytes()));
+        inputs.extend([u32::MIN, u32::MAX, u32::from(number)].iter().flat_map(|x| x.to_le_bytes()));
+        inputs.extend([u64::MIN, u64::MAX, u64::from(number)].iter().flat_map(|x| x.to_le_bytes()));
         let outputs: Vec<u8> = [0.1_f32, -0.0, 3.0, f32::from(number)].iter().flat_map(|x| x.to_le_bytes()).collect();
         Collected {
             device: format!("gw-{number}"),

@@ -73,22 +73,15 @@ pub(crate) fn read(specs: &[Spec], mut bytes: &[u8]) -> Option<Vec<Values>> {
     let mut tensors = Vec::with_capacity(specs.len());
     for spec in specs {
         let datatype = spec.datatype()?;
-        let (tensor, rest) = bytes.split_at_checked(spec.elements()?.checked_mul(width(datatype))?)?;
+        let (tensor, rest) = bytes.split_at_checked(spec.elements()?.checked_mul(datatype.bytes())?)?;
         tensors.push(values(datatype, tensor));
         bytes = rest;
     }
     bytes.is_empty().then_some(tensors)
 }
 
-const fn width(datatype: DataType) -> usize {
-    match datatype {
-        DataType::Bool | DataType::Uint8 | DataType::Int8 => 1,
-        DataType::Int32 | DataType::Fp32 => 4,
-        DataType::Int64 | DataType::Fp64 => 8,
-    }
-}
-
 fn values(datatype: DataType, bytes: &[u8]) -> Values {
+    let twos = || bytes.as_chunks::<2>().0.iter().copied();
     let fours = || bytes.as_chunks::<4>().0.iter().copied();
     let eights = || bytes.as_chunks::<8>().0.iter().copied();
     match datatype {
@@ -99,6 +92,11 @@ fn values(datatype: DataType, bytes: &[u8]) -> Values {
         DataType::Int64 => Values::Int64(eights().map(i64::from_le_bytes).collect()),
         DataType::Fp32 => Values::Fp32(fours().map(f32::from_le_bytes).collect()),
         DataType::Fp64 => Values::Fp64(eights().map(f64::from_le_bytes).collect()),
+        DataType::Int16 => Values::Int32(twos().map(|pair| i32::from(i16::from_le_bytes(pair))).collect()),
+        DataType::Uint16 => Values::Int32(twos().map(|pair| i32::from(u16::from_le_bytes(pair))).collect()),
+        // Parquet has no unsigned numbers: their bits lie in signed ones.
+        DataType::Uint32 => Values::Int32(fours().map(i32::from_le_bytes).collect()),
+        DataType::Uint64 => Values::Int64(eights().map(i64::from_le_bytes).collect()),
     }
 }
 
@@ -108,12 +106,24 @@ pub(crate) fn views(specs: &[Spec], tensors: Vec<Values>) -> Vec<TensorValues> {
         name: spec.name.clone(),
         datatype: spec.datatype.clone(),
         shape: spec.shape.clone(),
-        data: elements(values),
+        data: elements(spec, values),
     };
     specs.iter().zip(tensors).map(view).collect()
 }
 
-fn elements(values: Values) -> Elements {
+fn elements(spec: &Spec, values: Values) -> Elements {
+    match (spec.datatype(), values) {
+        (Some(DataType::Uint32), Values::Int32(values)) => {
+            Elements::Whole(values.into_iter().map(|bits| i64::from(bits.cast_unsigned())).collect())
+        }
+        (Some(DataType::Uint64), Values::Int64(values)) => {
+            Elements::Natural(values.into_iter().map(i64::cast_unsigned).collect())
+        }
+        (_, values) => plain(values),
+    }
+}
+
+fn plain(values: Values) -> Elements {
     match values {
         Values::Bool(values) => Elements::Bool(values),
         Values::Int32(values) => Elements::Whole(values.into_iter().map(i64::from).collect()),

@@ -63,6 +63,7 @@ fn numbers(data: &Elements) -> Vec<Option<f64>> {
     match data {
         Elements::Bool(values) => values.iter().map(|value| Some(f64::from(u8::from(*value)))).collect(),
         Elements::Whole(values) => values.iter().map(|value| Some(*value as f64)).collect(),
+        Elements::Natural(values) => values.iter().map(|value| Some(*value as f64)).collect(),
         Elements::Double(values) => values.clone(),
         Elements::Single(values) => values.iter().map(|value| value.map(f64::from)).collect(),
     }

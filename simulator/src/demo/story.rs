@@ -38,8 +38,6 @@ const CNN: &[u8] = include_bytes!("../../../tests/data/digits-cnn.onnx");
 const CNN_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn.vectors.npz");
 const WIDE: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.onnx");
 const WIDE_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.vectors.npz");
-const INT8: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
-const INT8_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
 
 /// What truly happened, as the hub tells it.
 #[derive(Clone, Debug, Serialize)]
@@ -318,22 +316,22 @@ impl Demo {
         Ok((share * 1000.0).round() / 1000.0)
     }
 
-    /// A quantised model that another runtime scores well: refused where it is made, and again by
-    /// the hub when somebody skips that check.
+    /// Somebody takes an older model for the one that the vectors were made of: refused where it is
+    /// packed, and again by the hub when somebody skips that check.
     async fn refuse(&self, model: &ModelName) -> anyhow::Result<usize> {
-        let [file, vectors] = self.files("cnn-int8", INT8, INT8_VECTORS)?;
+        let [file, vectors] = self.files("mistaken", LINEAR, WIDE_VECTORS)?;
         let line = format!("model register digits {file} --vectors {vectors} --key demo-ada");
         let done = self.console.try_type(&line, &[]).await?;
         if done.ok || !done.err.contains("golden vectors") {
-            bail!("the quantised model was not refused by its golden vectors: {}", done.err.trim());
+            bail!("the mistaken model was not refused by its golden vectors: {}", done.err.trim());
         }
         self.console.say(&format!("refused: {}", done.err.trim()));
-        let package = forged::package(model, INT8, INT8_VECTORS)?;
+        let package = forged::package(model, LINEAR, WIDE_VECTORS)?;
         let uploaded = self.client.put_package(package).await?;
         let request = RegisterRequest {
             package: uploaded.digest,
-            source: Digest::of(INT8).to_string(),
-            file_name: "digits-cnn-int8.onnx".to_owned(),
+            source: Digest::of(LINEAR).to_string(),
+            file_name: "digits-linear.onnx".to_owned(),
             ..RegisterRequest::default()
         };
         match self.client.register(model.as_str(), &request).await {
@@ -342,7 +340,7 @@ impl Demo {
                 Ok(2)
             }
             other => {
-                bail!("the hub did not refuse the quantised model by its golden vectors: {other:?}")
+                bail!("the hub did not refuse the mistaken model by its golden vectors: {other:?}")
             }
         }
     }

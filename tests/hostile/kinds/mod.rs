@@ -3,6 +3,7 @@
 mod bytes;
 mod layers;
 mod operators;
+mod own;
 mod sizes;
 mod structure;
 mod trees;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Kind> {
     layers::add(&mut kinds);
     trees::add(&mut kinds);
     operators::add(&mut kinds);
+    own::add(&mut kinds);
     bytes::add(&mut kinds);
     let mut names = BTreeSet::new();
     for kind in &kinds.all {

@@ -1,4 +1,4 @@
-//! Every operator that tract has, with too few, too many and the wrong inputs.
+//! Every operator that the runtime has, with too few, too many and the wrong inputs.
 
 use super::Kinds;
 use crate::onnx::{BOOL, Held, INT64, Model, STRING, node, value};
@@ -19,17 +19,45 @@ const OPERATORS: &str = "Abs Acos Acosh Add And ArgMax ArgMin ArrayFeatureExtrac
     Rsqrt STFT ScaledTanh Scan Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign \
     SimplifiedLayerNormalization Sin Sinh Size SkipLayerNormalization SkipSimplifiedLayerNormalization Slice Softmax \
     Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose \
-    TreeEnsembleClassifier Trilu Unsqueeze Where Xor";
+    TreeEnsembleClassifier Trilu Unsqueeze Where Xor CenterCropPad Col2Im NegativeLogLikelihoodLoss \
+    SoftmaxCrossEntropyLoss TfIdfVectorizer Binarizer FeatureVectorizer Imputer LabelEncoder OneHotEncoder Scaler \
+    SVMClassifier SVMRegressor TreeEnsemble TreeEnsembleRegressor ZipMap DynamicQuantizeMatMul MatMulIntegerToFloat \
+    QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul \
+    QLinearSigmoid QLinearSoftmax QLinearWhere DynamicQuantizeLSTM";
 
-const ML: [&str; 6] = [
+const ML: [&str; 17] = [
     "ArrayFeatureExtractor",
+    "Binarizer",
     "CategoryMapper",
+    "FeatureVectorizer",
+    "Imputer",
+    "LabelEncoder",
     "LinearClassifier",
     "LinearRegressor",
     "Normalizer",
+    "OneHotEncoder",
+    "SVMClassifier",
+    "SVMRegressor",
+    "Scaler",
+    "TreeEnsemble",
     "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+    "ZipMap",
 ];
-const MICROSOFT: [&str; 9] = [
+const MICROSOFT: [&str; 22] = [
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "QGemm",
+    "QLinearAdd",
+    "QLinearAveragePool",
+    "QLinearConcat",
+    "QLinearGlobalAveragePool",
+    "QLinearLeakyRelu",
+    "QLinearMul",
+    "QLinearSigmoid",
+    "QLinearSoftmax",
+    "QLinearWhere",
     "BiasGelu",
     "FastGelu",
     "QuickGelu",

@@ -6,7 +6,12 @@
 //!
 //! Tract looks an operator up by its name alone; `validate` has refused every name of a strange domain.
 
-pub(crate) mod missing;
+mod corrected;
+pub(crate) mod kernel;
+mod layout;
+mod losses;
+mod ml;
+mod ngrams;
 mod quant;
 
 use tract_onnx::Onnx;
@@ -17,7 +22,11 @@ use tract_onnx::prelude::{Framework as _, InferenceModel, TractResult, TypedMode
 fn framework() -> Onnx {
     let mut onnx =
         tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true).with_ignore_output_types(true);
-    missing::register(&mut onnx.op_register);
+    corrected::register(&mut onnx.op_register);
+    layout::register(&mut onnx.op_register);
+    losses::register(&mut onnx.op_register);
+    ml::register(&mut onnx.op_register);
+    ngrams::register(&mut onnx.op_register);
     quant::register(&mut onnx.op_register);
     onnx
 }

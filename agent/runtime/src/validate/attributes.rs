@@ -87,7 +87,7 @@ pub(super) fn check(node: &NodeProto) -> Result<(), Fault> {
     if node.attribute.len() > ATTRIBUTES_MAX {
         return Err(Fault::broken(format!("{} attributes: at most {ATTRIBUTES_MAX}", node.attribute.len())));
     }
-    let may_be_long = node.domain == "ai.onnx.ml" || node.op_type == "Constant";
+    let may_be_long = node.domain == "ai.onnx.ml" || matches!(node.op_type.as_str(), "Constant" | "TfIdfVectorizer");
     for (index, attribute) in node.attribute.iter().enumerate() {
         let fault = |what: &str| Fault::broken(format!("attribute `{}` {what}", shown(&attribute.name)));
         if attribute.name.is_empty() || node.attribute.iter().take(index).any(|before| before.name == attribute.name) {

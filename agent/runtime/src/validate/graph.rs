@@ -8,9 +8,9 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_pro
 
 use super::shapes::{Computed, Fact, Inputs, Shape, axis, compute};
 use super::{
-    CONSTANT_ELEMENTS_MAX, DEPTH_MAX, Fault, INITIALIZERS_MAX, Invalid, LIVE_ELEMENTS_MAX, NAME_BYTES_MAX, NODES_MAX,
-    READERS_MAX, SCANNED_NODES_MAX, SIZE_NAME_BYTES_MAX, STEPS_MAX, WORK_MAX, attributes, operators, place, shown,
-    tensors, trees,
+    CONSTANT_ELEMENTS_MAX, DEPTH_MAX, Effort, Fault, INITIALIZERS_MAX, Invalid, LIVE_ELEMENTS_MAX, NAME_BYTES_MAX,
+    NODES_MAX, READERS_MAX, SCANNED_NODES_MAX, SIZE_NAME_BYTES_MAX, STEPS_MAX, WORK_MAX, attributes, operators, place,
+    shown, tensors,
 };
 
 /// Most inputs or outputs of a graph: old exporters list every stored tensor as an input.
@@ -45,16 +45,20 @@ struct Census {
     nodes: usize,
     initializers: usize,
     work: u64,
+    /// The most elements held at one time.
+    held: u64,
     in_advance: u64,
     opset: i64,
 }
 
 /// Checks the graph of a model that imports this version of the default operator set.
-pub(super) fn check(model: &ModelProto, opset: i64) -> Result<(), Invalid> {
+pub(super) fn check(model: &ModelProto, opset: i64) -> Result<Effort, Invalid> {
     let Some(graph) = &model.graph else {
         return Err(Fault::broken("it has no graph").at("the model".to_owned()));
     };
-    Census { opset, ..Census::default() }.graph(graph, None, 0)
+    let mut census = Census { opset, ..Census::default() };
+    census.graph(graph, None, 0)?;
+    Ok(Effort { nodes: census.nodes, work: census.work, held: census.held })
 }
 
 impl Census {
@@ -153,6 +157,7 @@ impl Census {
                 live = live.saturating_add(fact.elements());
                 scope.add(output, fact).map_err(named)?;
             }
+            self.held = self.held.max(live);
             if live > LIVE_ELEMENTS_MAX {
                 return Err(named(Fault::large(format!("{live} elements are held here: at most {LIVE_ELEMENTS_MAX}"))));
             }
@@ -194,10 +199,6 @@ impl Census {
             }
         }
         let inputs = Inputs(&facts);
-        if node.op_type.starts_with("TreeEnsemble") {
-            let width = inputs.shape(0).and_then(|shape| shape.last().copied().flatten());
-            trees::check(node, width)?;
-        }
         self.inner(node, inputs, scope, depth)?;
         Ok(compute(node, rule, inputs, self.opset)?)
     }

@@ -1,9 +1,9 @@
 //! What operators ask of their inputs beyond their number: how many dimensions, and which stored
 //! numbers. Tract indexes, divides and shifts by them unseen.
 
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::{NodeProto, TensorProto};
 
-use super::attributes::{find, int};
+use super::attributes::int;
 use super::shapes::{Inputs, axis, shown};
 use super::{ELEMENTS_MAX, Fault, RANK_MAX, tensors};
 
@@ -38,8 +38,9 @@ pub(super) fn check(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Faul
         }
     }
     match name {
-        "LinearRegressor" | "LinearClassifier" => linear(node, inputs),
         "TopK" => largest(node, inputs),
+        "Dropout" => untrained(inputs),
+        "Attention" => plain_attention(node, inputs),
         "Trilu" | "HannWindow" | "HammingWindow" | "BlackmanWindow" => {
             let (index, least) = if name == "Trilu" { (1, -LIMIT) } else { (0, 1) };
             numbers(inputs, index, least, LIMIT)
@@ -66,6 +67,34 @@ pub(super) fn check(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Faul
     }
 }
 
+/// A dropout that drops nothing.
+fn untrained(inputs: Inputs<'_, '_>) -> Result<(), Fault> {
+    let Some(mode) = inputs.at(2).filter(|mode| mode.shape.is_some() || mode.tensor.is_some()) else { return Ok(()) };
+    let is_false = |tensor: &&TensorProto| tensor.raw_data == [0] || tensor.int32_data == [0];
+    if mode.tensor.as_ref().is_some_and(is_false) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "it may be in training mode, in which it answers by chance",
+        "export the model for inference (PyTorch: model.eval(); ONNX: training_mode false)",
+    ))
+}
+
+/// Attention as it was before operator set 24: tract leaves what came later out without a word.
+fn plain_attention(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {
+    let has_window =
+        ["left_window_size", "right_window_size"].iter().any(|name| int(node, name).is_some_and(|n| n >= 0));
+    let has_past =
+        inputs.0.iter().skip(4).any(|past| past.shape.is_some()) || node.input.iter().skip(4).any(|n| !n.is_empty());
+    if has_window || (has_past && int(node, "is_causal") == Some(1)) {
+        return Err(Fault::new(
+            "attention within a window, or causal attention that goes on from a past, is not supported",
+            "export for operator set 18, where attention is written out in MatMul and Softmax",
+        ));
+    }
+    Ok(())
+}
+
 /// The most dimensions, as a signed number.
 const RANK: i64 = RANK_MAX.cast_signed() as i64;
 /// The most elements, as a signed number.
@@ -81,34 +110,6 @@ fn numbers(inputs: Inputs<'_, '_>, index: usize, least: i64, most: i64) -> Resul
         Some(number) => Err(Fault::broken(format!("input {index} holds {number}: {least} to {most} is supported"))),
         None => Ok(()),
     }
-}
-
-/// As many coefficients as features for each model: tract multiplies them unseen.
-fn linear(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {
-    let coefficients = find(node, "coefficients").map_or(0, |list| list.floats.len());
-    let models = match (find(node, "intercepts"), int(node, "targets")) {
-        (_, Some(targets)) => usize::try_from(targets).unwrap_or(0),
-        (Some(intercepts), None) => intercepts.floats.len(),
-        (None, None) => {
-            let labels = ["classlabels_ints", "classlabels_strings"].into_iter().filter_map(|name| find(node, name));
-            let labels = labels.map(|list| list.ints.len().max(list.strings.len())).max().unwrap_or(1);
-            if labels == 2 && int(node, "multi_class").unwrap_or(0) == 0 { 1 } else { labels }
-        }
-    };
-    let width = inputs.shape(0).and_then(|shape| match shape {
-        [_, width] => usize::try_from((*width)?).ok(),
-        _ => None,
-    });
-    let Some(width) = width else {
-        return Err(Fault::new(
-            "its input has not two dimensions with a fixed width",
-            "declare the number of features",
-        ));
-    };
-    if models > 0 && width.checked_mul(models) == Some(coefficients) {
-        return Ok(());
-    }
-    Err(Fault::broken(format!("{coefficients} coefficients for {models} models of {width} features")))
 }
 
 fn largest(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<(), Fault> {

@@ -14,6 +14,7 @@
 //!   windows     convolutions and pools
 //!   quantised   those of com.microsoft
 //!   recurrent   LSTM, GRU, RNN
+//!   classical   `ai.onnx.ml`
 //!   trees       tree ensembles
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! depend on the input's values, and operators whose shapes are not computed here.
 
 mod attributes;
+mod classical;
 mod graph;
 mod inputs;
 mod moved;
@@ -32,10 +34,10 @@ mod shapes;
 mod tensors;
 #[cfg(test)]
 mod tests;
-mod trees;
+pub(crate) mod trees;
 mod windows;
 
-use tract_onnx::pb::{ModelProto, NodeProto};
+use tract_onnx::pb::{ModelProto, NodeProto, OperatorSetIdProto};
 
 /// Most nodes of a model, inner graphs included: a MobileNet has 300, a transformer of twelve layers
 /// 1,500; a chain of 2,400 transpositions takes tract
@@ -82,6 +84,7 @@ pub const TREE_NODES_MAX: usize = 1_000_000;
 
 const EXPORT: &str = "export the model anew and check it with onnx.checker";
 const SMALLER: &str = "make the model smaller, or cut what is computed in advance";
+const PREPARE: &str = "prepare the model with this program, which rewrites such outputs, and register what that gives";
 const INLINE: &str = "export for operator sets up to 21 without custom operators or functions";
 
 /// What is wrong with a model, where, and what to do about it.
@@ -98,12 +101,17 @@ pub struct Invalid {
 
 /// As [`Invalid`], without the place, which the caller knows.
 #[derive(Debug)]
-struct Fault {
+pub(crate) struct Fault {
     what: String,
     mend: &'static str,
 }
 
 impl Fault {
+    /// What was found.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     fn new(what: impl Into<String>, mend: &'static str) -> Self {
         Self { what: what.into(), mend }
     }
@@ -123,12 +131,23 @@ impl Fault {
     }
 }
 
-/// Refuses what tract cannot be trusted with.
+/// What one row costs, as far as it follows from stored shapes; a size that varies counts as 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Nodes, inner graphs included.
+    pub nodes: usize,
+    /// Multiplications with additions, and one for each element that is computed.
+    pub work: u64,
+    /// The most elements held at one time, weights included.
+    pub held: u64,
+}
+
+/// Refuses what tract cannot be trusted with; what the rest costs.
 ///
 /// # Errors
 ///
 /// [`Invalid`], for the first fault found.
-pub(crate) fn validate(model: &ModelProto) -> Result<(), Invalid> {
+pub(crate) fn validate(model: &ModelProto) -> Result<Effort, Invalid> {
     let opset = operator_set(model).map_err(|fault| fault.at("the model".to_owned()))?;
     graph::check(model, opset)
 }
@@ -147,8 +166,12 @@ fn operator_set(model: &ModelProto) -> Result<i64, Fault> {
     }
     for (index, import) in model.opset_import.iter().enumerate() {
         let domain = operators::plain_domain(&import.domain);
-        if model.opset_import.iter().take(index).any(|before| operators::plain_domain(&before.domain) == domain) {
-            return Err(Fault::broken(format!("it imports the operator set `{}` twice", shown(domain))));
+        // Some exporters write the same import twice.
+        let is_other = |before: &&OperatorSetIdProto| {
+            operators::plain_domain(&before.domain) == domain && before.version != import.version
+        };
+        if model.opset_import.iter().take(index).any(|before| is_other(&before)) {
+            return Err(Fault::broken(format!("it imports two versions of the operator set `{}`", shown(domain))));
         }
         if !(1..=OPERATOR_SET_MAX).contains(&import.version) {
             let (domain, version) = (shown(domain), import.version);

@@ -3,7 +3,7 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::{Fault, INLINE, shown};
+use super::{Fault, INLINE, PREPARE, shown};
 
 /// As many as there may be of what can be repeated: a `Concat` of a whole network's outputs.
 const MANY: usize = 512;
@@ -17,6 +17,8 @@ pub(super) enum Rule {
     Broadcast,
     /// By the operator's name: see `shapes`.
     Own,
+    /// By the operator's name: see `classical`.
+    Classical,
 }
 
 /// Operators, the fewest and most inputs and outputs; so many at the beginning must be there.
@@ -25,7 +27,7 @@ type Group = (&'static [&'static str], (usize, usize), (usize, usize), Rule);
 const ONE: (usize, usize) = (1, 1);
 
 /// `ai.onnx`, which is also written as nothing.
-const DEFAULT: [Group; 42] = [
+const DEFAULT: [Group; 46] = [
     (&["Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf"], ONE, ONE, Rule::Same),
     (&["Exp", "Floor", "Log", "Neg", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt"], ONE, ONE, Rule::Same),
     (&["Tan", "Tanh", "Not", "BitwiseNot", "IsInf", "IsNaN", "Identity", "Cast"], ONE, ONE, Rule::Same),
@@ -106,6 +108,10 @@ const DEFAULT: [Group; 42] = [
     (&["MaxPool", "TopK"], (1, 2), (1, 2), Rule::Own),
     (&["LSTM"], (3, 8), (1, 3), Rule::Own),
     (&["GRU", "RNN"], (3, 6), (1, 2), Rule::Own),
+    (&["NegativeLogLikelihoodLoss"], (2, 3), ONE, Rule::Own),
+    (&["SoftmaxCrossEntropyLoss"], (2, 3), (1, 2), Rule::Own),
+    (&["CenterCropPad", "Col2Im"], (2, 3), ONE, Rule::Own),
+    (&["TfIdfVectorizer"], ONE, ONE, Rule::Own),
 ];
 
 /// The same for what takes graphs or any number of outputs.
@@ -118,12 +124,13 @@ const WIDE: [Group; 6] = [
     (&["RotaryEmbedding"], (3, 4), ONE, Rule::Own),
 ];
 
-/// `ai.onnx.ml`. TreeEnsembleRegressor and others are not computed by tract.
-const ML: [Group; 4] = [
-    (&["TreeEnsembleClassifier", "LinearClassifier"], ONE, (2, 2), Rule::Own),
-    (&["LinearRegressor"], ONE, ONE, Rule::Own),
-    (&["Normalizer", "CategoryMapper"], ONE, ONE, Rule::Same),
-    (&["ArrayFeatureExtractor"], (2, 2), ONE, Rule::Own),
+/// `ai.onnx.ml`, for numbers.
+const ML: [Group; 5] = [
+    (&["TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier"], ONE, (2, 2), Rule::Classical),
+    (&["TreeEnsembleRegressor", "TreeEnsemble", "LinearRegressor", "SVMRegressor"], ONE, ONE, Rule::Classical),
+    (&["Scaler", "Normalizer", "Imputer", "Binarizer", "OneHotEncoder", "LabelEncoder"], ONE, ONE, Rule::Classical),
+    (&["ArrayFeatureExtractor"], (2, 2), ONE, Rule::Classical),
+    (&["FeatureVectorizer"], (1, MANY), ONE, Rule::Classical),
 ];
 
 /// `com.microsoft`, as onnxruntime's optimiser writes.
@@ -164,6 +171,9 @@ pub(super) fn rule(node: &NodeProto) -> Result<Rule, Fault> {
         "com.microsoft" => MICROSOFT.iter().chain(&[]),
         _ => [].iter().chain(&[]),
     };
+    if let ("ai.onnx.ml", "ZipMap" | "DictVectorizer" | "CastMap") = (domain, node.op_type.as_str()) {
+        return Err(Fault::new("it makes or takes maps, and devices have tensors only", PREPARE));
+    }
     let found = groups.find(|(names, _, _, _)| names.contains(&node.op_type.as_str()));
     let Some((_, inputs, outputs, rule)) = found else {
         let domain = if domain.is_empty() { "ai.onnx" } else { domain };

@@ -7,7 +7,7 @@ use tract_onnx::pb::{NodeProto, TensorProto};
 use super::attributes::{int, ints, text};
 use super::inputs as asked;
 use super::operators::Rule;
-use super::{ELEMENTS_MAX, Fault, RANK_MAX, moved, product, quantised, recurrent, tensors, windows};
+use super::{ELEMENTS_MAX, Fault, RANK_MAX, classical, moved, product, quantised, recurrent, tensors, windows};
 
 /// Sizes of dimensions; `None` where one varies or is not known.
 pub(super) type Shape = Vec<Option<u64>>;
@@ -120,6 +120,7 @@ pub(super) fn compute<'m>(
         }
         Rule::Broadcast => Computed::one(broadcast(inputs.0.iter().map(|fact| fact.shape.as_deref()))?),
         Rule::Own => own(node, inputs, opset)?,
+        Rule::Classical => classical::compute(node, inputs)?,
     };
     if matches!(node.op_type.as_str(), "Identity" | "Cast") {
         let numbers = inputs.numbers(0).map(<[i64]>::to_vec);
@@ -276,12 +277,30 @@ fn own<'m>(node: &'m NodeProto, inputs: Inputs<'_, 'm>, opset: i64) -> Result<Co
             product_of(inputs.shape(0), inputs.shape(3))
         }
         "Gemm" => gemm(node, inputs),
+        "CenterCropPad" | "Col2Im" => Ok(Computed::one(placed(node, inputs)?)),
         name if quantised::NAMES.contains(&name) => quantised::compute(node, inputs, opset),
         "Einsum" => einsum(node, inputs),
         "HannWindow" | "HammingWindow" | "BlackmanWindow" | "Constant" | "Shape" | "Size" | "ConstantOfShape"
         | "Range" | "OneHot" | "RandomNormal" | "RandomUniform" => made(node, inputs),
         _ => moved::shape(node, inputs, opset).map(Computed::one),
     }
+}
+
+/// What is cut, filled or put together to sizes that are given as numbers.
+fn placed(node: &NodeProto, inputs: Inputs<'_, '_>) -> Result<Option<Shape>, Fault> {
+    let (Some(of), Some(sizes)) = (inputs.shape(0), inputs.numbers(1).map(given).transpose()?) else { return Ok(None) };
+    if node.op_type == "Col2Im" {
+        let block = inputs.numbers(2).map(given).transpose()?.map(|block| elements(&block));
+        let channels = of.get(1).copied().flatten().zip(block).and_then(|(columns, block)| columns.checked_div(block));
+        return Ok(Some([of.first().copied().flatten(), channels].into_iter().chain(sizes).collect()));
+    }
+    let all: Vec<i64> = (0..).take(of.len()).collect();
+    let mut shape = of.to_vec();
+    for (along, size) in ints(node, "axes").unwrap_or(&all).iter().zip(sizes) {
+        let along = axis(*along, of.len())?;
+        shape.iter_mut().skip(along).take(1).for_each(|old| *old = size);
+    }
+    Ok(Some(shape))
 }
 
 /// Values made from numbers.

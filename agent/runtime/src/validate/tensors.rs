@@ -163,3 +163,28 @@ pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     let found: Vec<f32> = tensor.float_data.iter().copied().chain(raw).take(READ_MAX + 1).collect();
     (found.len() <= READ_MAX).then_some(found)
 }
+
+/// The floats or doubles of a tensor that was checked, exactly; `None` for other types.
+pub(super) fn reals(tensor: &TensorProto) -> Option<Vec<f64>> {
+    const DOUBLE: i32 = 11;
+    let raw = &tensor.raw_data;
+    Some(match tensor.data_type {
+        FLOAT if raw.is_empty() => tensor.float_data.iter().copied().map(f64::from).collect(),
+        FLOAT => raw.chunks_exact(4).filter_map(|n| Some(f64::from(f32::from_le_bytes(n.try_into().ok()?)))).collect(),
+        DOUBLE if raw.is_empty() => tensor.double_data.clone(),
+        DOUBLE => raw.chunks_exact(8).filter_map(|n| Some(f64::from_le_bytes(n.try_into().ok()?))).collect(),
+        _ => return None,
+    })
+}
+
+/// The bytes of a tensor of UINT8 that was checked; `None` for other types.
+pub(super) fn bytes(tensor: &TensorProto) -> Option<Vec<u8>> {
+    const UINT8: i32 = 2;
+    if tensor.data_type != UINT8 {
+        return None;
+    }
+    if tensor.raw_data.is_empty() {
+        return tensor.int32_data.iter().map(|number| u8::try_from(*number).ok()).collect();
+    }
+    Some(tensor.raw_data.clone())
+}

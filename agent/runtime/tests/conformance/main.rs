@@ -1,7 +1,7 @@
 //! Whether this runtime computes what models mean: ONNX's node suite against a committed list of what
 //! becomes of each case, each model read, checked and loaded as at registration.
 //!
-//! The cases are made by Python (`BELLWETHER_TEST_PYTHON`, with what `requirements.txt` names);
+//! The cases are made by Python (`BELLWETHER_MODELS_PYTHON`, with what `requirements.txt` names);
 //! `BELLWETHER_CONFORMANCE` names a folder that has them already, `BELLWETHER_BLESS=1` writes lists anew.
 #![allow(
     clippy::unwrap_used,
@@ -16,3 +16,4 @@
 mod cases;
 mod node_suite;
 mod quantised_set;
+mod sklearn_set;

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
 # What a device's tensors may be (protocol/src/manifest.rs).
-TYPES = {np.dtype(name) for name in "bool uint8 int8 int32 int64 float32 float64".split()}
+TYPES = {np.dtype(name) for name in "bool uint8 int8 int16 uint16 int32 uint32 int64 uint64 float32 float64".split()}
 
 
 def default_opset(model):

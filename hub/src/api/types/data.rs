@@ -51,6 +51,8 @@ pub enum Elements {
     Bool(Vec<bool>),
     /// Whole numbers.
     Whole(Vec<i64>),
+    /// `UINT64`, where one is beyond 2⁶³ - 1.
+    Natural(Vec<u64>),
     /// `FP64`; also what is read back of `FP32`.
     Double(Vec<Option<f64>>),
     /// `FP32`, with no more digits than it has.
