@@ -188,11 +188,15 @@ impl Kernel for Conv {
         shape.push(weights.made);
         shape.extend(laid.out.iter().copied().skip(2 - space));
         let zero = i16::try_from(zero.clamp(-128, 255))?;
-        let output = match self.places.kind(inputs, false, |value| value.datum_type())? {
-            DatumType::F32 => image.tensor::<f32>(data, zero, &shape)?,
-            DatumType::I8 => image.tensor::<i8>(data, zero, &shape)?,
-            DatumType::U8 => image.tensor::<u8>(data, zero, &shape)?,
-            _ => image.tensor::<i32>(data, zero, &shape)?,
+        let kind = self.places.kind(inputs, false, |value| value.datum_type())?;
+        let output = if kind == DatumType::F32 {
+            image.tensor::<f32>(data, zero, &shape)?
+        } else if kind == DatumType::I8 {
+            image.tensor::<i8>(data, zero, &shape)?
+        } else if kind == DatumType::U8 {
+            image.tensor::<u8>(data, zero, &shape)?
+        } else {
+            image.tensor::<i32>(data, zero, &shape)?
         };
         Ok(tvec![output.into_tvalue()])
     }
@@ -291,6 +295,12 @@ impl Images<'_> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "the numbers of the tests are small"
+)]
 mod tests {
     use tract_onnx::pb::AttributeProto;
     use tract_onnx::prelude::IntoArcTensor;

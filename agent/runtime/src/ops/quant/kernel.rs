@@ -216,6 +216,7 @@ pub(super) fn interleaved<S: Simd>(simd: S, first: &[i16; LANES], second: &[i16;
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the numbers of the tests are small")]
 mod tests {
     use fearless_simd::{Level, dispatch};
 

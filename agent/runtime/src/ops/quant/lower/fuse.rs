@@ -49,9 +49,8 @@ fn product(graph: &Graph, place: usize, old: &NodeProto) -> Option<Fused> {
         "Conv" => ("FusedConv", 0),
         "MatMul" => ("FusedGemm", 1),
         _ => {
-            let is_plain = float(old, "alpha").unwrap_or(1.0) == 1.0
-                && float(old, "beta").unwrap_or(1.0) == 1.0
-                && int(old, "transA").unwrap_or(0) == 0;
+            let is_one = |name: &str| float(old, name).is_none_or(|factor| factor.to_bits() == 1.0_f32.to_bits());
+            let is_plain = is_one("alpha") && is_one("beta") && int(old, "transA").unwrap_or(0) == 0;
             if !is_plain {
                 return None;
             }
