@@ -24,8 +24,7 @@ pub(super) fn lower(mut model: ModelProto, framework: &Onnx) -> ModelProto {
     let is_default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let opset = model.opset_import.iter().find(|set| is_default(&set.domain)).map_or(1, |set| set.version);
     let Some(mut proto) = model.graph.take() else { return model };
-    let is_quantised =
-        |name: &str| name.contains("uantize") || name.starts_with("QLinear") || name.contains("Integer");
+    let is_quantised = |name: &str| name.contains("uantize") || name.starts_with("QLinear") || name.contains("Integer");
     if proto.node.iter().any(|node| is_quantised(&node.op_type)) {
         let mut graph = Graph::new(&mut proto);
         let mut is_changed = expand::expand(&mut graph, opset);
