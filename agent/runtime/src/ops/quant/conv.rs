@@ -17,7 +17,7 @@ use tract_onnx::prelude::{DatumType, IntoTValue as _, TDim, TValue, TVec, Tensor
 use tract_onnx::tract_core::internal::{Datum, DimLike as _, bail, ensure};
 
 use super::finish::{Cut, Parameters, Places};
-use super::kernel::{Finish, Kept, LANES, Pairs, centre, interleaved, multiply, paired};
+use super::kernel::{Finish, Kept, LANES, Pairs, interleaved, multiply, paired};
 use super::node::{Fact, Kernel, Slots};
 use super::number::{Quantised, only, spread, with_type, zeros};
 use super::window::{Laid, Window};
@@ -188,11 +188,15 @@ impl Kernel for Conv {
         shape.push(weights.made);
         shape.extend(laid.out.iter().copied().skip(2 - space));
         let zero = i16::try_from(zero.clamp(-128, 255))?;
-        let output = match self.places.kind(inputs, false, |value| value.datum_type())? {
-            DatumType::F32 => image.tensor::<f32>(data, zero, &shape)?,
-            DatumType::I8 => image.tensor::<i8>(data, zero, &shape)?,
-            DatumType::U8 => image.tensor::<u8>(data, zero, &shape)?,
-            _ => image.tensor::<i32>(data, zero, &shape)?,
+        let kind = self.places.kind(inputs, false, |value| value.datum_type())?;
+        let output = if kind == DatumType::F32 {
+            image.tensor::<f32>(data, zero, &shape)?
+        } else if kind == DatumType::I8 {
+            image.tensor::<i8>(data, zero, &shape)?
+        } else if kind == DatumType::U8 {
+            image.tensor::<u8>(data, zero, &shape)?
+        } else {
+            image.tensor::<i32>(data, zero, &shape)?
         };
         Ok(tvec![output.into_tvalue()])
     }
@@ -226,12 +230,16 @@ impl Images<'_> {
         let padded = self.laid.positions().next_multiple_of(LANES);
         let mut stage = vec![T::default(); self.weights.made * padded];
         for image in data.chunks_exact((self.channels * height * width).max(1)) {
-            for (image, to) in image.chunks_exact((height * width).max(1)).zip(planes.chunks_mut(plane.max(1))) {
-                self.laid.lay(image, to, |from, to| dispatch!(Level::new(), simd => centre(simd, from, zero, to)));
-            }
-            dispatch!(Level::new(), simd => self.convolve(simd, &planes, &mut stage));
+            dispatch!(Level::new(), simd => {
+                self.lay(simd, image, zero, &mut planes);
+                self.convolve(simd, &planes, &mut stage);
+            });
             let [rows, columns] = self.laid.out;
             for channel in stage.chunks_exact(padded.max(1)) {
+                if self.laid.pitch() == columns {
+                    out.extend_from_slice(channel.get(..rows * columns).unwrap_or(channel));
+                    continue;
+                }
                 for row in channel.chunks(self.laid.pitch()).take(rows) {
                     out.extend_from_slice(row.get(..columns).unwrap_or(row));
                 }
@@ -239,12 +247,30 @@ impl Images<'_> {
         }
     }
 
+    /// Lays the channels of an image, less its zero point.
+    #[inline(always)]
+    fn lay<S: Simd, Q: Quantised>(&self, simd: S, image: &[Q], zero: i16, planes: &mut [i16])
+    where
+        i16: From<Q>,
+    {
+        let [height, width] = self.laid.size;
+        let planes = planes.chunks_mut(self.laid.plane().max(1));
+        simd.vectorize(
+            #[inline(always)]
+            || {
+                for (image, to) in image.chunks_exact((height * width).max(1)).zip(planes) {
+                    self.laid.lay(image, to, |number| i16::from(number).wrapping_sub(zero));
+                }
+            },
+        );
+    }
+
     #[inline(always)]
     fn convolve<S: Simd, T: Kept>(&self, simd: S, planes: &[i16], stage: &mut [T]) {
         let taps = self.laid.taps(self.weights.taken);
         let (made, pairs) = (self.weights.made / self.group, self.weights.pairs());
         let padded = self.laid.positions().next_multiple_of(LANES);
-        let mut panel: Vec<Pairs> = vec![[0; LANES]; pairs];
+        let mut panel: Vec<Pairs> = vec![Pairs::default(); pairs];
         let nothing = [0; LANES];
         for group in 0..self.group {
             let first = group * self.weights.taken * self.laid.plane();
@@ -269,6 +295,12 @@ impl Images<'_> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "the numbers of the tests are small"
+)]
 mod tests {
     use tract_onnx::pb::AttributeProto;
     use tract_onnx::prelude::IntoArcTensor;

@@ -185,11 +185,15 @@ impl Kernel for Dense {
             None => Arc::new(self.parameters(inputs, weights.columns, scale).finish()?),
         };
         let product = Product { rows: &rows, before, weights: &weights, finish: &finish };
-        let output = match self.places.kind(inputs, self.is_dynamic, |value| value.datum_type())? {
-            DatumType::F32 => product.tensor::<f32>()?,
-            DatumType::I8 => product.tensor::<i8>()?,
-            DatumType::U8 => product.tensor::<u8>()?,
-            _ => product.tensor::<i32>()?,
+        let kind = self.places.kind(inputs, self.is_dynamic, |value| value.datum_type())?;
+        let output = if kind == DatumType::F32 {
+            product.tensor::<f32>()?
+        } else if kind == DatumType::I8 {
+            product.tensor::<i8>()?
+        } else if kind == DatumType::U8 {
+            product.tensor::<u8>()?
+        } else {
+            product.tensor::<i32>()?
         };
         Ok(tvec![output.into_tvalue()])
     }
@@ -257,6 +261,7 @@ fn places(shape: &[usize], joint: &[usize]) -> Vec<usize> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of the tests are small")]
 mod tests {
     use tract_onnx::prelude::IntoArcTensor;
 

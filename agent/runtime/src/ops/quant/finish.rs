@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, Tensor, TractResult};
-use tract_onnx::tract_core::internal::{bail, ensure};
+use tract_onnx::tract_core::internal::ensure;
 
 use super::kernel::Finish;
 use super::node::Slots;
@@ -24,6 +24,9 @@ pub(super) struct Places {
     pub(super) out_scale: usize,
     pub(super) out_zero: usize,
 }
+
+/// How the names of operators begin that `lower` makes; no model may use one.
+const FUSED: &str = "Fused";
 
 /// No input.
 pub(super) const NONE: usize = usize::MAX;
@@ -60,19 +63,41 @@ pub(super) const TO_FLOAT: Places =
 /// DynamicQuantizeMatMul: scale and zero point of the data are found when it comes.
 pub(super) const DYNAMIC: Places = Places { weight_scale: 2, weight_zero: 3, bias: 4, data_zero: NONE, ..INTEGER };
 
-/// Least and greatest number of an output that an activation after the product cuts, as attributes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Least and greatest number of an output that an activation after the product cuts, as attributes:
+/// `low` and `high` of one that is quantised, `floor` and `ceiling` of floats.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cut {
-    pub(super) low: Option<i32>,
-    pub(super) high: Option<i32>,
+    low: Option<i32>,
+    high: Option<i32>,
+    floor: f32,
+    ceiling: f32,
 }
 
+/// None of its numbers is NaN.
+impl Eq for Cut {}
+
 impl Cut {
+    /// Reads the attributes of a node that `lower` made; others have none that counts.
+    ///
+    /// # Errors
+    ///
+    /// They are of another type.
     pub(super) fn read(node: &NodeProto) -> TractResult<Self> {
+        if !node.op_type.starts_with(FUSED) {
+            return Ok(Self { low: None, high: None, floor: f32::NEG_INFINITY, ceiling: f32::INFINITY });
+        }
         let number = |name: &str| -> TractResult<Option<i32>> {
             Ok(node.get_attr_opt::<i64>(name)?.map(i32::try_from).transpose()?)
         };
-        Ok(Self { low: number("low")?, high: number("high")? })
+        let float = |name: &str, otherwise: f32| -> TractResult<f32> {
+            Ok(node.get_attr_opt::<f32>(name)?.filter(|bound| !bound.is_nan()).unwrap_or(otherwise))
+        };
+        Ok(Self {
+            low: number("low")?,
+            high: number("high")?,
+            floor: float("floor", f32::NEG_INFINITY)?,
+            ceiling: float("ceiling", f32::INFINITY)?,
+        })
     }
 }
 
@@ -143,19 +168,17 @@ impl<T: Deref<Target = Tensor>> Parameters<'_, T> {
             bias: vec![0; self.channels],
             scale: spread(&weights, self.channels)?,
             shift: vec![0.0; self.channels],
-            target: Target::of::<u8>(0),
+            target: Target { zero: 0, low: self.cut.floor, high: self.cut.ceiling },
         };
         for scale in &mut finish.scale {
             *scale = *scale * data * self.alpha / out.unwrap_or(1.0);
         }
         if let Some(bias) = inputs.at(places.bias) {
-            match bias.datum_type() {
-                DatumType::I32 => finish.bias = spread(bias.try_as_plain_ram()?.as_slice::<i32>()?, self.channels)?,
-                DatumType::F32 => {
-                    let shift = floats(bias)?.into_iter().map(|shift| shift / out.unwrap_or(1.0));
-                    finish.shift = spread(&shift.collect::<Vec<_>>(), self.channels)?;
-                }
-                other => bail!("a bias of type {other:?}"),
+            if bias.datum_type() == DatumType::I32 {
+                finish.bias = spread(bias.try_as_plain_ram()?.as_slice::<i32>()?, self.channels)?;
+            } else {
+                let shift = floats(bias)?.into_iter().map(|shift| shift / out.unwrap_or(1.0));
+                finish.shift = spread(&shift.collect::<Vec<_>>(), self.channels)?;
             }
         }
         if out.is_some() {

@@ -17,15 +17,17 @@
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, i16x16, i32x8};
 
-use super::number::{Quantised, Target};
+use super::number::Target;
 
 /// Columns of a panel.
 pub(super) const LANES: usize = 16;
 /// Half a panel: what a vector of 256 bits holds.
 const HALF: usize = LANES / 2;
 
-/// A column's numbers of one pair of rows.
-pub(super) type Pairs = [i32; LANES];
+/// The numbers of one pair of rows in the columns of a panel, or sums of them.
+pub(super) type Pairs = [[i32; HALF]; 2];
+/// Rows that are multiplied at once: with the sums of two vectors for each, what fits into registers.
+const ROWS: usize = 4;
 
 /// Two numbers of 16 bits, the first one in the low half.
 #[inline(always)]
@@ -55,11 +57,15 @@ pub(super) fn paired(numbers: &[i16], depth: usize) -> Vec<i32> {
 
 /// The panels of a matrix of `depth` rows and so many columns, of which `at` tells the numbers.
 pub(super) fn panels(depth: usize, columns: usize, at: impl Fn(usize, usize) -> i16) -> Vec<Pairs> {
+    let number = |row: usize, column: usize| if row < depth && column < columns { at(row, column) } else { 0 };
     let mut all = Vec::with_capacity(columns.div_ceil(LANES) * pairs(depth));
     for first in (0..columns).step_by(LANES) {
         for row in (0..2 * pairs(depth)).step_by(2) {
-            let number = |row: usize, column: usize| if row < depth && column < columns { at(row, column) } else { 0 };
-            all.push(std::array::from_fn(|lane| pair(number(row, first + lane), number(row + 1, first + lane))));
+            let one = |column: usize| pair(number(row, column), number(row + 1, column));
+            all.push([
+                std::array::from_fn(|lane| one(first + lane)),
+                std::array::from_fn(|lane| one(first + HALF + lane)),
+            ]);
         }
     }
     all
@@ -80,8 +86,10 @@ impl Kept for i32 {
 
 impl Kept for f32 {
     #[inline(always)]
-    fn keep(sum: i32, scale: f32, shift: f32, _target: Target) -> Self {
-        sum as Self * scale + shift
+    fn keep(sum: i32, scale: f32, shift: f32, target: Target) -> Self {
+        let real = sum as Self * scale + shift;
+        let above = if real > target.low { real } else { target.low };
+        if above < target.high { above } else { target.high }
     }
 }
 
@@ -109,7 +117,7 @@ pub(super) struct Finish {
     pub(super) scale: Vec<f32>,
     /// Added after that.
     pub(super) shift: Vec<f32>,
-    /// Range and zero point of an output that is quantised.
+    /// Range and zero point of an output that is quantised, or range of one of floats.
     pub(super) target: Target,
 }
 
@@ -117,7 +125,7 @@ impl Finish {
     #[inline(always)]
     fn finished<T: Kept>(&self, row: usize, column: usize, sums: &Pairs) -> [T; LANES] {
         let mut kept = [T::default(); LANES];
-        let target = self.target;
+        let (target, sums) = (self.target, sums.as_flattened());
         if self.is_by_row {
             let (bias, scale, shift) = (self.bias[row], self.scale[row], self.shift[row]);
             for (kept, sum) in kept.iter_mut().zip(sums) {
@@ -145,44 +153,58 @@ pub(super) fn multiply<S: Simd, T: Kept>(
     mut store: impl FnMut(usize, [T; LANES]),
 ) {
     let depth = panel.len();
-    let count = rows.len() / depth;
-    let mut row = 0;
-    while row + 4 <= count {
-        let sums = tile::<S, 4>(simd, &rows[row * depth..], panel);
-        for (more, sums) in sums.iter().enumerate() {
-            store(first + row + more, finish.finished(first + row + more, column, sums));
+    let mut row = first;
+    let mut blocks = rows.chunks_exact(depth * ROWS);
+    for block in &mut blocks {
+        for sums in &tile(simd, block, panel) {
+            store(row, finish.finished(row, column, sums));
+            row += 1;
         }
-        row += 4;
     }
-    while row < count {
-        let [sums] = tile::<S, 1>(simd, &rows[row * depth..], panel);
-        store(first + row, finish.finished(first + row, column, &sums));
+    for rest in blocks.remainder().chunks_exact(depth) {
+        store(row, finish.finished(row, column, &line(simd, rest, panel)));
         row += 1;
     }
 }
 
-/// Sums of so many rows with the columns of a panel.
+/// Sums of some rows with the columns of a panel.
 #[inline(always)]
-fn tile<S: Simd, const ROWS: usize>(simd: S, rows: &[i32], panel: &[Pairs]) -> [Pairs; ROWS] {
+fn tile<S: Simd>(simd: S, rows: &[i32], panel: &[Pairs]) -> [Pairs; ROWS] {
     let depth = panel.len();
-    let cut: [&[i32]; ROWS] = std::array::from_fn(|row| &rows[row * depth..(row + 1) * depth]);
+    let (a, b, c, d) =
+        (&rows[..depth], &rows[depth..][..depth], &rows[2 * depth..][..depth], &rows[3 * depth..][..depth]);
     let mut sums = [[i32x8::splat(simd, 0); 2]; ROWS];
-    for at in 0..depth {
-        let columns = &panel[at];
-        let low: i16x16<S> = i32x8::from_slice(simd, &columns[..HALF]).bitcast();
-        let high: i16x16<S> = i32x8::from_slice(simd, &columns[HALF..]).bitcast();
-        for row in 0..ROWS {
-            let number: i16x16<S> = i32x8::splat(simd, cut[row][at]).bitcast();
-            sums[row][0] += number.pairwise_dot_product(low);
-            sums[row][1] += number.pairwise_dot_product(high);
-        }
+    for ((((columns, a), b), c), d) in panel.iter().zip(a).zip(b).zip(c).zip(d) {
+        let columns = vectors(simd, columns);
+        sums[0] = summed(simd, sums[0], *a, columns);
+        sums[1] = summed(simd, sums[1], *b, columns);
+        sums[2] = summed(simd, sums[2], *c, columns);
+        sums[3] = summed(simd, sums[3], *d, columns);
     }
-    let mut all = [[0; LANES]; ROWS];
-    for (all, [low, high]) in all.iter_mut().zip(sums) {
-        low.store_slice(&mut all[..HALF]);
-        high.store_slice(&mut all[HALF..]);
+    sums.map(|[low, high]| [low.into(), high.into()])
+}
+
+/// Sums of one row with the columns of a panel.
+#[inline(always)]
+fn line<S: Simd>(simd: S, row: &[i32], panel: &[Pairs]) -> Pairs {
+    let mut sums = [i32x8::splat(simd, 0); 2];
+    for (columns, number) in panel.iter().zip(row) {
+        sums = summed(simd, sums, *number, vectors(simd, columns));
     }
-    all
+    sums.map(Into::into)
+}
+
+#[inline(always)]
+fn vectors<S: Simd>(simd: S, [low, high]: &Pairs) -> [i16x16<S>; 2] {
+    [i32x8::load_array_ref(simd, low).bitcast(), i32x8::load_array_ref(simd, high).bitcast()]
+}
+
+/// Adds the products of a pair with those of all columns.
+#[inline(always)]
+fn summed<S: Simd>(simd: S, sums: [i32x8<S>; 2], number: i32, columns: [i16x16<S>; 2]) -> [i32x8<S>; 2] {
+    let number: i16x16<S> = i32x8::splat(simd, number).bitcast();
+    let ([low, high], [first, second]) = (sums, columns);
+    [low + number.pairwise_dot_product(first), high + number.pairwise_dot_product(second)]
 }
 
 /// Two rows of 16 numbers as the pairs of a panel.
@@ -190,29 +212,11 @@ fn tile<S: Simd, const ROWS: usize>(simd: S, rows: &[i32], panel: &[Pairs]) -> [
 pub(super) fn interleaved<S: Simd>(simd: S, first: &[i16; LANES], second: &[i16; LANES]) -> Pairs {
     let (low, high) = i16x16::load_array_ref(simd, first).interleave(i16x16::load_array_ref(simd, second));
     let (low, high): (i32x8<S>, i32x8<S>) = (low.bitcast(), high.bitcast());
-    let mut pairs = [0; LANES];
-    low.store_slice(&mut pairs[..HALF]);
-    high.store_slice(&mut pairs[HALF..]);
-    pairs
-}
-
-/// Numbers less a zero point.
-#[inline(always)]
-pub(super) fn centre<S: Simd, Q: Quantised>(simd: S, from: &[Q], zero: i16, to: &mut [i16])
-where
-    i16: From<Q>,
-{
-    simd.vectorize(
-        #[inline(always)]
-        || {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = i16::from(*from).wrapping_sub(zero);
-            }
-        },
-    );
+    [low.into(), high.into()]
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the numbers of the tests are small")]
 mod tests {
     use fearless_simd::{Level, dispatch};
 
@@ -254,7 +258,7 @@ mod tests {
     fn rows_interleave_in_order() {
         let (first, second) = (std::array::from_fn(|at| at as i16), std::array::from_fn(|at| -(at as i16)));
         let got = dispatch!(Level::new(), simd => interleaved(simd, &first, &second));
-        let want: Pairs = std::array::from_fn(|at| pair(at as i16, -(at as i16)));
-        assert_eq!(got, want);
+        let want: Vec<i32> = (0..16).map(|at| pair(at, -at)).collect();
+        assert_eq!(got.as_flattened(), want);
     }
 }

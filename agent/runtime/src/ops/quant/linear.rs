@@ -247,6 +247,7 @@ fn range<S: Simd>(simd: S, numbers: &[f32]) -> (f32, f32) {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of the tests are small")]
 mod tests {
     use super::*;
 

@@ -6,6 +6,7 @@
 //!   conv      convolutions     ─┴─ kernel   sums of 32 bits, vectorised
 //!    window                       finish   bias, scales, saturation
 //!   pointwise sums, products, tables
+//!   pool      the greatest of windows
 //!   lower     brings models to these before tract reads them
 //! ```
 
@@ -18,6 +19,7 @@ mod lower;
 mod node;
 mod number;
 mod pointwise;
+mod pool;
 mod window;
 
 use tract_onnx::Onnx;
@@ -29,6 +31,7 @@ use dense::Dense;
 use finish::{DYNAMIC, GEMM, INTEGER, LINEAR, TO_FLOAT};
 use node::parse;
 use pointwise::{Binary, Lookup};
+use pool::MaxPool;
 
 /// Puts the operators behind their names.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
@@ -50,7 +53,10 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("QLinearMul", |_, node| Ok(parse(node, Binary::Mul)));
     // Names that no model may use: what `lower` makes.
     operators.insert("FusedGemm", |_, node| Ok(parse(node, Dense::read(node, "FusedGemm", GEMM, false)?)));
+    operators
+        .insert("FusedDynamicGemm", |_, node| Ok(parse(node, Dense::read(node, "FusedDynamicGemm", DYNAMIC, true)?)));
     operators.insert("FusedConv", |_, node| Ok(parse(node, Conv::read(node, "FusedConv", GEMM)?)));
+    operators.insert("QuantisedMaxPool", |_, node| Ok(parse(node, MaxPool::read(node)?)));
     operators.insert("QuantisedLookup", |_, node| Ok(parse(node, Lookup::read(node)?)));
 }
 

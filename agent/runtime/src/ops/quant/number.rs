@@ -162,10 +162,11 @@ pub(super) fn only<T: Copy>(list: &[T]) -> TractResult<T> {
 pub(super) fn zeros(tensor: Option<&Tensor>) -> TractResult<Vec<i32>> {
     let Some(tensor) = tensor else { return Ok(vec![0]) };
     let view = tensor.try_as_plain_ram()?;
-    Ok(match tensor.datum_type().unquantized() {
-        DatumType::I32 => view.as_slice::<i32>()?.to_vec(),
-        kind => with_type!(kind, wide Q => view.as_slice::<Q>()?.iter().map(|zero| zero.wide()).collect()),
-    })
+    let kind = tensor.datum_type().unquantized();
+    if kind == DatumType::I32 {
+        return Ok(view.as_slice::<i32>()?.to_vec());
+    }
+    Ok(with_type!(kind, wide Q => view.as_slice::<Q>()?.iter().map(|zero| zero.wide()).collect()))
 }
 
 /// Numbers less their zero point, which lie within -255 to 255.

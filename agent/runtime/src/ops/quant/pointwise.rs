@@ -139,10 +139,10 @@ impl Kernel for Lookup {
         let input = inputs.need(0)?;
         let view = input.try_as_plain_ram()?;
         let found = |byte: u8| self.table.get(usize::from(byte)).copied().unwrap_or(0);
-        let bytes: Vec<u8> = match input.datum_type().unquantized() {
-            DatumType::U8 => view.as_slice::<u8>()?.iter().map(|byte| found(*byte)).collect(),
-            DatumType::I8 => view.as_slice::<i8>()?.iter().map(|byte| found(byte.cast_unsigned())).collect(),
-            other => bail!("{other:?} is no integer of 8 bits"),
+        let bytes: Vec<u8> = if input.datum_type().unquantized() == DatumType::I8 {
+            view.as_slice::<i8>()?.iter().map(|byte| found(byte.cast_unsigned())).collect()
+        } else {
+            view.as_slice::<u8>()?.iter().map(|byte| found(*byte)).collect()
         };
         let output = if self.kind == DatumType::I8 {
             let signed: Vec<i8> = bytes.iter().map(|byte| byte.cast_signed()).collect();

@@ -96,6 +96,17 @@ impl Axis {
         Ok(steps / self.stride + 1)
     }
 
+    /// The window over a known size.
+    ///
+    /// # Errors
+    ///
+    /// It is wider than that, or dilated.
+    pub(super) fn span(self, size: usize, kernel: usize) -> TractResult<Span> {
+        ensure!(self.dilation == 1, "a dilation of {}", self.dilation);
+        let (out, before) = self.known(size, kernel)?;
+        Ok(Span { out, stride: self.stride, before, kernel, size })
+    }
+
     /// Outputs and pads before for a known size.
     fn known(self, size: usize, kernel: usize) -> TractResult<(usize, usize)> {
         let reach = self.reach(kernel);
@@ -108,6 +119,31 @@ impl Axis {
             bail!("a window of {reach} is wider than what it slides over");
         };
         Ok((steps / self.stride + 1, self.before))
+    }
+}
+
+/// A window without dilation along one dimension of a known size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// How many outputs there are.
+    pub(super) out: usize,
+    stride: usize,
+    before: usize,
+    kernel: usize,
+    size: usize,
+}
+
+impl Span {
+    /// Over a dimension that is not there.
+    pub(super) const fn flat() -> Self {
+        Self { out: 1, stride: 1, before: 0, kernel: 1, size: 1 }
+    }
+
+    /// The first place that the window of an output meets, and the one after its last.
+    pub(super) fn reach(&self, output: usize) -> (usize, usize) {
+        let start = output * self.stride;
+        let end = (start + self.kernel).saturating_sub(self.before).min(self.size);
+        (start.saturating_sub(self.before).min(end), end)
     }
 }
 
@@ -188,11 +224,15 @@ impl Laid {
         (row * horizontal.stride + column) * rows * self.pitch()
     }
 
-    /// Lays one channel of an image; `convert` takes neighbours over. What is not written stays.
-    pub(super) fn lay<Q: Copy>(&self, image: &[Q], to: &mut [i16], convert: impl Fn(&[Q], &mut [i16])) {
+    /// Lays one channel of an image. What is not written stays.
+    #[inline(always)]
+    pub(super) fn lay<Q: Copy>(&self, image: &[Q], to: &mut [i16], convert: impl Fn(Q) -> i16) {
         let ([_, width], [top, left]) = (self.size, self.pads);
         let ([rows, columns], [vertical, horizontal]) = (self.sorted, self.axes);
-        let mut part = Vec::new();
+        if (vertical.stride, horizontal.stride, top, left) == (1, 1, 0, 0) && self.sorted == self.size {
+            to.iter_mut().zip(image).for_each(|(to, from)| *to = convert(*from));
+            return;
+        }
         for (y, line) in image.chunks_exact(width.max(1)).enumerate() {
             let y = y + top;
             if y / vertical.stride >= rows {
@@ -205,12 +245,17 @@ impl Laid {
                 let start = self.start(y % vertical.stride, phase) + y / vertical.stride * self.pitch();
                 let Some(to) = to.get_mut(start + first.min(columns)..start + columns) else { continue };
                 let from = line.get(skipped..).unwrap_or_default();
-                if horizontal.stride == 1 {
-                    convert(from, to);
-                } else {
-                    part.clear();
-                    part.extend(from.iter().step_by(horizontal.stride).copied());
-                    convert(&part, to);
+                match horizontal.stride {
+                    1 => to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from)),
+                    2 => {
+                        let (pairs, rest) = from.as_chunks::<2>();
+                        let (whole, last) = to.split_at_mut(pairs.len().min(to.len()));
+                        whole.iter_mut().zip(pairs).for_each(|(to, [from, _])| *to = convert(*from));
+                        last.iter_mut().zip(rest).for_each(|(to, from)| *to = convert(*from));
+                    }
+                    stride => {
+                        to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = convert(*from));
+                    }
                 }
             }
         }

@@ -10,7 +10,7 @@
 
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
-use super::graph::{FLOAT, Graph, INT8, INT32, Scaled, UINT8, float, int, node, with_int};
+use super::graph::{FLOAT, Graph, INT8, INT32, Scaled, UINT8, float, int, node, with_float, with_int};
 
 /// Fuses every product that is computed of stored weights; whether there was one.
 pub(super) fn products(graph: &mut Graph) -> bool {
@@ -49,9 +49,8 @@ fn product(graph: &Graph, place: usize, old: &NodeProto) -> Option<Fused> {
         "Conv" => ("FusedConv", 0),
         "MatMul" => ("FusedGemm", 1),
         _ => {
-            let is_plain = float(old, "alpha").unwrap_or(1.0) == 1.0
-                && float(old, "beta").unwrap_or(1.0) == 1.0
-                && int(old, "transA").unwrap_or(0) == 0;
+            let is_one = |name: &str| float(old, name).is_none_or(|factor| factor.to_bits() == 1.0_f32.to_bits());
+            let is_plain = is_one("alpha") && is_one("beta") && int(old, "transA").unwrap_or(0) == 0;
             if !is_plain {
                 return None;
             }
@@ -64,25 +63,19 @@ fn product(graph: &Graph, place: usize, old: &NodeProto) -> Option<Fused> {
         Some(name) => bias(graph, name, data.scale, &weights, operator)?,
         None => String::new(),
     };
-    let ending = ending(graph, old);
-    let (last, output) = match &ending {
-        Some(ending) => (ending.last, ending.out.value.clone()),
-        None => (place, old.output.first()?.clone()),
-    };
+    let ending = ending(graph, place, old)?;
     let mut inputs = vec![data.value, data.scale_name, data.zero_name, weights.value, weights.scale, weights.zero];
     inputs.push(bias);
-    let mut fused = node(operator, &old.name, inputs, &output);
+    let mut fused = node(operator, &old.name, inputs, &ending.value);
     fused.attribute = old.attribute.iter().filter(|a| !matches!(a.name.as_str(), "alpha" | "beta")).cloned().collect();
-    if let Some(ending) = &ending {
-        fused.input.extend([ending.out.scale_name.clone(), ending.out.zero_name.clone()]);
-        fused.attribute.extend(ending.cut.iter().cloned());
+    fused.attribute.extend(ending.cut);
+    if let Some(out) = &ending.out {
+        fused.input.extend([out.scale_name.clone(), out.zero_name.clone()]);
     }
     while fused.input.last().is_some_and(String::is_empty) {
         fused.input.pop();
     }
-    let mut places = vec![place];
-    places.extend(ending.into_iter().flat_map(|ending| ending.places));
-    Some(Fused { node: fused, last, places })
+    Some(Fused { node: fused, last: ending.last, places: ending.places })
 }
 
 const fn is_byte(kind: i32) -> bool {
@@ -144,26 +137,47 @@ fn bias(graph: &Graph, name: &str, data_scale: f32, weights: &Weights, operator:
 
 /// What follows a product: an activation that cuts, and a quantisation.
 struct Ending {
-    out: Scaled,
+    /// The value that comes out.
+    value: String,
+    /// How it is quantised, if it is.
+    out: Option<Scaled>,
     cut: Vec<AttributeProto>,
+    /// Where it is made, and the places of the product and of what follows it.
     last: usize,
     places: Vec<usize>,
 }
 
-fn ending(graph: &Graph, product: &NodeProto) -> Option<Ending> {
-    let (next, reader) = graph.only_reader(product)?;
+fn ending(graph: &Graph, place: usize, product: &NodeProto) -> Option<Ending> {
     let quantised = |node: &NodeProto| graph.quantised(node).filter(|out| is_byte(out.kind));
-    if let Some(out) = quantised(reader) {
-        return Some(Ending { out, cut: Vec::new(), last: next, places: vec![next] });
+    let mut ending =
+        Ending { value: product.output.first()?.clone(), out: None, cut: Vec::new(), last: place, places: vec![place] };
+    let Some((mut next, mut reader)) = graph.only_reader(product) else { return Some(ending) };
+    let (mut low, mut high) = (None, None);
+    if let Some(found) = bounds(graph, reader) {
+        (low, high) = found;
+        ending.value.clone_from(reader.output.first()?);
+        ending.last = next;
+        ending.places.push(next);
+        ending.cut = [("floor", low), ("ceiling", high)]
+            .into_iter()
+            .filter_map(|(name, real)| Some(with_float(name, real?)))
+            .collect();
+        let Some(after) = graph.only_reader(reader) else { return Some(ending) };
+        (next, reader) = after;
     }
-    let (low, high) = bounds(graph, reader)?;
-    let (last, after) = graph.only_reader(reader)?;
-    let out = quantised(after)?;
-    #[expect(clippy::cast_possible_truncation, reason = "it saturates, and is clamped to a byte later")]
-    let number = |real: f32| i64::from(((real / out.scale).round_ties_even() as i32).saturating_add(out.zero));
-    let cut = [("low", low), ("high", high)];
-    let cut = cut.into_iter().filter_map(|(name, real)| Some(with_int(name, number(real?)))).collect();
-    Some(Ending { out, cut, last, places: vec![next, last] })
+    if let Some(out) = quantised(reader) {
+        #[expect(clippy::cast_possible_truncation, reason = "it saturates, and is clamped to a byte later")]
+        let number = |real: f32| i64::from(((real / out.scale).round_ties_even() as i32).saturating_add(out.zero));
+        ending.cut = [("low", low), ("high", high)]
+            .into_iter()
+            .filter_map(|(name, real)| Some(with_int(name, number(real?))))
+            .collect();
+        ending.value.clone_from(&out.value);
+        ending.last = next;
+        ending.places.push(next);
+        ending.out = Some(out);
+    }
+    Some(ending)
 }
 
 /// Least and greatest real of an activation that does nothing but cut.
@@ -230,9 +244,21 @@ fn dynamic_product(graph: &Graph, place: usize, old: &NodeProto) -> Option<Fused
             (last, output, bias) = (add_place, add.output.first()?.clone(), other.clone());
         }
     }
+    let mut cut = Vec::new();
+    let end = graph.nodes.get(last)?.as_ref()?;
+    if let Some((next, reader)) = graph.only_reader(end)
+        && let Some((low, high)) = bounds(graph, reader)
+    {
+        cut.extend(low.map(|low| with_float("floor", low)));
+        cut.extend(high.map(|high| with_float("ceiling", high)));
+        places.push(next);
+        (last, output) = (next, reader.output.first()?.clone());
+    }
     let zero = old.input.get(3).cloned().unwrap_or_default();
     let inputs = vec![range.input.first()?.clone(), weight.clone(), weight_scale.clone(), zero, bias];
-    Some(Fused { node: node("DynamicQuantizeMatMul", &old.name, inputs, &output), last, places })
+    let mut fused = node("FusedDynamicGemm", &old.name, inputs, &output);
+    fused.attribute = cut;
+    Some(Fused { node: fused, last, places })
 }
 
 fn columns(graph: &Graph, weight: &str) -> Option<usize> {

@@ -30,7 +30,8 @@ pub(super) struct Scaled {
 pub(super) struct Graph {
     pub(super) nodes: Vec<Option<NodeProto>>,
     stored: BTreeMap<String, TensorProto>,
-    added: Vec<TensorProto>,
+    /// Those of the stored that nodes make.
+    constants: BTreeSet<String>,
     makers: BTreeMap<String, usize>,
     readers: BTreeMap<String, Vec<usize>>,
     /// Values that leave the graph, or that an inner graph reads.
@@ -49,7 +50,9 @@ impl Graph {
                 stored.insert(name.clone(), tensor.clone());
             }
         }
-        stored.extend(graph.initializer.iter().map(|tensor| (tensor.name.clone(), tensor.clone())));
+        let constants = stored.keys().cloned().collect();
+        let initializers = std::mem::take(&mut graph.initializer);
+        stored.extend(initializers.into_iter().map(|tensor| (tensor.name.clone(), tensor)));
         // An input that is stored as well is a default that callers cannot change here.
         let mut kept: BTreeSet<String> = graph.output.iter().map(|output| output.name.clone()).collect();
         let mut names: BTreeSet<String> = graph.input.iter().map(|input| input.name.clone()).collect();
@@ -62,7 +65,7 @@ impl Graph {
         }
         let nodes = std::mem::take(&mut graph.node).into_iter().map(Some).collect();
         let mut work =
-            Self { nodes, stored, added: Vec::new(), makers: BTreeMap::new(), readers: BTreeMap::new(), kept, names };
+            Self { nodes, stored, constants, makers: BTreeMap::new(), readers: BTreeMap::new(), kept, names };
         work.index();
         work
     }
@@ -104,8 +107,7 @@ impl Graph {
     pub(super) fn store(&mut self, mut tensor: TensorProto, like: &str) -> String {
         let name = self.fresh(like);
         tensor.name.clone_from(&name);
-        self.stored.insert(name.clone(), tensor.clone());
-        self.added.push(tensor);
+        self.stored.insert(name.clone(), tensor);
         name
     }
 
@@ -229,7 +231,9 @@ impl Graph {
             self.prune();
         }
         graph.node = self.nodes.into_iter().flatten().collect();
-        graph.initializer.extend(self.added);
+        let constants = self.constants;
+        graph.initializer =
+            self.stored.into_iter().filter(|(name, _)| !constants.contains(name)).map(|(_, tensor)| tensor).collect();
         if is_changed {
             let read: BTreeSet<&String> = graph.node.iter().flat_map(|node| &node.input).collect();
             let is_needed = |name: &String| read.contains(name) || self.kept.contains(name);
@@ -258,6 +262,12 @@ pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
 }
 
+/// A list of numbers, empty if there is none.
+pub(super) fn ints<'n>(node: &'n NodeProto, name: &str) -> &'n [i64] {
+    let found = node.attribute.iter().find(|attribute| attribute.name == name);
+    found.map(|attribute| attribute.ints.as_slice()).unwrap_or_default()
+}
+
 /// A float, if there is such an attribute.
 pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.f)
@@ -266,6 +276,11 @@ pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
 /// An attribute with a number.
 pub(super) fn with_int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.to_owned(), r#type: 2, i: value, ..AttributeProto::default() }
+}
+
+/// An attribute with a float.
+pub(super) fn with_float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), r#type: 1, f: value, ..AttributeProto::default() }
 }
 
 /// A node that makes what another made.

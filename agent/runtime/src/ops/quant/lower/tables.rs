@@ -10,7 +10,7 @@ use tract_onnx::prelude::{Framework as _, InferenceModelExt as _, IntoRunnable a
 
 use super::super::number::{Target, floats};
 use super::super::pointwise::{IS_SIGNED, TABLE};
-use super::graph::{FLOAT, Graph, INT8, Scaled, UINT8, node, with_int};
+use super::graph::{FLOAT, Graph, INT8, Scaled, UINT8, int, ints, node, with_int};
 
 /// Functions of one number.
 const FUNCTIONS: [&str; 30] = [
@@ -186,6 +186,12 @@ fn moved(graph: &mut Graph, (maker, place): (usize, usize), old: &NodeProto, out
     let mut moved = old.clone();
     *moved.input.first_mut()? = from.value;
     *moved.output.first_mut()? = out.value.clone();
+    let has_plain_windows = int(old, "ceil_mode").unwrap_or(0) == 0
+        && ints(old, "dilations").iter().all(|dilation| *dilation == 1)
+        && matches!(ints(old, "kernel_shape").len(), 1 | 2);
+    if old.op_type == "MaxPool" && has_plain_windows {
+        moved.op_type = "QuantisedMaxPool".to_owned();
+    }
     graph.remove(maker);
     graph.replace(place, moved);
     Some(())
