@@ -117,15 +117,11 @@ pub fn prepare(
         return Err(PrepareError::Empty);
     }
     let advice = inspect::advice(model_file_name, model);
-    let source = Digest::of(model);
-    let (model, rewritten) = match advice {
-        None => lower::lowered(model).map_err(LoadError::from)?,
-        Some(_) => (Cow::Borrowed(model), Vec::new()),
-    };
-    let model = &*model;
-    let mut baseline = None;
+    let (given, source) = (model, Digest::of(model));
+    let (mut model, mut rewritten, mut baseline) = (Cow::Borrowed(given), Vec::new(), None);
     let (facts, golden) = if advice.is_none() {
-        let (mut scorer, facts, golden) = load(model, vectors)?;
+        let (mut scorer, facts, golden);
+        (model, rewritten, (scorer, facts, golden)) = for_devices(given, vectors)?;
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
         } else if let Some(made) = made {
@@ -142,7 +138,7 @@ pub fn prepare(
         return Err(PrepareError::Golden(verdict.clone()));
     }
     let model_name = if advice.is_none() { fixed_name("model.onnx") } else { plain_name(model_file_name) };
-    let mut files = vec![(model_name, FileRole::Model, model)];
+    let mut files = vec![(model_name, FileRole::Model, &*model)];
     files.extend(vectors.map(|bytes| (fixed_name("vectors.npz"), FileRole::Vectors, bytes)));
     files.extend(baseline.as_deref().map(|bytes| (fixed_name("baseline.bin"), FileRole::Baseline, bytes)));
     if policy != Policy::default() {
@@ -165,7 +161,27 @@ pub fn prepare(
     })
 }
 
-fn load(model: &[u8], vectors: Option<&[u8]>) -> Result<(Cpu, ModelFacts, Option<Verdict>), PrepareError> {
+/// A loaded model, what it says of itself, and how its golden vectors went.
+type Loaded = (Cpu, ModelFacts, Option<Verdict>);
+
+/// The model as devices get it, what was rewritten in words, and that model loaded.
+fn for_devices<'m>(
+    model: &'m [u8],
+    vectors: Option<&[u8]>,
+) -> Result<(Cow<'m, [u8]>, Vec<String>, Loaded), PrepareError> {
+    let (model, mut rewritten) = lower::lowered(model).map_err(LoadError::from)?;
+    let loaded = load(&model, vectors)?;
+    match loaded.0.outputs().and_then(|outputs| lower::shapes::declared(&model, &outputs)) {
+        Some((bytes, said)) => {
+            rewritten.extend(said);
+            let loaded = load(&bytes, vectors)?;
+            Ok((Cow::Owned(bytes), rewritten, loaded))
+        }
+        None => Ok((model, rewritten, loaded)),
+    }
+}
+
+fn load(model: &[u8], vectors: Option<&[u8]>) -> Result<Loaded, PrepareError> {
     let (_, facts) = inspect::read(model).map_err(LoadError::from)?;
     let mut scorer = Cpu::load(model)?;
     let golden = match vectors {
