@@ -120,8 +120,9 @@ pub fn prepare(
     let (given, source) = (model, Digest::of(model));
     let (mut model, mut rewritten, mut baseline) = (Cow::Borrowed(given), Vec::new(), None);
     let (facts, golden) = if advice.is_none() {
-        let (mut scorer, facts, golden);
-        (model, rewritten, (scorer, facts, golden)) = for_devices(given, vectors)?;
+        let made_for = for_devices(given, vectors)?;
+        (model, rewritten) = (made_for.model, made_for.rewritten);
+        let (mut scorer, facts, golden) = made_for.loaded;
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
         } else if let Some(made) = made {
@@ -164,20 +165,24 @@ pub fn prepare(
 /// A loaded model, what it says of itself, and how its golden vectors went.
 type Loaded = (Cpu, ModelFacts, Option<Verdict>);
 
-/// The model as devices get it, what was rewritten in words, and that model loaded.
-fn for_devices<'m>(
-    model: &'m [u8],
-    vectors: Option<&[u8]>,
-) -> Result<(Cow<'m, [u8]>, Vec<String>, Loaded), PrepareError> {
+/// The model as devices get it.
+struct ForDevices<'m> {
+    model: Cow<'m, [u8]>,
+    /// What was rewritten, in words.
+    rewritten: Vec<String>,
+    loaded: Loaded,
+}
+
+fn for_devices<'m>(model: &'m [u8], vectors: Option<&[u8]>) -> Result<ForDevices<'m>, PrepareError> {
     let (model, mut rewritten) = lower::lowered(model).map_err(LoadError::from)?;
     let loaded = load(&model, vectors)?;
     match loaded.0.outputs().and_then(|outputs| lower::shapes::declared(&model, &outputs)) {
         Some((bytes, said)) => {
             rewritten.extend(said);
             let loaded = load(&bytes, vectors)?;
-            Ok((Cow::Owned(bytes), rewritten, loaded))
+            Ok(ForDevices { model: Cow::Owned(bytes), rewritten, loaded })
         }
-        None => Ok((model, rewritten, loaded)),
+        None => Ok(ForDevices { model, rewritten, loaded }),
     }
 }
 
@@ -481,6 +486,16 @@ mod tests {
         let (other, _) = pack(&digits(), &files, whole.manifest.tensors.clone()).unwrap();
         assert!(examine(&other).is_ok());
         assert_ne!(repeat(&other).unwrap().package, other);
+    }
+
+    #[test]
+    fn what_was_rewritten_is_said_and_repeats_to_the_same_bytes() {
+        let words = include_bytes!("../tests/data/words.onnx");
+        let prepared = prepare(&digits(), "m.onnx", words, &Beside::default()).unwrap();
+        assert_eq!((prepared.rewritten.len(), prepared.source), (2, Digest::of(words)));
+        let again = repeat(&prepared.package).unwrap();
+        assert_eq!((again.package, again.rewritten), (prepared.package.clone(), Vec::<String>::new()));
+        assert_eq!(examine(&prepared.package).unwrap().facts, prepared.facts);
     }
 
     #[test]
