@@ -40,6 +40,8 @@ pub struct Beside<'b> {
     pub samples: Option<&'b Samples>,
     /// A baseline that was made before, whose samples are not here.
     pub baseline: Option<&'b [u8]>,
+    /// Sizes of the model that vary, and get a number here.
+    pub sizes: &'b [lower::Bound],
     /// What is asked of devices.
     pub policy: Policy,
     /// Anything else.
@@ -76,6 +78,8 @@ pub enum PrepareError {
     Empty,
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Bind(#[from] lower::BindError),
     #[error("the golden vectors cannot be read: {0}")]
     Vectors(#[from] VectorsError),
     #[error("the model does not take its golden vectors: {0}")]
@@ -112,16 +116,18 @@ pub fn prepare(
     model: &[u8],
     beside: &Beside<'_>,
 ) -> Result<Prepared, PrepareError> {
-    let Beside { vectors, samples, baseline: made, policy, extras } = *beside;
+    let Beside { vectors, samples, baseline: made, sizes, policy, extras } = *beside;
     if model.is_empty() {
         return Err(PrepareError::Empty);
     }
     let advice = inspect::advice(model_file_name, model);
-    let (given, source) = (model, Digest::of(model));
-    let (mut model, mut rewritten, mut baseline) = (Cow::Borrowed(given), Vec::new(), None);
+    let source = Digest::of(model);
+    let (bound, mut rewritten) = lower::bind(model, sizes)?;
+    let (mut model, mut baseline) = (Cow::Borrowed(model), None);
     let (facts, golden) = if advice.is_none() {
-        let made_for = for_devices(given, vectors)?;
-        (model, rewritten) = (made_for.model, made_for.rewritten);
+        let made_for = for_devices(&bound, vectors)?;
+        model = made_for.model;
+        rewritten.extend(made_for.rewritten);
         let (mut scorer, facts, golden) = made_for.loaded;
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
@@ -389,7 +395,7 @@ pub fn repeat(package: &[u8]) -> Result<Prepared, ExamineError> {
         .map(|(file, bytes)| Extra { name: file.name.clone(), bytes: bytes.to_vec() })
         .collect();
     let (vectors, baseline) = (opened.file(FileRole::Vectors), opened.file(FileRole::Baseline));
-    let beside = Beside { vectors, samples: None, baseline, policy, extras: &extras };
+    let beside = Beside { vectors, samples: None, baseline, sizes: &[], policy, extras: &extras };
     Ok(prepare(&opened.manifest().name, file.name.as_str(), model, &beside)?)
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef};
+use bellwether_runtime::lower::Bound;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::scope::Scope;
@@ -212,6 +213,9 @@ pub(super) struct Register {
     /// Golden vectors made by another runtime (.npz)
     #[arg(long, value_name = "FILE")]
     pub(super) vectors: Option<PathBuf>,
+    /// Give a size that varies a number: `height=96`, or `image.2=96` for axis 2 of an input; may be repeated
+    #[arg(long = "bind", value_name = "NAME=SIZE")]
+    pub(super) sizes: Vec<Bound>,
     /// A file that travels beside the model, such as labels
     #[arg(long, value_name = "FILE")]
     pub(super) extra: Vec<PathBuf>,

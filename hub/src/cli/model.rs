@@ -11,6 +11,7 @@ use bellwether_protocol::manifest::{File, FileRole, TensorSignature};
 use bellwether_protocol::policy::{Collect, Policy};
 use bellwether_protocol::trust::{Release, Requires, RoleSet, Validity};
 use bellwether_protocol::{heapless, package};
+use bellwether_runtime::lower::{bind, lowered};
 use bellwether_runtime::prepare::{package_ref, tensors_digest};
 use bellwether_runtime::{Beside, Examined, Extra, ModelFacts, Sample, Samples, examine, inspect, prepare};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -84,6 +85,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
     let beside = Beside {
         vectors: vectors.as_deref(),
         samples: Some(&samples),
+        sizes: &given.sizes,
         policy: policy(&given),
         extras: &extras,
         ..Beside::default()
@@ -92,6 +94,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         Failure::new(Exit::Conflict, format!("{file_name} is not registered: {fault}"))
             .next("mend the model or its vectors; nothing was sent")
     })?;
+    prepared.rewritten.iter().for_each(|what| eprintln!("rewritten: {what}"));
     match (&prepared.deployable, &prepared.golden) {
         (Err(advice), _) => eprintln!("! devices cannot run this file: {advice}"),
         (Ok(()), None) => eprintln!("! unchecked: pass --vectors to keep a model that scores wrongly off the fleet"),
@@ -145,7 +148,9 @@ fn samples(given: &Register, model: &[u8]) -> Result<Samples, Failure> {
     let refused = |path: &Path, fault: &dyn std::fmt::Display| {
         Failure::new(Exit::Conflict, format!("{}: {fault}", path.display())).next("mend the sample; nothing was sent")
     };
-    let signature = inspect(model).map_err(|fault| refused(&given.file, &fault))?.signature;
+    let (model, _) = bind(model, &given.sizes).map_err(|fault| refused(&given.file, &fault))?;
+    let (model, _) = lowered(&model).map_err(|fault| refused(&given.file, &fault))?;
+    let signature = inspect(&model).map_err(|fault| refused(&given.file, &fault))?.signature;
     let read = |path: &PathBuf| {
         Sample::read(&file_name(path), &contents(path)?, &signature).map_err(|fault| refused(path, &fault))
     };

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bellwether_runtime::lower::{Bound, bind, lowered};
 use bellwether_runtime::{Cpu, Vectors, check};
 use clap::Args;
 use serde::Serialize;
@@ -30,6 +31,9 @@ pub(super) struct NewVectors {
     /// random, which tells less
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Give a size that varies a number, as when the model is prepared; may be repeated
+    #[arg(long = "bind", value_name = "NAME=SIZE")]
+    sizes: Vec<Bound>,
     /// How many rows at most
     #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
     rows: u32,
@@ -67,7 +71,8 @@ pub(super) fn run(context: &Context, given: &NewVectors) -> Result<Exit, Failure
         Failure::new(Exit::Conflict, format!("{}: {fault}", given.file.display())).next("no vectors were made")
     };
     // What a device would run: names in the place of what only one runtime knows.
-    let (lowered, _) = bellwether_runtime::lower::lowered(&model).map_err(|fault| refused(&fault))?;
+    let (model, _) = bind(&model, &given.sizes).map_err(|fault| refused(&fault))?;
+    let (lowered, _) = lowered(&model).map_err(|fault| refused(&fault))?;
     let bytes = second_runtime(given, &lowered)?;
     let vectors = Vectors::read(&bytes).map_err(|fault| refused(&fault))?;
     write_new(&given.out, &bytes, 0o644)?;

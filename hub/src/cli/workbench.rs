@@ -9,6 +9,7 @@ use bellwether_protocol::id::{ModelName, ModelRef};
 use bellwether_protocol::manifest::{FileRole, TensorSignature, TensorSpec};
 use bellwether_protocol::package::Package;
 use bellwether_runtime::expected::CLASSES;
+use bellwether_runtime::lower::Bound;
 use bellwether_runtime::profile::{NodeTime, profile};
 use bellwether_runtime::{Beside, Cpu, Data, Sample, Scorer as _, Tensor, Vectors, inspect, prepare, shape_text};
 use clap::Args;
@@ -36,6 +37,9 @@ pub(super) struct Prepare {
     /// Golden vectors made by another runtime (.npz); see `bellwether model vectors`
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
+    /// Give a size that varies a number: `height=96`, or `image.2=96` for axis 2 of an input; may be repeated
+    #[arg(long = "bind", value_name = "NAME=SIZE")]
+    sizes: Vec<Bound>,
     /// Keep the package; the file must not exist
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -97,7 +101,7 @@ pub(super) fn prepared(context: &Context, given: &Prepare) -> Result<Exit, Failu
     let bytes = contents(&given.file)?;
     let vectors = given.vectors.as_deref().map(contents).transpose()?;
     let file_name = file_name(&given.file);
-    let beside = Beside { vectors: vectors.as_deref(), ..Beside::default() };
+    let beside = Beside { vectors: vectors.as_deref(), sizes: &given.sizes, ..Beside::default() };
     let prepared = prepare(&given.name, &file_name, &bytes, &beside).map_err(|fault| {
         Failure::new(Exit::Conflict, format!("{file_name} cannot be prepared: {fault}"))
             .next("mend the model or its vectors")

@@ -8,11 +8,14 @@
 //!      metadata  bellwether.classes/<output> = ["ash","birch"]
 //! ```
 //!
+//! On request [`bind`] gives a size that varies its number.
+//!
 //! What comes out is standard ONNX and means the same. The same model gives the same bytes, and what
 //! was rewritten once is not touched again. The model is not validated yet: nothing here trusts it, and
 //! what is left of maps and texts is refused afterwards.
 
 pub(crate) mod shapes;
+mod sizes;
 mod texts;
 
 use std::borrow::Cow;
@@ -24,6 +27,8 @@ use tract_onnx::pb::{
 };
 
 use crate::inspect::InspectError;
+
+pub use sizes::{BindError, Bound, bind};
 
 /// In front of an output's name: the key of the metadata that names its classes, as a JSON array.
 pub const CLASSES_KEY: &str = "bellwether.classes/";

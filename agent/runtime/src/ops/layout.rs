@@ -11,6 +11,9 @@ use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
 use super::kernel::{Kernel, Known, Made, input, operator};
 
+/// As many elements as a tensor may have.
+const ELEMENTS: usize = crate::validate::ELEMENTS_MAX as usize;
+
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 pub(super) fn register(operators: &mut OnnxOpRegister) {
@@ -119,6 +122,15 @@ fn numbers(tensor: &Tensor) -> TractResult<TVec<usize>> {
     wide.try_as_plain_ram()?.as_slice::<i64>()?.iter().map(|size| Ok(usize::try_from(*size)?)).collect()
 }
 
+/// How many elements sizes hold.
+fn product(sizes: &[usize]) -> TractResult<usize> {
+    let product = sizes.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+    match product.filter(|product| *product <= ELEMENTS) {
+        Some(product) => Ok(product),
+        None => bail!("more than {ELEMENTS} elements"),
+    }
+}
+
 /// Cuts or fills around the middle so that axes have the sizes of the second input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct CenterCropPad {
@@ -209,9 +221,9 @@ impl Kernel for Col2Im {
     fn facts(&self, inputs: &[Known<'_>]) -> TractResult<TVec<Made>> {
         let (of, image, block) = (input(inputs, 0)?, stored(input(inputs, 1)?)?, stored(input(inputs, 2)?)?);
         let [rows, columns, _] = of.shape else { bail!("windows of {:?} are no rows, elements, windows", of.shape) };
-        let size: usize = block.iter().product();
+        let size = product(&block)?;
         if image.len() != block.len() || size == 0 {
-            bail!("an image {image:?} of blocks {block:?}");
+            bail!("an image of {} dimensions of blocks of {}", image.len(), block.len());
         }
         let channels = columns.to_usize()? / size;
         let shape = [rows.clone(), channels.into()].into_iter().chain(image.into_iter().map(TDim::from)).collect();
@@ -221,7 +233,7 @@ impl Kernel for Col2Im {
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let (of, image, block) = (input(inputs, 0)?, numbers(input(inputs, 1)?)?, numbers(input(inputs, 2)?)?);
         let rank = image.len();
-        let size: usize = block.iter().product();
+        let size = product(&block)?;
         let counts: Option<Vec<usize>> = (image.iter().zip(&block).enumerate())
             .map(|(axis, (image, block))| self.windows(axis, *image, *block, rank))
             .collect();
@@ -229,12 +241,12 @@ impl Kernel for Col2Im {
         else {
             bail!("an image {image:?} of blocks {block:?} from {:?}", of.shape());
         };
-        if counts.iter().product::<usize>() != windows || !columns.is_multiple_of(size) {
+        if product(&counts)? != windows || !columns.is_multiple_of(size) {
             bail!("{columns} elements of {windows} windows for {counts:?} windows of {block:?}");
         }
         let channels = columns / size;
-        let area: usize = image.iter().product();
-        let mut sums = vec![0.0; rows * channels * area];
+        let area = product(&image)?;
+        let mut sums = vec![0.0; product(&[rows, channels, area])?];
         let wide = of.cast_to::<f64>()?;
         let wide = wide.try_as_plain_ram()?;
         for (place, value) in wide.as_slice::<f64>()?.iter().enumerate() {
