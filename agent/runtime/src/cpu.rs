@@ -7,17 +7,21 @@
 //! The symbolic plan is asked for shapes only once those were analysed by themselves: in a release
 //! build tract multiplies matrices whose sizes turn out not to fit, and reads past their end.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bellwether_protocol::manifest::{DataType, TensorSignature};
+use tract_onnx::pb::tensor_shape_proto::dimension;
+use tract_onnx::pb::{GraphProto, type_proto};
 use tract_onnx::prelude::{
     DatumType, InferenceFact, InferenceModel, InferenceModelExt as _, IntoRunnable as _, TValue, TVec,
-    Tensor as TractTensor, TractResult, TypedModel, TypedRunnableModel,
+    Tensor as TractTensor, TractResult, TypedFact, TypedModel, TypedRunnableModel,
 };
+use tract_onnx::tract_core::internal::DimLike as _;
 
 use crate::inspect::{self, InspectError};
+use crate::lower::shapes::Sizes;
 use crate::tensor::{Data, Tensor};
 use crate::{ScoreError, Scorer, arrange, ops, sizes};
 
@@ -48,6 +52,8 @@ pub struct Cpu {
     signature: TensorSignature,
     model: InferenceModel,
     any: Option<Plan>,
+    /// Whether `any` is for inputs of as many rows each, which the model does not say.
+    assumes_rows: bool,
     plans: VecDeque<(Shapes, Plan)>,
     /// Shapes that were analysed, for the symbolic plan.
     analysed: VecDeque<Shapes>,
@@ -69,11 +75,18 @@ impl Cpu {
     ///
     /// [`LoadError`]; a panic of the runtime is caught and becomes one.
     pub fn load(bytes: &[u8]) -> Result<Self, LoadError> {
-        let (proto, facts) = inspect::read(bytes)?;
+        let (mut proto, facts) = inspect::read(bytes)?;
+        let assumes_rows = proto.graph.as_mut().is_some_and(name_rows);
         let parse = || ops::parse(proto);
         let model = caught(parse).map_err(LoadError::Crashed)?.map_err(|why| LoadError::Refused(chain(&why)))?;
-        let mut cpu =
-            Self { signature: facts.signature, model, any: None, plans: VecDeque::new(), analysed: VecDeque::new() };
+        let mut cpu = Self {
+            signature: facts.signature,
+            model,
+            any: None,
+            assumes_rows,
+            plans: VecDeque::new(),
+            analysed: VecDeque::new(),
+        };
         let is_concrete = cpu.signature.inputs.iter().all(|spec| spec.shape.iter().all(Option::is_some));
         if !is_concrete {
             let model = cpu.model.clone();
@@ -93,6 +106,16 @@ impl Cpu {
             Err(why) => return Err(LoadError::Refused(why.to_string())),
         }
         Ok(cpu)
+    }
+
+    /// Sizes of every output as they are, whatever is declared; `None` if that is not known for all
+    /// sizes of inputs.
+    pub(crate) fn outputs(&self) -> Option<Vec<Sizes>> {
+        let is_concrete = self.signature.inputs.iter().all(|spec| spec.shape.iter().all(Option::is_some));
+        let only = self.plans.front().filter(|_| is_concrete).map(|(_, plan)| plan);
+        let model = self.any.as_ref().or(only)?.model();
+        let sizes = |fact: &TypedFact| fact.shape.iter().map(|size| size.to_usize().ok()).collect();
+        (0..self.signature.outputs.len()).map(|index| model.output_fact(index).ok().map(sizes)).collect()
     }
 
     /// A plan for exactly these shapes.
@@ -123,7 +146,8 @@ impl Cpu {
             return Ok(Arc::clone(plan));
         }
         let shapes: Shapes = inputs.iter().map(|tensor| tensor.shape().to_vec()).collect();
-        if let Some(plan) = &self.any {
+        let is_even = inputs.windows(2).all(|pair| matches!(pair, [a, b] if a.shape().first() == b.shape().first()));
+        if let Some(plan) = self.any.as_ref().filter(|_| is_even || !self.assumes_rows) {
             let plan = Arc::clone(plan);
             if !self.analysed.contains(&shapes) {
                 self.shaped(&shapes, typed)?;
@@ -170,6 +194,26 @@ impl Scorer for Cpu {
             })
             .collect()
     }
+}
+
+/// Gives the first size of inputs a name where it varies without one, as it does in what skl2onnx
+/// writes: tract plans for any size only what has a name. Tells whether there were any.
+fn name_rows(graph: &mut GraphProto) -> bool {
+    const ROWS: &str = "unnamed_rows";
+    let stored: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let mut found = false;
+    for input in graph.input.iter_mut().filter(|input| !stored.contains(input.name.as_str())) {
+        let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+        else {
+            continue;
+        };
+        let Some(first) = tensor.shape.as_mut().and_then(|shape| shape.dim.first_mut()) else { continue };
+        if first.value.is_none() {
+            first.value = Some(dimension::Value::DimParam(ROWS.to_owned()));
+            found = true;
+        }
+    }
+    found
 }
 
 /// Every shape worked out, and none of them beyond what is safe to run.
@@ -261,6 +305,18 @@ mod tests {
             let difference = batch[0].data().number(class).unwrap() - single[0].data().number(class).unwrap();
             assert!(difference.abs() < 1e-6, "{difference}");
         }
+    }
+
+    #[test]
+    fn rows_without_a_name_are_planned_for_once() {
+        let (bytes, _) = crate::lower::lowered(include_bytes!("../tests/data/words.onnx")).unwrap();
+        let mut cpu = Cpu::load(&bytes).unwrap();
+        for rows in [1, 2, 3, 7] {
+            let x = Tensor::new("X".parse().unwrap(), vec![rows, 4], Data::Fp32(vec![0.5; rows * 4])).unwrap();
+            assert_eq!(cpu.run(&[x]).unwrap()[1].shape(), [rows, 3]);
+        }
+        assert_eq!(cpu.plans.len(), 1);
+        assert_eq!(cpu.outputs().unwrap(), [vec![None], vec![None, Some(3)]]);
     }
 
     #[test]

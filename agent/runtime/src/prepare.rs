@@ -123,18 +123,12 @@ pub fn prepare(
     let advice = inspect::advice(model_file_name, model);
     let source = Digest::of(model);
     let (bound, mut rewritten) = lower::bind(model, sizes)?;
-    let model = match advice {
-        None => {
-            let (model, lowered) = lower::lowered(&bound).map_err(LoadError::from)?;
-            rewritten.extend(lowered);
-            model
-        }
-        Some(_) => Cow::Borrowed(model),
-    };
-    let model = &*model;
-    let mut baseline = None;
+    let (mut model, mut baseline) = (Cow::Borrowed(model), None);
     let (facts, golden) = if advice.is_none() {
-        let (mut scorer, facts, golden) = load(model, vectors)?;
+        let made_for = for_devices(&bound, vectors)?;
+        model = made_for.model;
+        rewritten.extend(made_for.rewritten);
+        let (mut scorer, facts, golden) = made_for.loaded;
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
         } else if let Some(made) = made {
@@ -151,7 +145,7 @@ pub fn prepare(
         return Err(PrepareError::Golden(verdict.clone()));
     }
     let model_name = if advice.is_none() { fixed_name("model.onnx") } else { plain_name(model_file_name) };
-    let mut files = vec![(model_name, FileRole::Model, model)];
+    let mut files = vec![(model_name, FileRole::Model, &*model)];
     files.extend(vectors.map(|bytes| (fixed_name("vectors.npz"), FileRole::Vectors, bytes)));
     files.extend(baseline.as_deref().map(|bytes| (fixed_name("baseline.bin"), FileRole::Baseline, bytes)));
     if policy != Policy::default() {
@@ -174,7 +168,31 @@ pub fn prepare(
     })
 }
 
-fn load(model: &[u8], vectors: Option<&[u8]>) -> Result<(Cpu, ModelFacts, Option<Verdict>), PrepareError> {
+/// A loaded model, what it says of itself, and how its golden vectors went.
+type Loaded = (Cpu, ModelFacts, Option<Verdict>);
+
+/// The model as devices get it.
+struct ForDevices<'m> {
+    model: Cow<'m, [u8]>,
+    /// What was rewritten, in words.
+    rewritten: Vec<String>,
+    loaded: Loaded,
+}
+
+fn for_devices<'m>(model: &'m [u8], vectors: Option<&[u8]>) -> Result<ForDevices<'m>, PrepareError> {
+    let (model, mut rewritten) = lower::lowered(model).map_err(LoadError::from)?;
+    let loaded = load(&model, vectors)?;
+    match loaded.0.outputs().and_then(|outputs| lower::shapes::declared(&model, &outputs)) {
+        Some((bytes, said)) => {
+            rewritten.extend(said);
+            let loaded = load(&bytes, vectors)?;
+            Ok(ForDevices { model: Cow::Owned(bytes), rewritten, loaded })
+        }
+        None => Ok(ForDevices { model, rewritten, loaded }),
+    }
+}
+
+fn load(model: &[u8], vectors: Option<&[u8]>) -> Result<Loaded, PrepareError> {
     let (_, facts) = inspect::read(model).map_err(LoadError::from)?;
     let mut scorer = Cpu::load(model)?;
     let golden = match vectors {
@@ -474,6 +492,16 @@ mod tests {
         let (other, _) = pack(&digits(), &files, whole.manifest.tensors.clone()).unwrap();
         assert!(examine(&other).is_ok());
         assert_ne!(repeat(&other).unwrap().package, other);
+    }
+
+    #[test]
+    fn what_was_rewritten_is_said_and_repeats_to_the_same_bytes() {
+        let words = include_bytes!("../tests/data/words.onnx");
+        let prepared = prepare(&digits(), "m.onnx", words, &Beside::default()).unwrap();
+        assert_eq!((prepared.rewritten.len(), prepared.source), (2, Digest::of(words)));
+        let again = repeat(&prepared.package).unwrap();
+        assert_eq!((again.package, again.rewritten), (prepared.package.clone(), Vec::<String>::new()));
+        assert_eq!(examine(&prepared.package).unwrap().facts, prepared.facts);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! was rewritten once is not touched again. The model is not validated yet: nothing here trusts it, and
 //! what is left of maps and texts is refused afterwards.
 
+pub(crate) mod shapes;
 mod sizes;
 mod texts;
 
