@@ -46,6 +46,7 @@ pub use cpu::{Cpu, LoadError};
 pub use inspect::{InspectError, ModelFacts, advice, inspect};
 pub use prepare::{
     Beside, Described, ExamineError, Examined, Extra, PrepareError, Prepared, describe, examine, open, prepare, repeat,
+    repeat_from,
 };
 pub use sample::{Sample, SampleError};
 pub use tensor::{BadLength, Data, Tensor};

@@ -121,13 +121,16 @@ pub fn prepare(
         return Err(PrepareError::Empty);
     }
     let advice = inspect::advice(model_file_name, model);
-    let source = Digest::of(model);
+    let source = lower::source(model);
     let (bound, mut rewritten) = lower::bind(model, sizes)?;
     let (mut model, mut baseline) = (Cow::Borrowed(model), None);
     let (facts, golden) = if advice.is_none() {
         let made_for = for_devices(&bound, vectors)?;
         model = made_for.model;
         rewritten.extend(made_for.rewritten);
+        if !rewritten.is_empty() {
+            model = Cow::Owned(lower::marked(&model, source, sizes));
+        }
         let (mut scorer, facts, golden) = made_for.loaded;
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
@@ -273,7 +276,7 @@ pub struct Examined {
     pub manifest: Manifest,
     /// Its digests.
     pub package_ref: PackageRef,
-    /// Digest of the model file in it.
+    /// Digest of the file that the model in it was made from, as the model says.
     pub source: Digest,
     /// What the model says about itself; `None` if it is not deployable.
     pub facts: Option<ModelFacts>,
@@ -382,6 +385,20 @@ pub fn describe(package: &[u8]) -> Result<Described, ExamineError> {
 ///
 /// [`ExamineError`].
 pub fn repeat(package: &[u8]) -> Result<Prepared, ExamineError> {
+    again(package, None)
+}
+
+/// As [`repeat`], from the file that the model was made from: a model that was rewritten is rewritten
+/// here once more.
+///
+/// # Errors
+///
+/// [`ExamineError`].
+pub fn repeat_from(package: &[u8], source: &[u8]) -> Result<Prepared, ExamineError> {
+    again(package, Some(source))
+}
+
+fn again(package: &[u8], source: Option<&[u8]>) -> Result<Prepared, ExamineError> {
     let opened = Package::open(package).map_err(ExamineError::Package)?;
     let find = |role| opened.files().find(|(file, _)| file.role == role);
     let (file, model) = find(FileRole::Model).ok_or(ExamineError::NoModel)?;
@@ -395,8 +412,9 @@ pub fn repeat(package: &[u8]) -> Result<Prepared, ExamineError> {
         .map(|(file, bytes)| Extra { name: file.name.clone(), bytes: bytes.to_vec() })
         .collect();
     let (vectors, baseline) = (opened.file(FileRole::Vectors), opened.file(FileRole::Baseline));
-    let beside = Beside { vectors, samples: None, baseline, sizes: &[], policy, extras: &extras };
-    Ok(prepare(&opened.manifest().name, file.name.as_str(), model, &beside)?)
+    let bound = source.map(|_| lower::sizes(model)).unwrap_or_default();
+    let beside = Beside { vectors, samples: None, baseline, sizes: &bound, policy, extras: &extras };
+    Ok(prepare(&opened.manifest().name, file.name.as_str(), source.unwrap_or(model), &beside)?)
 }
 
 fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
@@ -405,7 +423,7 @@ fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
     let (file, model) = package.files().find(|(file, _)| file.role == FileRole::Model).ok_or(ExamineError::NoModel)?;
     let mut examined = Examined {
         package_ref: package_ref(bytes),
-        source: file.digest,
+        source: lower::source(model),
         facts: None,
         golden: None,
         deployable: Ok(()),

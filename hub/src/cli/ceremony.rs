@@ -227,6 +227,9 @@ pub(super) struct Approve {
     /// Write the signed release to a file instead of sending the signature
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
+    /// The model file that the package was made from: what was rewritten is rewritten here once more
+    #[arg(long, value_name = "FILE")]
+    pub(super) source: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -295,6 +298,9 @@ pub(super) struct NewCheckpoint {
 pub(super) struct Verify {
     /// The package, as `bellwether model download` keeps it
     pub(super) package: PathBuf,
+    /// The model file that it was made from: what was rewritten is rewritten here once more
+    #[arg(long, value_name = "FILE")]
+    pub(super) source: Option<PathBuf>,
     /// Its release with signatures, a file that was handed over
     #[arg(long, value_name = "FILE")]
     pub(super) release: Option<PathBuf>,

@@ -17,13 +17,13 @@ use super::evidence::{Evidence, stage};
 use super::failure::{Exit, Failure};
 use super::handover::{Document, Kind, hand_over};
 use super::key::signers;
-use super::model::{show, verified_package};
+use super::model::{contents, show, verified_package};
 use super::release::{Chain, Held, body_of, chain, may_sign, refused, signed_by};
 use super::signer::Signer;
 use crate::api::types::{CohortView, GrantView};
 
 pub(super) async fn approve(context: &Context, given: Approve) -> Result<Exit, Failure> {
-    let Approve { model, key, yes, dry_run, out } = given;
+    let Approve { model, key, yes, dry_run, out, source } = given;
     let chain = chain(context).await?;
     let root = &chain.trusted;
     let signer = key.map(|key| Signer::find(&context.home, &key)).transpose()?;
@@ -31,9 +31,10 @@ pub(super) async fn approve(context: &Context, given: Approve) -> Result<Exit, F
         // Before the work, not after it.
         may_sign(root, signer, RoleSet::APPROVE, "approve")?;
     }
+    let source = source.as_deref().map(contents).transpose()?;
     let (held, release) = release_of(context, &model).await?;
     let package = verified_package(context, &release).await?;
-    let mut evidence = Evidence::of(&package, Some(&release))?;
+    let mut evidence = Evidence::of(&package, Some(&release), source.as_deref())?;
     evidence.against = Some(with_running(context, &model, &release).await?);
     for line in evidence.lines() {
         eprintln!("{line}");

@@ -14,8 +14,9 @@ use super::release::refused;
 
 pub(super) fn run(context: &Context, given: &Verify) -> Result<Exit, Failure> {
     let package = contents(&given.package)?;
+    let source = given.source.as_deref().map(contents).transpose()?;
     let Some(path) = &given.release else {
-        let evidence = Evidence::of(&package, None)?;
+        let evidence = Evidence::of(&package, None, source.as_deref())?;
         return say(context, &evidence);
     };
     let document = Document::read(path)?;
@@ -28,7 +29,7 @@ pub(super) fn run(context: &Context, given: &Verify) -> Result<Exit, Failure> {
     let trusted = root_of(context, given, &document)?;
     let held = document.held()?;
     let release: Release = held.signed()?.peek().map_err(|reject| refused("the release", reject))?;
-    let mut evidence = Evidence::of(&package, Some(&release))?;
+    let mut evidence = Evidence::of(&package, Some(&release), source.as_deref())?;
     evidence.signatures = Some(standing(&document, trusted.as_ref())?);
     say(context, &evidence)
 }

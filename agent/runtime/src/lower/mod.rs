@@ -14,6 +14,7 @@
 //! was rewritten once is not touched again. The model is not validated yet: nothing here trusts it, and
 //! what is left of maps and texts is refused afterwards.
 
+mod marks;
 pub(crate) mod shapes;
 mod sizes;
 mod texts;
@@ -28,6 +29,8 @@ use tract_onnx::pb::{
 
 use crate::inspect::InspectError;
 
+pub(crate) use marks::marked;
+pub use marks::{sizes, source};
 pub use sizes::{BindError, Bound, bind};
 
 /// In front of an output's name: the key of the metadata that names its classes, as a JSON array.

@@ -9,10 +9,11 @@ pub(super) mod reports;
 pub(super) mod stage;
 
 use bellwether_protocol::digest::Digest;
+use bellwether_protocol::manifest::{File, FileRole};
 use bellwether_protocol::package::Package;
 use bellwether_protocol::trust::Release;
-use bellwether_runtime::prepare::{repeat, tensors_digest};
-use bellwether_runtime::{Examined, examine};
+use bellwether_runtime::prepare::{repeat, repeat_from, tensors_digest};
+use bellwether_runtime::{ExamineError, Examined, examine};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
@@ -87,7 +88,7 @@ pub(super) struct Salt {
 
 impl Evidence {
     /// Looks into a package, and at what its release says of it if there is one.
-    pub(super) fn of(bytes: &[u8], release: Option<&Release>) -> Result<Self, Failure> {
+    pub(super) fn of(bytes: &[u8], release: Option<&Release>, source: Option<&[u8]>) -> Result<Self, Failure> {
         let damaged = |why: &dyn std::fmt::Display| {
             Failure::new(Exit::Conflict, format!("the package does not hold: {why}"))
                 .next("do not sign it, do not use it")
@@ -99,6 +100,7 @@ impl Evidence {
             let taken = if examined.baseline.is_empty() { "" } else { ", the baseline taken as it is" };
             format!("repeated here from {}{taken}: {}", examined.source, said(again.package == bytes, "the same bytes"))
         })];
+        checks.extend(from_source(bytes, &examined, source).map_err(|fault| damaged(&fault))?);
         if let Some(release) = release {
             checks.extend(against(&examined, release)?);
         }
@@ -184,6 +186,21 @@ fn said(ok: bool, what: &str) -> String {
     if ok { what.to_owned() } else { format!("NOT {what}") }
 }
 
+/// A model that was rewritten, repeated from the file it was made from, if that is here.
+fn from_source(bytes: &[u8], examined: &Examined, source: Option<&[u8]>) -> Result<Option<Check>, ExamineError> {
+    const WHAT: &str = "rewriting";
+    let is_model = |file: &&File| file.role == FileRole::Model;
+    let is_whole = examined.manifest.files.iter().find(is_model).is_some_and(|file| file.digest == examined.source);
+    let Some(source) = source else {
+        let found = format!("made from {}, which is not in the package: --source FILE repeats it", examined.source);
+        return Ok((!is_whole).then(|| Check::new(WHAT, true, found)));
+    };
+    let is_it = Digest::of(source) == examined.source;
+    let same = is_it && (is_whole || repeat_from(bytes, source)?.package == bytes);
+    let found = format!("repeated here from {}: {}", Digest::of(source), said(same, "the same bytes"));
+    Ok(Some(Check::new(WHAT, same, found)))
+}
+
 /// Everything a release says of its package, computed again.
 fn against(examined: &Examined, release: &Release) -> Result<Vec<Check>, Failure> {
     let got = &examined.package_ref;
@@ -244,12 +261,12 @@ pub(in crate::cli) mod tests {
     #[test]
     fn a_true_release_passes_every_check_and_says_who_drew_the_salt() {
         let (package, release) = made();
-        let found = Evidence::of(&package, Some(&release)).unwrap();
+        let found = Evidence::of(&package, Some(&release), None).unwrap();
         found.demand().unwrap();
         assert!(found.golden && found.checks.len() >= 8);
         let said = found.lines().join("\n");
         assert!(said.contains("by the publisher's command line") && !said.contains("NO WAY BACK"), "{said}");
-        let floor = Evidence::of(&package, Some(&Release { security_floor: 3, ..release })).unwrap();
+        let floor = Evidence::of(&package, Some(&Release { security_floor: 3, ..release }), None).unwrap();
         assert!(floor.lines().join("\n").contains("NO WAY BACK below version 3"));
     }
 
@@ -283,7 +300,7 @@ pub(in crate::cli) mod tests {
             ("requirements", Release { requires: Requires { memory_kib: 1, ..release.requires }, ..release.clone() }),
         ];
         for (what, release) in cases {
-            let found = Evidence::of(&package, Some(&release)).unwrap();
+            let found = Evidence::of(&package, Some(&release), None).unwrap();
             let wrong: Vec<_> = found.checks.iter().filter(|check| !check.ok).map(|check| check.what).collect();
             assert_eq!(wrong, [what]);
             assert!(found.demand().is_err());
@@ -295,7 +312,7 @@ pub(in crate::cli) mod tests {
         let (mut package, release) = made();
         let last = package.len() - 1;
         package[last] ^= 1;
-        assert!(Evidence::of(&package, None).is_err());
-        assert!(Evidence::of(&package, Some(&release)).is_err());
+        assert!(Evidence::of(&package, None, None).is_err());
+        assert!(Evidence::of(&package, Some(&release), None).is_err());
     }
 }
