@@ -33,7 +33,7 @@ mod tests;
 mod trees;
 mod windows;
 
-use tract_onnx::pb::{ModelProto, NodeProto};
+use tract_onnx::pb::{ModelProto, NodeProto, OperatorSetIdProto};
 
 /// Most nodes of a model, inner graphs included: a MobileNet has 300, a transformer of twelve layers
 /// 1,500; a chain of 2,400 transpositions takes tract
@@ -145,8 +145,11 @@ fn operator_set(model: &ModelProto) -> Result<i64, Fault> {
     }
     for (index, import) in model.opset_import.iter().enumerate() {
         let domain = operators::plain_domain(&import.domain);
-        if model.opset_import.iter().take(index).any(|before| operators::plain_domain(&before.domain) == domain) {
-            return Err(Fault::broken(format!("it imports the operator set `{}` twice", shown(domain))));
+        let is_other = |before: &&OperatorSetIdProto| before.version != import.version;
+        let mut same = model.opset_import.iter().take(index).filter(|set| operators::plain_domain(&set.domain) == domain);
+        // skl2onnx writes the same line twice; two versions would leave open which one is meant.
+        if same.any(|before| is_other(&before)) {
+            return Err(Fault::broken(format!("it imports two versions of the operator set `{}`", shown(domain))));
         }
         if !(1..=OPERATOR_SET_MAX).contains(&import.version) {
             let (domain, version) = (shown(domain), import.version);

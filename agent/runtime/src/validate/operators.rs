@@ -103,8 +103,8 @@ const DEFAULT: [Group; 41] = [
     (&["Pad", "Slice", "MelWeightMatrix", "NonMaxSuppression", "DFT", "STFT"], (1, 5), ONE, Rule::Own),
     (&["QLinearConv", "QLinearMatMul"], (8, 9), ONE, Rule::Own),
     (&["MaxPool", "TopK"], (1, 2), (1, 2), Rule::Own),
-    (&["LSTM"], (3, 8), (1, 3), Rule::Own),
-    (&["GRU", "RNN"], (3, 6), (1, 2), Rule::Own),
+    (&["LSTM"], (3, 8), (0, 3), Rule::Own),
+    (&["GRU", "RNN"], (3, 6), (0, 2), Rule::Own),
 ];
 
 /// The same for what takes graphs or any number of outputs.
