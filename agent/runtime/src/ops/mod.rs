@@ -6,7 +6,12 @@
 //!
 //! Tract looks an operator up by its name alone; `validate` has refused every name of a strange domain.
 
+mod fast;
+mod image;
+mod kernels;
 pub(crate) mod missing;
+mod product;
+mod windows;
 
 use tract_onnx::Onnx;
 use tract_onnx::prelude::{TractResult, TypedModel};
@@ -25,5 +30,5 @@ pub(crate) fn framework() -> Onnx {
 ///
 /// What tract says of a model that does not fit together any more.
 pub(crate) fn rewrite(model: TypedModel) -> TractResult<TypedModel> {
-    Ok(model)
+    fast::rewrite(&model.into_decluttered()?)
 }

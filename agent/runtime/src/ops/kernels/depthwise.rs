@@ -1,0 +1,301 @@
+//! A convolution of every channel with its own kernel, channels last.
+//!
+//! ```text
+//!  data    [height, width, channels]        weights [kernel height × kernel width, channels]
+//!  out     [rows, columns, channels]
+//! ```
+//!
+//! Four columns are summed together, so that weights are read once for them; at the edges, where some
+//! of the kernel lies outside, one at a time.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    reason = "lengths are checked by `Depthwise::apply`; vectors must not cross calls"
+)]
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, f32x4, f32x8};
+use tract_onnx::prelude::TractResult;
+use tract_onnx::tract_core::internal::ensure;
+
+use super::{Clamp, count};
+
+/// A kernel on its way over an image: numbers for height and width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Slide {
+    /// Size of the kernel.
+    pub(crate) kernel: [usize; 2],
+    /// Steps from one place to the next.
+    pub(crate) strides: [usize; 2],
+    /// Steps from one number of the kernel to the next.
+    pub(crate) dilations: [usize; 2],
+    /// Rows above and columns to the left of the image.
+    pub(crate) before: [usize; 2],
+    /// Rows below and columns to the right of the image.
+    pub(crate) after: [usize; 2],
+}
+
+impl Slide {
+    /// How many places there are along an axis of `size` numbers; none if the kernel does not fit.
+    pub(crate) fn places(&self, axis: usize, size: usize) -> usize {
+        let reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1;
+        let padded = size + self.before[axis] + self.after[axis];
+        padded.checked_sub(reach).map_or(0, |room| room / self.strides[axis] + 1)
+    }
+
+    /// The part of the kernel that lies within `size` numbers at a place, and where its first number is.
+    #[inline(always)]
+    pub(crate) fn within(&self, axis: usize, size: usize, place: usize) -> (Range<usize>, usize) {
+        let (start, step) = (place * self.strides[axis], self.dilations[axis]);
+        let before = self.before[axis];
+        let first = before.saturating_sub(start).div_ceil(step).min(self.kernel[axis]);
+        let end = (size + before).saturating_sub(start).div_ceil(step).clamp(first, self.kernel[axis]);
+        (first..end, (start + first * step).saturating_sub(before))
+    }
+
+    /// The places along an axis where the whole kernel lies within `size` numbers.
+    pub(crate) fn inner(&self, axis: usize, size: usize) -> Range<usize> {
+        let places = self.places(axis, size);
+        let reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1;
+        let first = self.before[axis].div_ceil(self.strides[axis]).min(places);
+        let end = (size + self.before[axis]).checked_sub(reach).map_or(0, |room| room / self.strides[axis] + 1);
+        first..end.clamp(first, places)
+    }
+}
+
+/// Weights and bias of [`Depthwise::apply`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Depthwise {
+    slide: Slide,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    clamp: Clamp,
+}
+
+impl Depthwise {
+    /// `weights` are `[kernel height × kernel width, channels]`, `bias` is `[channels]`.
+    ///
+    /// # Errors
+    ///
+    /// Lengths that do not agree.
+    pub(crate) fn new(slide: Slide, weights: Vec<f32>, bias: Vec<f32>, clamp: Clamp) -> TractResult<Self> {
+        let taps = count(&slide.kernel)?;
+        ensure!(taps > 0 && weights.len() / taps == bias.len() && weights.len() % taps == 0, "weights do not fit");
+        Ok(Self { slide, weights, bias, clamp })
+    }
+
+    /// Slides over one image of `[height, width]`.
+    ///
+    /// # Errors
+    ///
+    /// Lengths that do not agree.
+    pub(crate) fn apply(&self, data: &[f32], size: [usize; 2], out: &mut [f32]) -> TractResult<()> {
+        let channels = self.bias.len();
+        let places = [self.slide.places(0, size[0]), self.slide.places(1, size[1])];
+        ensure!(data.len() == count(&[size[0], size[1], channels])?, "an image of another size than {size:?}");
+        ensure!(out.len() == count(&[places[0], places[1], channels])?, "room for another size than {places:?}");
+        if !out.is_empty() {
+            dispatch!(Level::new(), simd => slide(simd, self, data, size, out));
+        }
+        Ok(())
+    }
+}
+
+/// Where a run of numbers of one row of the kernel lies, for all of its rows.
+struct Place {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Of the first of these rows and columns, in the data.
+    start: usize,
+}
+
+#[inline(always)]
+fn slide<S: Simd>(simd: S, depthwise: &Depthwise, data: &[f32], size: [usize; 2], out: &mut [f32]) {
+    let (path, channels) = (&depthwise.slide, depthwise.bias.len());
+    let columns = path.places(1, size[1]);
+    let inner = path.inner(1, size[1]);
+    for (row, out) in out.chunks_exact_mut(columns * channels).enumerate() {
+        let (rows, top) = path.within(0, size[0], row);
+        let mut column = 0;
+        while column < columns {
+            let (across, left) = path.within(1, size[1], column);
+            let place = Place { rows: rows.clone(), columns: across, start: (top * size[1] + left) * channels };
+            let to = &mut out[column * channels..];
+            if inner.contains(&column) && column + 4 <= inner.end {
+                at::<S, 4>(simd, depthwise, data, size[1], &place, to);
+                column += 4;
+            } else {
+                at::<S, 1>(simd, depthwise, data, size[1], &place, to);
+                column += 1;
+            }
+        }
+    }
+}
+
+/// `R` neighbouring places, all channels.
+#[inline(always)]
+fn at<S: Simd, const R: usize>(
+    simd: S,
+    depthwise: &Depthwise,
+    data: &[f32],
+    width: usize,
+    place: &Place,
+    out: &mut [f32],
+) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let channels = depthwise.bias.len();
+            let mut channel = 0;
+            while channel + 16 <= channels {
+                lanes::<S, f32x8<S>, R, 2>(simd, depthwise, data, width, place, channel, out);
+                channel += 16;
+            }
+            if channel + 8 <= channels {
+                lanes::<S, f32x8<S>, R, 1>(simd, depthwise, data, width, place, channel, out);
+                channel += 8;
+            }
+            if channel + 4 <= channels {
+                lanes::<S, f32x4<S>, R, 1>(simd, depthwise, data, width, place, channel, out);
+                channel += 4;
+            }
+            while channel < channels {
+                one::<R>(depthwise, data, width, place, channel, out);
+                channel += 1;
+            }
+        },
+    );
+}
+
+/// `R` places and `V` vectors of channels.
+#[inline(always)]
+fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize>(
+    simd: S,
+    depthwise: &Depthwise,
+    data: &[f32],
+    width: usize,
+    place: &Place,
+    channel: usize,
+    out: &mut [f32],
+) {
+    let (path, channels) = (&depthwise.slide, depthwise.bias.len());
+    let [down, across] = path.dilations;
+    let step = path.strides[1] * channels;
+    let mut sums = [[V::splat(simd, 0.0); N]; R];
+    for n in 0..N {
+        let bias = V::from_slice(simd, &depthwise.bias[channel + n * V::LEN..][..V::LEN]);
+        for r in 0..R {
+            sums[r][n] = bias;
+        }
+    }
+    for (index, row) in place.rows.clone().enumerate() {
+        for (offset, column) in place.columns.clone().enumerate() {
+            let tap = row * path.kernel[1] + column;
+            let weights = &depthwise.weights[tap * channels + channel..][..N * V::LEN];
+            let from = place.start + (index * down * width + offset * across) * channels + channel;
+            let values = &data[from..][..(R - 1) * step + N * V::LEN];
+            for n in 0..N {
+                let weight = V::from_slice(simd, &weights[n * V::LEN..][..V::LEN]);
+                for r in 0..R {
+                    let value = V::from_slice(simd, &values[r * step + n * V::LEN..][..V::LEN]);
+                    sums[r][n] = value.mul_add(weight, sums[r][n]);
+                }
+            }
+        }
+    }
+    let (low, high) = (V::splat(simd, depthwise.clamp.low), V::splat(simd, depthwise.clamp.high));
+    for r in 0..R {
+        for n in 0..N {
+            let to = &mut out[r * channels + channel + n * V::LEN..][..V::LEN];
+            high.min(low.max(sums[r][n])).store_slice(to);
+        }
+    }
+}
+
+/// `R` places of one channel.
+fn one<const R: usize>(
+    depthwise: &Depthwise,
+    data: &[f32],
+    width: usize,
+    place: &Place,
+    channel: usize,
+    out: &mut [f32],
+) {
+    let (path, channels) = (&depthwise.slide, depthwise.bias.len());
+    for r in 0..R {
+        let mut sum = depthwise.bias[channel];
+        for (index, row) in place.rows.clone().enumerate() {
+            for (offset, column) in place.columns.clone().enumerate() {
+                let from = place.start
+                    + (index * path.dilations[0] * width + offset * path.dilations[1] + r * path.strides[1])
+                        * channels;
+                sum += data[from + channel]
+                    * depthwise.weights[(row * path.kernel[1] + column) * channels + channel];
+            }
+        }
+        out[r * channels + channel] = depthwise.clamp.of(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::kernels::curves::tests::numbers;
+
+    fn naive(path: &Slide, weights: &[f32], bias: &[f32], data: &[f32], size: [usize; 2]) -> Vec<f32> {
+        let channels = bias.len();
+        let mut out = Vec::new();
+        for row in 0..path.places(0, size[0]) {
+            for column in 0..path.places(1, size[1]) {
+                for channel in 0..channels {
+                    let mut sum = bias[channel];
+                    for (i, j) in (0..path.kernel[0]).flat_map(|i| (0..path.kernel[1]).map(move |j| (i, j))) {
+                        let y = (row * path.strides[0] + i * path.dilations[0]).checked_sub(path.before[0]);
+                        let x = (column * path.strides[1] + j * path.dilations[1]).checked_sub(path.before[1]);
+                        if let (Some(y), Some(x)) = (y, x)
+                            && y < size[0]
+                            && x < size[1]
+                        {
+                            sum += data[(y * size[1] + x) * channels + channel]
+                                * weights[(i * path.kernel[1] + j) * channels + channel];
+                        }
+                    }
+                    out.push(sum.clamp(0.0, 6.0));
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_channel_meets_its_own_kernel() {
+        let mut seed = 0;
+        for (kernel, strides, dilations, before, after) in [
+            ([3, 3], [1, 1], [1, 1], [1, 1], [1, 1]),
+            ([3, 3], [2, 2], [1, 1], [0, 0], [1, 1]),
+            ([1, 5], [1, 2], [1, 2], [0, 4], [0, 3]),
+            ([2, 3], [3, 1], [2, 1], [2, 5], [0, 2]),
+            ([5, 5], [1, 1], [1, 1], [2, 2], [2, 2]),
+        ] {
+            let path = Slide { kernel, strides, dilations, before, after };
+            for (size, channels) in [([9, 11], 29), ([4, 13], 64), ([5, 5], 3)] {
+                seed += 1;
+                let data = numbers(seed, size[0] * size[1] * channels);
+                let weights = numbers(seed + 100, kernel[0] * kernel[1] * channels);
+                let bias = numbers(seed + 200, channels);
+                let clamp = Clamp { low: 0.0, high: 6.0 };
+                let depthwise = Depthwise::new(path, weights.clone(), bias.clone(), clamp).unwrap();
+                let want = naive(&path, &weights, &bias, &data, size);
+                let mut out = vec![-1.0; want.len()];
+                depthwise.apply(&data, size, &mut out).unwrap();
+                for (got, want) in out.iter().zip(&want) {
+                    assert!((got - want).abs() < 1e-4, "{path:?} {size:?} {channels}: {got} {want}");
+                }
+                assert!(depthwise.apply(&data[1..], size, &mut out).is_err());
+            }
+        }
+    }
+}
