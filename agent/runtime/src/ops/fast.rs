@@ -13,13 +13,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tract_onnx::prelude::{Datum as _, OutletId, TVec, Tensor, TractResult, TypedFact, TypedModel, TypedNode, tvec};
-use tract_onnx::tract_core::internal::{DimLike as _, SpecialOps as _, TypedOp, anyhow};
+use tract_onnx::tract_core::internal::{AxisOp, DimLike as _, SpecialOps as _, TypedOp, anyhow};
 use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::{Conv, MaxPool, SumPool};
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
-use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::math::{Add, Max, Min, Mul};
 use tract_onnx::tract_core::ops::nn::Reduce;
 
@@ -27,6 +26,7 @@ use super::image::{Conv as ImageConv, Dense, OnImages, Turn, Work};
 use super::kernels::depthwise::{Depthwise, Slide};
 use super::kernels::space::Pooling;
 use super::kernels::{Clamp, Linear};
+use super::product::{Axes, Plan};
 use super::windows::{self, Image};
 
 /// The same model with operators of ours.
@@ -79,6 +79,10 @@ struct Rewrite<'m> {
 
 impl Rewrite<'_> {
     fn node(&mut self, node: &TypedNode) -> TractResult<()> {
+        // What is known already is stored when somebody asks for it.
+        if !node.outputs.is_empty() && node.outputs.iter().all(|output| output.fact.konst.is_some()) {
+            return Ok(());
+        }
         let op: &dyn TypedOp = node.op.as_ref();
         let is_done = if let Some(conv) = op.downcast_ref::<Conv>() {
             self.conv(node, conv)?
@@ -103,14 +107,7 @@ impl Rewrite<'_> {
     /// The node as it is.
     fn copy(&mut self, node: &TypedNode) -> TractResult<()> {
         let inputs: TVec<OutletId> = node.inputs.iter().map(|outlet| self.plain(*outlet)).collect::<TractResult<_>>()?;
-        let made = match node.op.downcast_ref::<Const>() {
-            Some(_) => {
-                let fact = &node.outputs.first().ok_or_else(|| anyhow!("a constant without a value"))?.fact;
-                let id = self.to.add_node(&node.name, node.op.clone(), tvec![fact.clone()])?;
-                tvec![id.into()]
-            }
-            None => self.to.wire_node(&node.name, node.op.clone(), &inputs)?,
-        };
+        let made = self.to.wire_node(&node.name, node.op.clone(), &inputs)?;
         for (slot, outlet) in made.into_iter().enumerate() {
             self.plain.insert(OutletId::new(node.id, slot), outlet);
         }
@@ -119,6 +116,12 @@ impl Rewrite<'_> {
 
     /// A value as the model has it.
     fn plain(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+        if let (Some(konst), false) = (&self.from.outlet_fact(outlet)?.konst, self.plain.contains_key(&outlet)) {
+            let name = &self.from.node(outlet.node).name;
+            let name = if outlet.slot == 0 { name.clone() } else { format!("{name}.{}", outlet.slot) };
+            let made = self.to.add_const(name, Arc::clone(konst))?;
+            self.plain.insert(outlet, made);
+        }
         turned(&mut self.to, outlet, &self.last, &mut self.plain, &Turn { to_last: false })
     }
 
@@ -128,7 +131,7 @@ impl Rewrite<'_> {
     }
 
     /// Wires an operator that gives channels last.
-    fn wire_last(&mut self, node: &TypedNode, op: OnImages, tail: &Tail) -> TractResult<bool> {
+    fn wire_last(&mut self, node: &TypedNode, op: impl Into<Box<dyn TypedOp>>, tail: &Tail) -> TractResult<bool> {
         let Some(input) = node.inputs.first() else { return Ok(false) };
         let input = self.last(*input)?;
         let made = self.to.wire_node(&node.name, op, &[input])?;
@@ -183,6 +186,10 @@ impl Rewrite<'_> {
             return Ok(false);
         }
         let Some(weights) = windows::taps(&conv.kernel_fmt, &weights, conv, &tail.scale) else { return Ok(false) };
+        if slide.is_pointwise() && !is_depthwise {
+            let linear = Arc::new(Linear::new(&weights, outputs, Some(&tail.bias), tail.clamp)?);
+            return self.wire_last(node, Dense { linear, taken: 1 }, &tail);
+        }
         let work = if is_depthwise {
             Work::Depthwise(slide, Depthwise::new(slide, weights, tail.bias.clone(), tail.clamp)?)
         } else {
@@ -210,25 +217,69 @@ impl Rewrite<'_> {
         if weights.datum_type() != f32 {
             return Ok(false);
         }
-        let axes = super::product::Axes::read(einsum, stored);
+        let axes = Axes::read(einsum, stored);
+        if self.flat(node, *input, &axes, weights)? {
+            return Ok(true);
+        }
         let has_last = self.last.contains_key(input);
         for (is_last_in, is_last_out) in [(has_last || axes.is_image(), true), (has_last, false), (false, false)] {
             let Some(plan) = axes.fit(weights, is_last_in, is_last_out)? else { continue };
             let axis = if is_last_out { 1 } else { axes.made().saturating_sub(1) };
-            let tail = self.tail(node.id.into(), plan.width, axis)?;
-            let scaled: Vec<f32> = plan
-                .weights
-                .chunks_exact(plan.width)
-                .flat_map(|row| row.iter().zip(&tail.scale).map(|(weight, scale)| weight * scale))
-                .collect();
-            let linear = Linear::new(&scaled, plan.width, Some(&tail.bias), tail.clamp)?;
             let input = if is_last_in { self.last(*input)? } else { self.plain(*input)? };
-            let made =
-                self.to.wire_node(&node.name, Dense { linear: Arc::new(linear), taken: plan.taken }, &[input])?;
-            self.finish(&tail, made, is_last_out);
+            self.wire_dense(node, input, &plan, axis, is_last_out)?;
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Wires a dense layer whose outputs are at `axis` of what the model has.
+    fn wire_dense(
+        &mut self,
+        node: &TypedNode,
+        input: OutletId,
+        plan: &Plan,
+        axis: usize,
+        is_last: bool,
+    ) -> TractResult<()> {
+        let tail = self.tail(node.id.into(), plan.width, axis)?;
+        let scaled: Vec<f32> = plan
+            .weights
+            .chunks_exact(plan.width)
+            .flat_map(|row| row.iter().zip(&tail.scale).map(|(weight, scale)| weight * scale))
+            .collect();
+        let linear = Arc::new(Linear::new(&scaled, plan.width, Some(&tail.bias), tail.clamp)?);
+        let made = self.to.wire_node(&node.name, Dense { linear, taken: plan.taken }, &[input])?;
+        self.finish(&tail, made, is_last);
+        Ok(())
+    }
+
+    /// A dense layer over all of an image with channels last, which the model flattens: the weights are
+    /// put in that order instead.
+    fn flat(&mut self, node: &TypedNode, input: OutletId, axes: &Axes, weights: &Tensor) -> TractResult<bool> {
+        let flatten = self.from.node(input.node);
+        let (Some(AxisOp::Reshape(1, from, to)), Some(image)) =
+            (flatten.op.downcast_ref::<AxisOp>(), flatten.inputs.first())
+        else {
+            return Ok(false);
+        };
+        let (true, [_]) = (self.last.contains_key(image), to.as_slice()) else { return Ok(false) };
+        let sizes: Option<Vec<usize>> = from.iter().map(|size| size.to_usize().ok()).collect();
+        let is_whole = self.from.outlet_fact(*image)?.rank() == from.len() + 1;
+        let (Some([channels, space @ ..]), true) = (sizes.as_deref(), is_whole) else { return Ok(false) };
+        let Some(mut plan) = axes.fit(weights, false, false)?.filter(|plan| plan.taken == 1 && axes.made() == 2) else {
+            return Ok(false);
+        };
+        let space: usize = space.iter().product();
+        let rows: Vec<&[f32]> = plan.weights.chunks_exact(plan.width).collect();
+        if rows.len() != channels * space {
+            return Ok(false);
+        }
+        let order = (0..space).flat_map(|place| (0..*channels).map(move |channel| channel * space + place));
+        plan.weights = order.filter_map(|row| rows.get(row).copied()).flatten().copied().collect();
+        plan.taken = from.len();
+        let input = self.last(*image)?;
+        self.wire_dense(node, input, &plan, 1, false)?;
+        Ok(true)
     }
 
     /// What works on single numbers, or puts values side by side, with channels last where they are.

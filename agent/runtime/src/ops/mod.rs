@@ -29,6 +29,8 @@ pub(crate) fn framework() -> Onnx {
 /// # Errors
 ///
 /// What tract says of a model that does not fit together any more.
-pub(crate) fn rewrite(model: TypedModel) -> TractResult<TypedModel> {
-    fast::rewrite(&model.into_decluttered()?)
+pub(crate) fn rewrite(mut model: TypedModel) -> TractResult<TypedModel> {
+    // Before tract tidies up: it takes batches of one row out of shapes.
+    model.prop_consts()?;
+    fast::rewrite(&model)
 }

@@ -64,11 +64,19 @@ impl Axes {
         let made = if last_out { turn.sizes(&self.made) } else { self.made.as_slice().into() };
         let Some((output, kept)) = made.split_last() else { return Ok(None) };
         let Some((rows, taken)) = value.split_at_checked(kept.len()) else { return Ok(None) };
+        // An axis of a single number is there for broadcasting only.
+        let weighted: Vec<char> = self
+            .weights
+            .iter()
+            .zip(weights.shape())
+            .filter(|(letter, size)| **size != 1 || taken.contains(letter) || *letter == output)
+            .map(|(letter, _)| *letter)
+            .collect();
         let is_fitting = rows == kept
             && !value.contains(output)
             && self.weights.contains(output)
             && taken.iter().all(|letter| self.weights.contains(letter))
-            && self.weights.len() == taken.len() + 1
+            && weighted.len() == taken.len() + 1
             && !taken.is_empty();
         if !is_fitting {
             return Ok(None);
@@ -76,11 +84,12 @@ impl Axes {
         let order: Option<Vec<usize>> = taken
             .iter()
             .chain([output])
+            .chain(self.weights.iter().filter(|letter| !weighted.contains(letter)))
             .map(|letter| self.weights.iter().position(|weight| weight == letter))
             .collect();
         let Some(order) = order else { return Ok(None) };
         let turned = weights.clone().permute_axes(&order)?;
-        let width = turned.shape().last().copied().unwrap_or(0);
+        let width = turned.shape().get(taken.len()).copied().unwrap_or(0);
         if width == 0 || turned.len() == 0 {
             return Ok(None);
         }

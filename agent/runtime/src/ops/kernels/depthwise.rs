@@ -46,6 +46,11 @@ impl Slide {
         padded.checked_sub(reach).map_or(0, |room| room / self.strides[axis] + 1)
     }
 
+    /// Whether each number of an image is looked at by itself.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        [self.kernel, self.strides] == [[1; 2]; 2] && [self.before, self.after] == [[0; 2]; 2]
+    }
+
     /// The part of the kernel that lies within `size` numbers at a place, and where its first number is.
     #[inline(always)]
     pub(crate) fn within(&self, axis: usize, size: usize, place: usize) -> (Range<usize>, usize) {
