@@ -106,7 +106,8 @@ impl Rewrite<'_> {
 
     /// The node as it is.
     fn copy(&mut self, node: &TypedNode) -> TractResult<()> {
-        let inputs: TVec<OutletId> = node.inputs.iter().map(|outlet| self.plain(*outlet)).collect::<TractResult<_>>()?;
+        let inputs: TVec<OutletId> =
+            node.inputs.iter().map(|outlet| self.plain(*outlet)).collect::<TractResult<_>>()?;
         let made = self.to.wire_node(&node.name, node.op.clone(), &inputs)?;
         for (slot, outlet) in made.into_iter().enumerate() {
             self.plain.insert(OutletId::new(node.id, slot), outlet);
@@ -286,7 +287,9 @@ impl Rewrite<'_> {
     fn alike(&mut self, node: &TypedNode) -> TractResult<bool> {
         let facts = self.from.node_input_facts(node.id)?;
         let f32 = f32::datum_type();
-        if node.outputs.iter().any(|output| output.fact.datum_type != f32) || facts.iter().any(|fact| fact.datum_type != f32) {
+        if node.outputs.iter().any(|output| output.fact.datum_type != f32)
+            || facts.iter().any(|fact| fact.datum_type != f32)
+        {
             return Ok(false);
         }
         let is_made = |outlet: &OutletId| self.last.contains_key(outlet);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::{Datum as _, TValue, TVec, Tensor, TractResult, TypedFact, tvec};
 use tract_onnx::tract_core::internal::{
-    DatumExt as _, EvalContext, EvalOp, IntoTValue as _, Op, StaticName, TypedOp, anyhow, as_op, ensure, op_as_typed_op,
-    op_out_of_plan,
+    DatumExt as _, EvalContext, EvalOp, IntoTValue as _, Op, StaticName, TypedOp, anyhow, as_op, ensure,
+    op_as_typed_op, op_out_of_plan,
 };
 
 use super::kernels::depthwise::{Depthwise, Slide};
@@ -36,9 +36,8 @@ impl Conv {
         let (segments, length) = if slide.dilations[1] == 1 {
             (down.collect(), slide.kernel[1] * channels)
         } else {
-            let across = |from: usize| {
-                (0..slide.kernel[1]).map(move |column| from + column * slide.dilations[1] * channels)
-            };
+            let across =
+                |from: usize| (0..slide.kernel[1]).map(move |column| from + column * slide.dilations[1] * channels);
             (down.flat_map(across).collect(), channels)
         };
         Self { slide, linear, starts, segments, length }
@@ -110,11 +109,7 @@ impl OnImages {
         }
     }
 
-    fn convolve<'a>(
-        &self,
-        conv: &Conv,
-        images: impl Iterator<Item = (&'a [f32], &'a mut [f32])>,
-    ) -> TractResult<()> {
+    fn convolve<'a>(&self, conv: &Conv, images: impl Iterator<Item = (&'a [f32], &'a mut [f32])>) -> TractResult<()> {
         let Slide { before, after, .. } = conv.slide;
         let wide = [self.size[0] + before[0] + after[0], self.size[1] + before[1] + after[1]];
         let is_framed = wide != self.size;
@@ -283,10 +278,7 @@ pub(super) fn first<T>(inputs: &[T]) -> TractResult<&T> {
 }
 
 /// A tensor that `fill` writes.
-pub(super) fn filled(
-    shape: &[usize],
-    fill: impl FnOnce(&mut [f32]) -> TractResult<()>,
-) -> TractResult<TVec<TValue>> {
+pub(super) fn filled(shape: &[usize], fill: impl FnOnce(&mut [f32]) -> TractResult<()>) -> TractResult<TVec<TValue>> {
     let mut out = Tensor::zero::<f32>(shape)?;
     fill(out.try_as_plain_ram_mut()?.as_slice_mut()?)?;
     Ok(tvec![out.into_tvalue()])

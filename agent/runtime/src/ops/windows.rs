@@ -36,7 +36,8 @@ fn image(fact: &TypedFact) -> Option<Image> {
 
 /// The window, if it slides over all of the image as ours does.
 fn slide(spec: &PoolSpec, fact: &TypedFact) -> Option<(Image, Slide)> {
-    let image = image(fact).filter(|image| spec.data_format == DataFormat::NCHW && spec.input_channels == image.channels)?;
+    let image =
+        image(fact).filter(|image| spec.data_format == DataFormat::NCHW && spec.input_channels == image.channels)?;
     let from = usize::from(image.is_line);
     let (mut kernel, mut strides, mut dilations) = ([1; 2], [1; 2], [1; 2]);
     let (mut before, mut after, mut made) = ([0; 2], [0; 2], [1; 2]);
@@ -111,8 +112,7 @@ pub(super) fn of_all(reduce: &Reduce, fact: &TypedFact) -> Option<(Image, Slide,
     if !reduce.axes.iter().copied().eq(2..fact.rank()) {
         return None;
     }
-    let slide =
-        Slide { kernel: image.size, strides: [1; 2], dilations: [1; 2], before: [0; 2], after: [0; 2] };
+    let slide = Slide { kernel: image.size, strides: [1; 2], dilations: [1; 2], before: [0; 2], after: [0; 2] };
     Some((image, slide, how))
 }
 

@@ -146,7 +146,8 @@ fn operator_set(model: &ModelProto) -> Result<i64, Fault> {
     for (index, import) in model.opset_import.iter().enumerate() {
         let domain = operators::plain_domain(&import.domain);
         let is_other = |before: &&OperatorSetIdProto| before.version != import.version;
-        let mut same = model.opset_import.iter().take(index).filter(|set| operators::plain_domain(&set.domain) == domain);
+        let mut same =
+            model.opset_import.iter().take(index).filter(|set| operators::plain_domain(&set.domain) == domain);
         // skl2onnx writes the same line twice; two versions would leave open which one is meant.
         if same.any(|before| is_other(&before)) {
             return Err(Fault::broken(format!("it imports two versions of the operator set `{}`", shown(domain))));

@@ -13,8 +13,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
     /// Beyond these the result is no normal number; the exponent's bits would overflow.
     const LIMITS: [f32; 2] = [-87.336_54, 88.375_97];
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    const TERMS: [f32; 5] =
-        [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    const TERMS: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
     let splat = |value| f32x8::splat(simd, value);
     let x = splat(LIMITS[1]).min(splat(LIMITS[0]).max(x));
     let power = (x * std::f32::consts::LOG2_E).round_ties_even();

@@ -191,7 +191,7 @@ fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize
     let step = path.strides[1] * channels;
     let mut sums = [[V::splat(simd, 0.0); N]; R];
     for n in 0..N {
-        let bias = V::from_slice(simd, &depthwise.bias[channel + n * V::LEN..][..V::LEN]);
+        let bias = near::<S, V>(simd, &depthwise.bias[channel + n * V::LEN..]);
         for r in 0..R {
             sums[r][n] = bias;
         }
@@ -203,9 +203,9 @@ fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize
             let from = place.start + (index * down * width + offset * across) * channels + channel;
             let values = &data[from..][..(R - 1) * step + N * V::LEN];
             for n in 0..N {
-                let weight = V::from_slice(simd, &weights[n * V::LEN..][..V::LEN]);
+                let weight = near::<S, V>(simd, &weights[n * V::LEN..]);
                 for r in 0..R {
-                    let value = V::from_slice(simd, &values[r * step + n * V::LEN..][..V::LEN]);
+                    let value = near::<S, V>(simd, &values[r * step + n * V::LEN..]);
                     sums[r][n] = value.mul_add(weight, sums[r][n]);
                 }
             }
@@ -218,6 +218,13 @@ fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize
             high.min(low.max(sums[r][n])).store_slice(to);
         }
     }
+}
+
+/// The first numbers, written so that the compiler does not take a way through memory.
+#[inline(always)]
+fn near<S: Simd, V: SimdFloat<S, Element = f32>>(simd: S, from: &[f32]) -> V {
+    let from = &from[..V::LEN];
+    V::from_fn(simd, |lane| from[lane])
 }
 
 /// `R` places of one channel.
@@ -235,10 +242,8 @@ fn one<const R: usize>(
         for (index, row) in place.rows.clone().enumerate() {
             for (offset, column) in place.columns.clone().enumerate() {
                 let from = place.start
-                    + (index * path.dilations[0] * width + offset * path.dilations[1] + r * path.strides[1])
-                        * channels;
-                sum += data[from + channel]
-                    * depthwise.weights[(row * path.kernel[1] + column) * channels + channel];
+                    + (index * path.dilations[0] * width + offset * path.dilations[1] + r * path.strides[1]) * channels;
+                sum += data[from + channel] * depthwise.weights[(row * path.kernel[1] + column) * channels + channel];
             }
         }
         out[r * channels + channel] = depthwise.clamp.of(sum);

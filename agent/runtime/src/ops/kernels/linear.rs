@@ -15,6 +15,8 @@
     reason = "lengths are checked by `Linear::apply`; vectors must not cross calls; registers are counted by hand"
 )]
 
+use std::ops::Range;
+
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch, f32x8};
 use tract_onnx::prelude::TractResult;
@@ -26,8 +28,10 @@ use super::{Clamp, count};
 const PANEL: usize = 16;
 /// Rows that are summed together.
 const BLOCK: usize = 6;
-/// Numbers of rows that stay near while all panels pass: half of a small first-level cache.
+/// Numbers that stay near while others pass: half of a small first-level cache.
 const NEAR: usize = 4096;
+/// Segments that are gathered are shorter than this.
+const SHORT: usize = 64;
 
 /// Two vectors: the outputs of one panel.
 type Pair<S> = [f32x8<S>; 2];
@@ -148,77 +152,122 @@ impl Linear {
 
 #[inline(always)]
 fn product<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, adds: bool, out: &mut [f32]) {
+    let parts = linear.panels.len() / (linear.depth * PANEL);
+    // Panels that stay near while rows pass, and rows that stay near while panels pass.
+    let together = (NEAR / (linear.depth * PANEL)).max(1);
     let near = (NEAR / linear.depth / BLOCK).max(1) * BLOCK;
+    let mut gathered = Vec::new();
     let mut first = 0;
     while first < source.rows {
         let end = source.rows.min(first + near);
         if end - first == 1 {
             single(simd, linear, source, first, adds, out);
-        } else {
-            for part in 0..linear.panels.len() / (linear.depth * PANEL) {
-                let mut row = first;
-                while row < end {
-                    row += match end - row {
-                        BLOCK.. => block::<S, BLOCK>(simd, linear, source, row, part, adds, out),
-                        5 => block::<S, 5>(simd, linear, source, row, part, adds, out),
-                        4 => block::<S, 4>(simd, linear, source, row, part, adds, out),
-                        3 => block::<S, 3>(simd, linear, source, row, part, adds, out),
-                        2 => block::<S, 2>(simd, linear, source, row, part, adds, out),
-                        _ => block::<S, 1>(simd, linear, source, row, part, adds, out),
-                    };
-                }
+            first = end;
+            continue;
+        }
+        let mut part = 0;
+        while part < parts {
+            let many = part..parts.min(part + together);
+            let mut row = first;
+            while row < end {
+                let mut job = Job { linear, source, row, parts: many.clone(), adds, gathered: &mut gathered };
+                row += match end - row {
+                    BLOCK.. => block::<S, BLOCK>(simd, &mut job, out),
+                    5 => block::<S, 5>(simd, &mut job, out),
+                    4 => block::<S, 4>(simd, &mut job, out),
+                    3 => block::<S, 3>(simd, &mut job, out),
+                    2 => block::<S, 2>(simd, &mut job, out),
+                    _ => block::<S, 1>(simd, &mut job, out),
+                };
             }
+            part = many.end;
         }
         first = end;
     }
 }
 
-/// Sums `R` rows with one panel; gives `R`.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what a loop over rows and panels knows")]
-fn block<S: Simd, const R: usize>(
-    simd: S,
-    linear: &Linear,
-    source: &Source<'_>,
+/// Rows from `row` on with some panels.
+struct Job<'a> {
+    linear: &'a Linear,
+    source: &'a Source<'a>,
     row: usize,
-    part: usize,
+    parts: Range<usize>,
     adds: bool,
-    out: &mut [f32],
-) -> usize {
+    /// Room for rows whose segments are short.
+    gathered: &'a mut Vec<f32>,
+}
+
+/// Sums `R` rows with panels; gives `R`.
+#[inline(always)]
+fn block<S: Simd, const R: usize>(simd: S, job: &mut Job<'_>, out: &mut [f32]) -> usize {
     simd.vectorize(
         #[inline(always)]
         || {
-            let panel = &linear.panels[part * linear.depth * PANEL..][..linear.depth * PANEL];
-            let (weights, _) = panel.as_chunks::<PANEL>();
-            let taken = PANEL.min(linear.width - part * PANEL);
-            let mut sums = [load(simd, &linear.bias[part * PANEL..]); R];
-            let mut starts = [0; R];
+            let Source { data, starts, segments, length, .. } = *job.source;
+            let (linear, depth) = (job.linear, job.linear.depth);
+            let mut from = [0; R];
             for r in 0..R {
-                starts[r] = source.starts.at(row + r);
-                if adds {
-                    sums[r] = load_some(simd, &out[(row + r) * linear.width + part * PANEL..][..taken]);
+                from[r] = starts.at(job.row + r);
+            }
+            let is_gathered = segments.len() > 1 && length < SHORT;
+            if is_gathered {
+                job.gathered.clear();
+                for r in 0..R {
+                    for segment in segments {
+                        job.gathered.extend_from_slice(&data[from[r] + segment..][..length]);
+                    }
+                    from[r] = r * depth;
                 }
             }
-            for (segment, weights) in source.segments.iter().zip(weights.chunks_exact(source.length)) {
-                let mut rows: [&[f32]; R] = [&[]; R];
-                for r in 0..R {
-                    rows[r] = &source.data[starts[r] + segment..][..weights.len()];
-                }
-                for k in 0..weights.len() {
-                    let [left, right] = load(simd, &weights[k]);
+            let (data, segments, length) =
+                if is_gathered { (job.gathered.as_slice(), &[0][..], depth) } else { (data, segments, length) };
+            let mut rows: [&[f32]; R] = [&[]; R];
+            for r in 0..R {
+                rows[r] = &data[from[r]..];
+            }
+            for part in job.parts.clone() {
+                let (weights, _) = linear.panels[part * depth * PANEL..][..depth * PANEL].as_chunks::<PANEL>();
+                let taken = PANEL.min(linear.width - part * PANEL);
+                let place = job.row * linear.width + part * PANEL;
+                let mut sums = [load(simd, &linear.bias[part * PANEL..]); R];
+                if job.adds {
                     for r in 0..R {
-                        let value = f32x8::splat(simd, rows[r][k]);
-                        sums[r] = [value.mul_add(left, sums[r][0]), value.mul_add(right, sums[r][1])];
+                        sums[r] = load_some(simd, &out[place + r * linear.width..][..taken]);
                     }
                 }
-            }
-            for r in 0..R {
-                let to = &mut out[(row + r) * linear.width + part * PANEL..][..taken];
-                store(clamped(simd, sums[r], linear.clamp), to);
+                for (segment, weights) in segments.iter().zip(weights.chunks_exact(length)) {
+                    sums = summed(simd, &rows, *segment, weights, sums);
+                }
+                for r in 0..R {
+                    store(clamped(simd, sums[r], linear.clamp), &mut out[place + r * linear.width..][..taken]);
+                }
             }
         },
     );
     R
+}
+
+/// Adds a segment of each row times its weights.
+#[inline(always)]
+fn summed<S: Simd, const R: usize>(
+    simd: S,
+    rows: &[&[f32]; R],
+    segment: usize,
+    weights: &[[f32; PANEL]],
+    mut sums: [Pair<S>; R],
+) -> [Pair<S>; R] {
+    let mut values: [&[f32]; R] = [&[]; R];
+    for r in 0..R {
+        values[r] = &rows[r][segment..][..weights.len()];
+    }
+    for k in 0..weights.len() {
+        let [left, right] = load_panel(simd, &weights[k]);
+        for r in 0..R {
+            let value = f32x8::splat(simd, values[r][k]);
+            sums[r] = [value.mul_add(left, sums[r][0]), value.mul_add(right, sums[r][1])];
+        }
+    }
+    sums
 }
 
 /// Sums one row with all panels, four at a time.
@@ -231,22 +280,14 @@ fn single<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, row: usize, ad
         four(simd, linear, source, row, part, adds, out);
         part += TOGETHER;
     }
-    while part < parts {
-        block::<S, 1>(simd, linear, source, row, part, adds, out);
-        part += 1;
+    if part < parts {
+        let mut job = Job { linear, source, row, parts: part..parts, adds, gathered: &mut Vec::new() };
+        block::<S, 1>(simd, &mut job, out);
     }
 }
 
 #[inline(always)]
-fn four<S: Simd>(
-    simd: S,
-    linear: &Linear,
-    source: &Source<'_>,
-    row: usize,
-    part: usize,
-    adds: bool,
-    out: &mut [f32],
-) {
+fn four<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, row: usize, part: usize, adds: bool, out: &mut [f32]) {
     const P: usize = 4;
     simd.vectorize(
         #[inline(always)]
@@ -271,7 +312,7 @@ fn four<S: Simd>(
                 for k in 0..values.len() {
                     let value = f32x8::splat(simd, values[k]);
                     for p in 0..P {
-                        let [left, right] = load(simd, &weights[p][k]);
+                        let [left, right] = load_panel(simd, &weights[p][k]);
                         sums[p] = [value.mul_add(left, sums[p][0]), value.mul_add(right, sums[p][1])];
                     }
                 }
@@ -287,6 +328,12 @@ fn four<S: Simd>(
 #[inline(always)]
 fn load<S: Simd>(simd: S, from: &[f32]) -> Pair<S> {
     [f32x8::from_slice(simd, &from[..8]), f32x8::from_slice(simd, &from[8..PANEL])]
+}
+
+/// As [`load`]; written so that the compiler does not take a way through memory.
+#[inline(always)]
+fn load_panel<S: Simd>(simd: S, from: &[f32; PANEL]) -> Pair<S> {
+    [f32x8::from_fn(simd, |lane| from[lane]), f32x8::from_fn(simd, |lane| from[lane + 8])]
 }
 
 /// The first numbers of a panel, which may be its last ones.
