@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bellwether_protocol::manifest::{DataType, TensorSignature};
 use tract_onnx::prelude::{
@@ -17,7 +18,12 @@ use tract_onnx::prelude::{
     Tensor as TractTensor, TractResult, TypedModel, TypedRunnableModel,
 };
 
+
+
+use tract_onnx::tract_core::plan::eval;
+
 use crate::inspect::{self, InspectError};
+use crate::profile::NodeTime;
 use crate::tensor::{Data, Tensor};
 use crate::{ScoreError, Scorer, arrange, ops, sizes};
 
@@ -112,6 +118,27 @@ impl Cpu {
                 model.set_input_fact(index, InferenceFact::dt_shape(datum_type(spec.datatype), shape.as_slice()))?;
             }
             build(model)
+        };
+        caught(work).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
+    }
+
+    /// Scores without giving the outputs, and tells of each node that ran.
+    pub(crate) fn observe(&mut self, inputs: &[Tensor], tell: &mut dyn FnMut(NodeTime)) -> Result<(), ScoreError> {
+        let inputs = arrange(&self.signature, inputs)?;
+        let plan = self.plan(&inputs)?;
+        let work = || -> TractResult<()> {
+            let values = inputs.iter().map(|tensor| Ok(into_tract(tensor)?.into())).collect::<TractResult<_>>()?;
+            plan.spawn()?.run_plan_with_eval(values, |context, state, node, inputs| {
+                let start = Instant::now();
+                let outputs = eval(context, state, node, inputs);
+                let time = start.elapsed();
+                let size = |value: &TValue| value.len().saturating_mul(value.datum_type().size_of());
+                let output_bytes = outputs.iter().flatten().map(size).sum();
+                let (name, operator) = (node.name.clone(), node.op.name().into_owned());
+                tell(NodeTime { name, operator, time, output_bytes });
+                outputs
+            })?;
+            Ok(())
         };
         caught(work).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
     }
