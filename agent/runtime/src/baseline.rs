@@ -180,7 +180,7 @@ mod tests {
             (include_bytes!("../../../tests/data/digits-linear.onnx").as_slice(), 348),
             (include_bytes!("../../../tests/data/digits-cnn.onnx").as_slice(), 359),
             (include_bytes!("../../../tests/data/digits-cnn-wide.onnx").as_slice(), 360),
-            (include_bytes!("../../../tests/data/digits-cnn-int8.onnx").as_slice(), 36),
+            (include_bytes!("../../../tests/data/digits-cnn-int8.onnx").as_slice(), 359),
         ] {
             let mut model = Cpu::load(model).unwrap();
             let held_out = samples(&model).held_out.unwrap();

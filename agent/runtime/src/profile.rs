@@ -73,7 +73,7 @@ mod tests {
         let model = include_bytes!("../../../tests/data/digits-cnn.onnx");
         let nodes = profile(model, std::slice::from_ref(&image), 3).unwrap();
         let conv = nodes.iter().find(|node| node.operator.contains("Conv")).unwrap();
-        assert_eq!(conv.output_bytes, 3 * 64 * 6 * 6 * 4);
+        assert_eq!(conv.output_bytes, 3 * 64 * 8 * 8 * 4);
         assert!(nodes.iter().any(|node| node.operator == "Softmax" && node.time > Duration::ZERO));
         assert!(matches!(profile(model, &[], 3), Err(ProfileError::Score(_))));
     }

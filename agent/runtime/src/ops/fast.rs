@@ -20,7 +20,7 @@ use tract_onnx::tract_core::ops::cnn::{Conv, MaxPool, SumPool};
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::{Add, Max, Min, Mul};
-use tract_onnx::tract_core::ops::nn::Reduce;
+use tract_onnx::tract_core::ops::nn::{Reduce, Softmax, SoftmaxKind};
 
 use super::image::{Conv as ImageConv, Dense, OnImages, Turn, Work};
 use super::kernels::depthwise::{Depthwise, Slide};
@@ -94,6 +94,8 @@ impl Rewrite<'_> {
             self.pool(node, windows::of_sum(pool, self.input(node)?))?
         } else if let Some(reduce) = op.downcast_ref::<Reduce>() {
             self.pool(node, windows::of_all(reduce, self.input(node)?))?
+        } else if let Some(softmax) = op.downcast_ref::<Softmax>() {
+            self.softmax(node, softmax)?
         } else {
             self.alike(node)?
         };
@@ -199,6 +201,19 @@ impl Rewrite<'_> {
         };
         let Image { size, channels, is_line } = image;
         self.wire_last(node, OnImages { work: Arc::new(work), size, channels, is_line }, &tail)
+    }
+
+    fn softmax(&mut self, node: &TypedNode, softmax: &Softmax) -> TractResult<bool> {
+        let input = self.input(node)?;
+        let is_ours = input.datum_type == f32::datum_type()
+            && softmax.kind == SoftmaxKind::Softmax
+            && softmax.quant_output_dt.is_none()
+            && softmax.axes.iter().map(|axis| axis + 1).eq([input.rank()]);
+        let (Some(input), true) = (node.inputs.first(), is_ours) else { return Ok(false) };
+        let input = self.plain(*input)?;
+        let made = self.to.wire_node(&node.name, super::softmax::Softmax, &[input])?;
+        self.plain.extend(made.into_iter().map(|made| (node.id.into(), made)));
+        Ok(true)
     }
 
     /// A product of one value with stored weights.

@@ -42,6 +42,13 @@ impl Conv {
         };
         Self { slide, linear, starts, segments, length }
     }
+
+    /// Slides over one image in its frame.
+    fn apply(&self, data: &[f32], out: &mut [f32]) -> TractResult<()> {
+        let starts = Starts::At(&self.starts);
+        let source = Source { data, rows: self.starts.len(), starts, segments: &self.segments, length: self.length };
+        self.linear.apply(&source, false, out)
+    }
 }
 
 /// What is done to each image.
@@ -91,41 +98,19 @@ impl OnImages {
     fn each(&self, data: &[f32], out: &mut [f32]) -> TractResult<()> {
         let (taken, made) = (count(&[self.size[0], self.size[1], self.channels])?, count(&self.made())?);
         ensure!(taken > 0 && made > 0 && data.len() / taken == out.len() / made, "images of other sizes");
-        let images = data.chunks_exact(taken).zip(out.chunks_exact_mut(made));
-        match self.work.as_ref() {
-            Work::Conv(conv) => self.convolve(conv, images),
-            Work::Depthwise(_, depthwise) => {
-                for (image, out) in images {
-                    depthwise.apply(image, self.size, out)?;
-                }
-                Ok(())
-            }
-            Work::Pool(slide, how) => {
-                for (image, out) in images {
-                    space::pool(*how, slide, image, self.size, self.channels, out)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn convolve<'a>(&self, conv: &Conv, images: impl Iterator<Item = (&'a [f32], &'a mut [f32])>) -> TractResult<()> {
-        let Slide { before, after, .. } = conv.slide;
-        let wide = [self.size[0] + before[0] + after[0], self.size[1] + before[1] + after[1]];
-        let is_framed = wide != self.size;
+        let wide = self.slide().frame(self.size);
+        let is_framed = wide != self.size && !matches!(self.work.as_ref(), Work::Pool(..));
         let mut frame = if is_framed { vec![0.0; count(&[wide[0], wide[1], self.channels])?] } else { Vec::new() };
-        for (image, out) in images {
+        for (image, out) in data.chunks_exact(taken).zip(out.chunks_exact_mut(made)) {
             if is_framed {
-                space::framed(image, self.size, self.channels, &conv.slide, &mut frame)?;
+                space::framed(image, self.size, self.channels, self.slide(), &mut frame)?;
             }
-            let source = Source {
-                data: if is_framed { &frame } else { image },
-                rows: conv.starts.len(),
-                starts: Starts::At(&conv.starts),
-                segments: &conv.segments,
-                length: conv.length,
-            };
-            conv.linear.apply(&source, false, out)?;
+            let image = if is_framed { &frame } else { image };
+            match self.work.as_ref() {
+                Work::Conv(conv) => conv.apply(image, out)?,
+                Work::Depthwise(_, depthwise) => depthwise.apply(image, wide, out)?,
+                Work::Pool(slide, how) => space::pool(*how, slide, image, self.size, self.channels, out)?,
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod image;
 mod kernels;
 pub(crate) mod missing;
 mod product;
+mod softmax;
 mod windows;
 
 use tract_onnx::Onnx;

@@ -15,6 +15,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const TERMS: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
     let splat = |value| f32x8::splat(simd, value);
+    let is_none = x.simd_lt(splat(LIMITS[0]));
     let x = splat(LIMITS[1]).min(splat(LIMITS[0]).max(x));
     let power = (x * std::f32::consts::LOG2_E).round_ties_even();
     let rest = power.mul_add(splat(-LN_2[0]), x);
@@ -25,7 +26,24 @@ pub(crate) fn exp<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
     }
     let value = sum.mul_add(rest * rest, rest) + 1.0;
     let bits: i32x8<S> = (power.to_int::<i32x8<S>>() + 127) << 23;
-    value * bits.bitcast::<f32x8<S>>()
+    is_none.select(splat(0.0), value * bits.bitcast::<f32x8<S>>())
+}
+
+/// Shares of `e` to the power of each number of a row.
+#[inline(always)]
+pub(crate) fn softmax<S: Simd>(simd: S, row: &[f32], out: &mut [f32]) {
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut total = f32x8::splat(simd, 0.0);
+    for (from, to) in row.chunks(8).zip(out.chunks_mut(8)) {
+        // What is not there counts nothing.
+        let mut values = [f32::NEG_INFINITY; 8];
+        values.iter_mut().zip(from).for_each(|(value, from)| *value = from - most);
+        let powers = exp(simd, f32x8::simd_from(simd, values));
+        total += powers;
+        to.iter_mut().zip(powers.to_array()).for_each(|(to, power)| *to = power);
+    }
+    let share = 1.0 / total.reduce_sum();
+    out.iter_mut().for_each(|value| *value *= share);
 }
 
 /// `1 / (1 + e^-x)`.

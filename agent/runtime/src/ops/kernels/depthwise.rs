@@ -5,16 +5,14 @@
 //!  out     [rows, columns, channels]
 //! ```
 //!
-//! Four columns are summed together, so that weights are read once for them; at the edges, where some
-//! of the kernel lies outside, one at a time.
+//! Four columns are summed together, so that weights are read once for them. Images come in a frame of
+//! zeros already.
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
     clippy::needless_range_loop,
     reason = "lengths are checked by `Depthwise::apply`; vectors must not cross calls"
 )]
-
-use std::ops::Range;
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch, f32x4, f32x8};
@@ -46,28 +44,22 @@ impl Slide {
         padded.checked_sub(reach).map_or(0, |room| room / self.strides[axis] + 1)
     }
 
+    /// The same over an image that has its frame.
+    pub(crate) const fn framed(self) -> Self {
+        Self { before: [0; 2], after: [0; 2], ..self }
+    }
+
+    /// The size of an image with its frame.
+    pub(crate) const fn frame(&self, size: [usize; 2]) -> [usize; 2] {
+        let [top, left] = self.before;
+        let [bottom, right] = self.after;
+        let [height, width] = size;
+        [height + top + bottom, width + left + right]
+    }
+
     /// Whether each number of an image is looked at by itself.
     pub(crate) fn is_pointwise(&self) -> bool {
         [self.kernel, self.strides] == [[1; 2]; 2] && [self.before, self.after] == [[0; 2]; 2]
-    }
-
-    /// The part of the kernel that lies within `size` numbers at a place, and where its first number is.
-    #[inline(always)]
-    pub(crate) fn within(&self, axis: usize, size: usize, place: usize) -> (Range<usize>, usize) {
-        let (start, step) = (place * self.strides[axis], self.dilations[axis]);
-        let before = self.before[axis];
-        let first = before.saturating_sub(start).div_ceil(step).min(self.kernel[axis]);
-        let end = (size + before).saturating_sub(start).div_ceil(step).clamp(first, self.kernel[axis]);
-        (first..end, (start + first * step).saturating_sub(before))
-    }
-
-    /// The places along an axis where the whole kernel lies within `size` numbers.
-    pub(crate) fn inner(&self, axis: usize, size: usize) -> Range<usize> {
-        let places = self.places(axis, size);
-        let reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1;
-        let first = self.before[axis].div_ceil(self.strides[axis]).min(places);
-        let end = (size + self.before[axis]).checked_sub(reach).map_or(0, |room| room / self.strides[axis] + 1);
-        first..end.clamp(first, places)
     }
 }
 
@@ -89,10 +81,10 @@ impl Depthwise {
     pub(crate) fn new(slide: Slide, weights: Vec<f32>, bias: Vec<f32>, clamp: Clamp) -> TractResult<Self> {
         let taps = count(&slide.kernel)?;
         ensure!(taps > 0 && weights.len() / taps == bias.len() && weights.len() % taps == 0, "weights do not fit");
-        Ok(Self { slide, weights, bias, clamp })
+        Ok(Self { slide: slide.framed(), weights, bias, clamp })
     }
 
-    /// Slides over one image of `[height, width]`.
+    /// Slides over one image of `[height, width]`, its frame included.
     ///
     /// # Errors
     ///
@@ -109,70 +101,58 @@ impl Depthwise {
     }
 }
 
-/// Where a run of numbers of one row of the kernel lies, for all of its rows.
-struct Place {
-    rows: Range<usize>,
-    columns: Range<usize>,
-    /// Of the first of these rows and columns, in the data.
-    start: usize,
-}
-
 #[inline(always)]
 fn slide<S: Simd>(simd: S, depthwise: &Depthwise, data: &[f32], size: [usize; 2], out: &mut [f32]) {
     let (path, channels) = (&depthwise.slide, depthwise.bias.len());
     let columns = path.places(1, size[1]);
-    let inner = path.inner(1, size[1]);
     for (row, out) in out.chunks_exact_mut(columns * channels).enumerate() {
-        let (rows, top) = path.within(0, size[0], row);
+        let top = &data[row * path.strides[0] * size[1] * channels..];
         let mut column = 0;
         while column < columns {
-            let (across, left) = path.within(1, size[1], column);
-            let place = Place { rows: rows.clone(), columns: across, start: (top * size[1] + left) * channels };
-            let to = &mut out[column * channels..];
-            if inner.contains(&column) && column + 4 <= inner.end {
-                at::<S, 4>(simd, depthwise, data, size[1], &place, to);
-                column += 4;
-            } else {
-                at::<S, 1>(simd, depthwise, data, size[1], &place, to);
-                column += 1;
-            }
+            let (from, to) = (&top[column * path.strides[1] * channels..], &mut out[column * channels..]);
+            column += match columns - column {
+                4.. => at::<S, 4>(simd, depthwise, from, size[1], to),
+                3 => at::<S, 3>(simd, depthwise, from, size[1], to),
+                2 => at::<S, 2>(simd, depthwise, from, size[1], to),
+                _ => at::<S, 1>(simd, depthwise, from, size[1], to),
+            };
         }
     }
 }
 
-/// `R` neighbouring places, all channels.
+/// `R` neighbouring places, all channels; gives `R`.
 #[inline(always)]
 fn at<S: Simd, const R: usize>(
     simd: S,
     depthwise: &Depthwise,
     data: &[f32],
     width: usize,
-    place: &Place,
     out: &mut [f32],
-) {
+) -> usize {
     simd.vectorize(
         #[inline(always)]
         || {
             let channels = depthwise.bias.len();
             let mut channel = 0;
             while channel + 16 <= channels {
-                lanes::<S, f32x8<S>, R, 2>(simd, depthwise, data, width, place, channel, out);
+                lanes::<S, f32x8<S>, R, 2>(simd, depthwise, data, width, channel, out);
                 channel += 16;
             }
             if channel + 8 <= channels {
-                lanes::<S, f32x8<S>, R, 1>(simd, depthwise, data, width, place, channel, out);
+                lanes::<S, f32x8<S>, R, 1>(simd, depthwise, data, width, channel, out);
                 channel += 8;
             }
             if channel + 4 <= channels {
-                lanes::<S, f32x4<S>, R, 1>(simd, depthwise, data, width, place, channel, out);
+                lanes::<S, f32x4<S>, R, 1>(simd, depthwise, data, width, channel, out);
                 channel += 4;
             }
             while channel < channels {
-                one::<R>(depthwise, data, width, place, channel, out);
+                one::<R>(depthwise, data, width, channel, out);
                 channel += 1;
             }
         },
     );
+    R
 }
 
 /// `R` places and `V` vectors of channels.
@@ -182,7 +162,6 @@ fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize
     depthwise: &Depthwise,
     data: &[f32],
     width: usize,
-    place: &Place,
     channel: usize,
     out: &mut [f32],
 ) {
@@ -196,11 +175,11 @@ fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize
             sums[r][n] = bias;
         }
     }
-    for (index, row) in place.rows.clone().enumerate() {
-        for (offset, column) in place.columns.clone().enumerate() {
+    for row in 0..path.kernel[0] {
+        for column in 0..path.kernel[1] {
             let tap = row * path.kernel[1] + column;
             let weights = &depthwise.weights[tap * channels + channel..][..N * V::LEN];
-            let from = place.start + (index * down * width + offset * across) * channels + channel;
+            let from = (row * down * width + column * across) * channels + channel;
             let values = &data[from..][..(R - 1) * step + N * V::LEN];
             for n in 0..N {
                 let weight = near::<S, V>(simd, &weights[n * V::LEN..]);
@@ -222,7 +201,7 @@ fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize
 
 /// The first numbers, written so that the compiler does not take a way through memory.
 #[inline(always)]
-fn near<S: Simd, V: SimdFloat<S, Element = f32>>(simd: S, from: &[f32]) -> V {
+pub(super) fn near<S: Simd, V: SimdFloat<S, Element = f32>>(simd: S, from: &[f32]) -> V {
     let from = &from[..V::LEN];
     V::from_fn(simd, |lane| from[lane])
 }
@@ -232,18 +211,17 @@ fn one<const R: usize>(
     depthwise: &Depthwise,
     data: &[f32],
     width: usize,
-    place: &Place,
     channel: usize,
     out: &mut [f32],
 ) {
     let (path, channels) = (&depthwise.slide, depthwise.bias.len());
     for r in 0..R {
         let mut sum = depthwise.bias[channel];
-        for (index, row) in place.rows.clone().enumerate() {
-            for (offset, column) in place.columns.clone().enumerate() {
-                let from = place.start
-                    + (index * path.dilations[0] * width + offset * path.dilations[1] + r * path.strides[1]) * channels;
-                sum += data[from + channel] * depthwise.weights[(row * path.kernel[1] + column) * channels + channel];
+        for row in 0..path.kernel[0] {
+            for column in 0..path.kernel[1] {
+                let from = row * path.dilations[0] * width + column * path.dilations[1] + r * path.strides[1];
+                let tap = row * path.kernel[1] + column;
+                sum += data[from * channels + channel] * depthwise.weights[tap * channels + channel];
             }
         }
         out[r * channels + channel] = depthwise.clamp.of(sum);
@@ -254,6 +232,7 @@ fn one<const R: usize>(
 mod tests {
     use super::*;
     use crate::ops::kernels::curves::tests::numbers;
+    use crate::ops::kernels::space::framed;
 
     fn naive(path: &Slide, weights: &[f32], bias: &[f32], data: &[f32], size: [usize; 2]) -> Vec<f32> {
         let channels = bias.len();
@@ -300,11 +279,14 @@ mod tests {
                 let depthwise = Depthwise::new(path, weights.clone(), bias.clone(), clamp).unwrap();
                 let want = naive(&path, &weights, &bias, &data, size);
                 let mut out = vec![-1.0; want.len()];
-                depthwise.apply(&data, size, &mut out).unwrap();
+                let wide = path.frame(size);
+                let mut frame = vec![0.0; wide[0] * wide[1] * channels];
+                framed(&data, size, channels, &path, &mut frame).unwrap();
+                depthwise.apply(&frame, wide, &mut out).unwrap();
                 for (got, want) in out.iter().zip(&want) {
                     assert!((got - want).abs() < 1e-4, "{path:?} {size:?} {channels}: {got} {want}");
                 }
-                assert!(depthwise.apply(&data[1..], size, &mut out).is_err());
+                assert!(depthwise.apply(&frame[1..], wide, &mut out).is_err());
             }
         }
     }

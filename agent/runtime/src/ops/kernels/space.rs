@@ -5,12 +5,13 @@
     reason = "lengths are checked where the functions begin; vectors must not cross calls"
 )]
 
-use fearless_simd::{Level, Simd, dispatch};
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, f32x8};
 use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_core::internal::ensure;
 
 use super::count;
-use super::depthwise::Slide;
+use super::depthwise::{Slide, near};
 
 /// What a pool makes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,9 +48,16 @@ pub(crate) fn pool(
     Ok(())
 }
 
+/// A window over an image: which of its numbers lie within, and where the first one is.
+struct Window {
+    rows: usize,
+    columns: usize,
+    start: usize,
+}
+
 #[inline(always)]
 fn windows<S: Simd>(
-    _simd: S,
+    simd: S,
     how: Pooling,
     path: &Slide,
     data: &[f32],
@@ -59,36 +67,83 @@ fn windows<S: Simd>(
 ) {
     let columns = path.places(1, size[1]);
     for (place, out) in out.chunks_exact_mut(channels).enumerate() {
-        let (down, top) = path.within(0, size[0], place / columns);
-        let (across, left) = path.within(1, size[1], place % columns);
-        out.fill(if how == Pooling::Max { f32::NEG_INFINITY } else { 0.0 });
-        for row in 0..down.len() {
-            for column in 0..across.len() {
-                let at = (top + row * path.dilations[0]) * size[1] + left + column * path.dilations[1];
-                let values = &data[at * channels..][..channels];
-                if how == Pooling::Max {
-                    for (most, value) in out.iter_mut().zip(values) {
-                        // A NaN is passed on.
-                        *most = if *value > *most || value.is_nan() { *value } else { *most };
-                    }
-                } else {
-                    for (sum, value) in out.iter_mut().zip(values) {
-                        *sum += *value;
-                    }
-                }
-            }
-        }
+        let (down, top) = within(path, 0, size[0], place / columns);
+        let (across, left) = within(path, 1, size[1], place % columns);
+        let window = Window { rows: down, columns: across, start: (top * size[1] + left) * channels };
+        let steps = [path.dilations[0] * size[1] * channels, path.dilations[1] * channels];
         let taken = match how {
-            Pooling::Max | Pooling::Sum => continue,
-            Pooling::Mean => down.len() * across.len(),
+            Pooling::Max | Pooling::Sum => 1,
+            Pooling::Mean => down * across,
             Pooling::PaddedMean => path.kernel[0] * path.kernel[1],
         };
         #[expect(clippy::cast_precision_loss, reason = "windows are small")]
         let share = 1.0 / taken.max(1) as f32;
-        for sum in out.iter_mut() {
-            *sum *= share;
+        let mut channel = 0;
+        while channel + 8 <= channels {
+            let made = if how == Pooling::Max {
+                greatest::<S, f32x8<S>>(simd, data, &window, steps, channel)
+            } else {
+                sum::<S, f32x8<S>>(simd, data, &window, steps, channel) * share
+            };
+            made.store_slice(&mut out[channel..channel + 8]);
+            channel += 8;
+        }
+        while channel < channels {
+            let places = (0..down).flat_map(|row| (0..across).map(move |column| (row, column)));
+            let values = places.map(|(row, column)| data[window.start + row * steps[0] + column * steps[1] + channel]);
+            out[channel] = if how == Pooling::Max {
+                values.fold(f32::NEG_INFINITY, |most, value| if value > most || value.is_nan() { value } else { most })
+            } else {
+                values.sum::<f32>() * share
+            };
+            channel += 1;
         }
     }
+}
+
+/// How many numbers of the kernel lie within `size` at a place, and where the first one is.
+fn within(path: &Slide, axis: usize, size: usize, place: usize) -> (usize, usize) {
+    let (start, step, before) = (place * path.strides[axis], path.dilations[axis], path.before[axis]);
+    let first = before.saturating_sub(start).div_ceil(step).min(path.kernel[axis]);
+    let end = (size + before).saturating_sub(start).div_ceil(step).clamp(first, path.kernel[axis]);
+    (end - first, (start + first * step).saturating_sub(before))
+}
+
+#[inline(always)]
+fn sum<S: Simd, V: SimdFloat<S, Element = f32>>(
+    simd: S,
+    data: &[f32],
+    window: &Window,
+    steps: [usize; 2],
+    channel: usize,
+) -> V {
+    let mut sum = V::splat(simd, 0.0);
+    for row in 0..window.rows {
+        for column in 0..window.columns {
+            sum = sum + near::<S, V>(simd, &data[window.start + row * steps[0] + column * steps[1] + channel..]);
+        }
+    }
+    sum
+}
+
+/// The greatest; a NaN is passed on.
+#[inline(always)]
+fn greatest<S: Simd, V: SimdFloat<S, Element = f32>>(
+    simd: S,
+    data: &[f32],
+    window: &Window,
+    steps: [usize; 2],
+    channel: usize,
+) -> V {
+    let mut most = V::splat(simd, f32::NEG_INFINITY);
+    for row in 0..window.rows {
+        for column in 0..window.columns {
+            let value = near::<S, V>(simd, &data[window.start + row * steps[0] + column * steps[1] + channel..]);
+            let is_less = value.simd_le(most);
+            most = is_less.select(most, value);
+        }
+    }
+    most
 }
 
 /// Turns matrices `[rows, columns]`, one after another, into `[columns, rows]`.
@@ -104,9 +159,24 @@ pub(crate) fn turn(data: &[f32], rows: usize, columns: usize, out: &mut [f32]) -
         return Ok(());
     }
     for (from, to) in data.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
-        turn_one(from, rows, columns, to);
+        match rows {
+            2 => turn_few::<2>(from, columns, to),
+            3 => turn_few::<3>(from, columns, to),
+            4 => turn_few::<4>(from, columns, to),
+            _ => turn_one(from, rows, columns, to),
+        }
     }
     Ok(())
+}
+
+/// A picture's few colours.
+fn turn_few<const ROWS: usize>(from: &[f32], columns: usize, to: &mut [f32]) {
+    let (pixels, _) = to.as_chunks_mut::<ROWS>();
+    for (row, values) in from.chunks_exact(columns).enumerate() {
+        for (pixel, value) in pixels.iter_mut().zip(values) {
+            pixel[row] = *value;
+        }
+    }
 }
 
 /// In tiles that stay near.
@@ -137,7 +207,7 @@ pub(crate) fn framed(
     path: &Slide,
     frame: &mut [f32],
 ) -> TractResult<()> {
-    let wide = [size[0] + path.before[0] + path.after[0], size[1] + path.before[1] + path.after[1]];
+    let wide = path.frame(size);
     ensure!(data.len() == count(&[size[0], size[1], channels])?, "an image of another size than {size:?}");
     ensure!(frame.len() == count(&[wide[0], wide[1], channels])?, "a frame of another size than {wide:?}");
     if data.is_empty() {
