@@ -18,8 +18,6 @@ use tract_onnx::prelude::{
     Tensor as TractTensor, TractResult, TypedModel, TypedRunnableModel,
 };
 
-
-
 use tract_onnx::tract_core::plan::eval;
 
 use crate::inspect::{self, InspectError};

@@ -11,6 +11,7 @@ mod image;
 mod kernels;
 pub(crate) mod missing;
 mod product;
+mod recurrent;
 mod softmax;
 mod windows;
 
@@ -22,6 +23,7 @@ pub(crate) fn framework() -> Onnx {
     let mut onnx =
         tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true).with_ignore_output_types(true);
     missing::register(&mut onnx.op_register);
+    recurrent::register(&mut onnx.op_register);
     onnx
 }
 

@@ -122,13 +122,7 @@ fn slide<S: Simd>(simd: S, depthwise: &Depthwise, data: &[f32], size: [usize; 2]
 
 /// `R` neighbouring places, all channels; gives `R`.
 #[inline(always)]
-fn at<S: Simd, const R: usize>(
-    simd: S,
-    depthwise: &Depthwise,
-    data: &[f32],
-    width: usize,
-    out: &mut [f32],
-) -> usize {
+fn at<S: Simd, const R: usize>(simd: S, depthwise: &Depthwise, data: &[f32], width: usize, out: &mut [f32]) -> usize {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -207,13 +201,7 @@ pub(super) fn near<S: Simd, V: SimdFloat<S, Element = f32>>(simd: S, from: &[f32
 }
 
 /// `R` places of one channel.
-fn one<const R: usize>(
-    depthwise: &Depthwise,
-    data: &[f32],
-    width: usize,
-    channel: usize,
-    out: &mut [f32],
-) {
+fn one<const R: usize>(depthwise: &Depthwise, data: &[f32], width: usize, channel: usize, out: &mut [f32]) {
     let (path, channels) = (&depthwise.slide, depthwise.bias.len());
     for r in 0..R {
         let mut sum = depthwise.bias[channel];
