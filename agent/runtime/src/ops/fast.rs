@@ -378,7 +378,7 @@ impl Tail {
     /// Whether the operator could be taken in.
     fn takes(&mut self, op: &TypedBinOp, values: &[f32]) -> bool {
         let is_open = self.clamp == Clamp::default();
-        let all = values.first().copied().filter(|first| values.iter().all(|value| value == first));
+        let all = values.first().copied().filter(|first| values.iter().all(|value| value.to_bits() == first.to_bits()));
         match all {
             _ if op.0.is::<Add>() && is_open => {
                 self.bias.iter_mut().zip(values).for_each(|(bias, value)| *bias += value);
@@ -390,7 +390,9 @@ impl Tail {
                 }
             }
             Some(low) if op.0.is::<Max>() && is_open => self.clamp.low = low,
-            Some(high) if op.0.is::<Min>() && self.clamp.high == f32::INFINITY => self.clamp.high = high,
+            Some(high) if op.0.is::<Min>() && self.clamp.high.is_infinite() && self.clamp.high > 0.0 => {
+                self.clamp.high = high
+            }
             _ => return false,
         }
         true

@@ -177,7 +177,7 @@ impl EvalOp for Dense {
 
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let input = first(&inputs)?;
-        let kept = input.rank().checked_sub(self.taken).unwrap_or_default();
+        let kept = input.rank().saturating_sub(self.taken);
         let mut shape: TVec<usize> = input.shape().iter().copied().take(kept).collect();
         let rows = shape.iter().product();
         shape.push(self.linear.width());

@@ -13,7 +13,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
     /// Beyond these the result is no normal number; the exponent's bits would overflow.
     const LIMITS: [f32; 2] = [-87.336_54, 88.375_97];
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    const TERMS: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    const TERMS: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
     let splat = |value| f32x8::splat(simd, value);
     let is_none = x.simd_lt(splat(LIMITS[0]));
     let x = splat(LIMITS[1]).min(splat(LIMITS[0]).max(x));
@@ -57,7 +57,7 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
 pub(crate) fn tanh<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
     /// Below this the polynomial is the nearer one: the other takes a small difference of large numbers.
     const SMALL: f32 = 0.625;
-    const TERMS: [f32; 4] = [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
+    const TERMS: [f32; 4] = [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
     let splat = |value| f32x8::splat(simd, value);
     let square = x * x;
     let mut sum = splat(-5.704_988_7e-3);

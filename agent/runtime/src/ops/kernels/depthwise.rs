@@ -80,7 +80,10 @@ impl Depthwise {
     /// Lengths that do not agree.
     pub(crate) fn new(slide: Slide, weights: Vec<f32>, bias: Vec<f32>, clamp: Clamp) -> TractResult<Self> {
         let taps = count(&slide.kernel)?;
-        ensure!(taps > 0 && weights.len() / taps == bias.len() && weights.len() % taps == 0, "weights do not fit");
+        ensure!(
+            taps > 0 && weights.len() / taps == bias.len() && weights.len().is_multiple_of(taps),
+            "weights do not fit"
+        );
         Ok(Self { slide: slide.framed(), weights, bias, clamp })
     }
 

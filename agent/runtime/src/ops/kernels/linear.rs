@@ -94,7 +94,7 @@ impl Linear {
     ///
     /// Lengths that do not agree.
     pub(crate) fn new(weights: &[f32], width: usize, bias: Option<&[f32]>, clamp: Clamp) -> TractResult<Self> {
-        ensure!(width > 0 && weights.len() % width == 0, "{} weights for {width} outputs", weights.len());
+        ensure!(width > 0 && weights.len().is_multiple_of(width), "{} weights for {width} outputs", weights.len());
         ensure!(bias.is_none_or(|bias| bias.len() == width), "a bias of another length than {width}");
         let depth = weights.len() / width;
         let parts = width.div_ceil(PANEL);
@@ -286,6 +286,7 @@ fn single<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, row: usize, ad
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what the loop works on, each of them plain")]
 #[inline(always)]
 fn four<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, row: usize, part: usize, adds: bool, out: &mut [f32]) {
     const P: usize = 4;
@@ -383,6 +384,7 @@ mod tests {
                 let sum = values.iter().enumerate().fold(f64::from(start), |sum, (k, value)| {
                     sum + f64::from(*value) * f64::from(weights[k * width + column])
                 });
+                #[expect(clippy::cast_possible_truncation, reason = "to compare")]
                 out.push((sum as f32).clamp(clamp.low, clamp.high));
             }
         }

@@ -55,6 +55,7 @@ struct Window {
     start: usize,
 }
 
+#[expect(clippy::too_many_arguments, reason = "what the loop works on, each of them plain")]
 #[inline(always)]
 fn windows<S: Simd>(
     simd: S,
@@ -120,7 +121,7 @@ fn sum<S: Simd, V: SimdFloat<S, Element = f32>>(
     let mut sum = V::splat(simd, 0.0);
     for row in 0..window.rows {
         for column in 0..window.columns {
-            sum = sum + near::<S, V>(simd, &data[window.start + row * steps[0] + column * steps[1] + channel..]);
+            sum += near::<S, V>(simd, &data[window.start + row * steps[0] + column * steps[1] + channel..]);
         }
     }
     sum
@@ -153,7 +154,10 @@ fn greatest<S: Simd, V: SimdFloat<S, Element = f32>>(
 /// Lengths that do not agree.
 pub(crate) fn turn(data: &[f32], rows: usize, columns: usize, out: &mut [f32]) -> TractResult<()> {
     let size = count(&[rows, columns])?;
-    ensure!(data.len() == out.len() && size > 0 && data.len() % size == 0, "no matrices of {rows} × {columns}");
+    ensure!(
+        data.len() == out.len() && size > 0 && data.len().is_multiple_of(size),
+        "no matrices of {rows} × {columns}"
+    );
     if rows == 1 || columns == 1 {
         out.copy_from_slice(data);
         return Ok(());

@@ -172,6 +172,7 @@ impl Unrolled {
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a step works on")]
     fn step(
         &self,
         direction: &Direction,
