@@ -10,6 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bellwether_protocol::manifest::{DataType, TensorSignature};
 use tract_onnx::pb::tensor_shape_proto::dimension;
@@ -20,8 +21,11 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_core::internal::DimLike as _;
 
+use tract_onnx::tract_core::plan::eval;
+
 use crate::inspect::{self, InspectError};
 use crate::lower::shapes::Sizes;
+use crate::profile::NodeTime;
 use crate::tensor::{Data, Tensor};
 use crate::{ScoreError, Scorer, arrange, ops, sizes};
 
@@ -135,6 +139,27 @@ impl Cpu {
                 model.set_input_fact(index, InferenceFact::dt_shape(datum_type(spec.datatype), shape.as_slice()))?;
             }
             build(model)
+        };
+        caught(work).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
+    }
+
+    /// Scores without giving the outputs, and tells of each node that ran.
+    pub(crate) fn observe(&mut self, inputs: &[Tensor], tell: &mut dyn FnMut(NodeTime)) -> Result<(), ScoreError> {
+        let inputs = arrange(&self.signature, inputs)?;
+        let plan = self.plan(&inputs)?;
+        let work = || -> TractResult<()> {
+            let values = inputs.iter().map(|tensor| Ok(into_tract(tensor)?.into())).collect::<TractResult<_>>()?;
+            plan.spawn()?.run_plan_with_eval(values, |context, state, node, inputs| {
+                let start = Instant::now();
+                let outputs = eval(context, state, node, inputs);
+                let time = start.elapsed();
+                let size = |value: &TValue| value.len().saturating_mul(value.datum_type().size_of());
+                let output_bytes = outputs.iter().flatten().map(size).sum();
+                let (name, operator) = (node.name.clone(), node.op.name().into_owned());
+                tell(NodeTime { name, operator, time, output_bytes });
+                outputs
+            })?;
+            Ok(())
         };
         caught(work).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
     }

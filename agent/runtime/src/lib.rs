@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Publisher, hub and device run this same code, so what is refused on a device was refused before.
-//! Deliberately absent: files, sockets, clocks. A model that nobody approved yet belongs in a child
+//! Deliberately absent: files, sockets, clocks (but in [`profile`]). A model that nobody approved yet belongs in a child
 //! process with limits ([`child`]): tract can be made to loop or to eat memory, panics are caught here.
 //! [`crash`] ends a process where a test says so.
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact numbers"))]
@@ -48,6 +48,7 @@ pub use prepare::{
     Beside, Described, ExamineError, Examined, Extra, PrepareError, Prepared, describe, examine, open, prepare, repeat,
     repeat_from,
 };
+pub use profile::{NodeTime, ProfileError, profile};
 pub use sample::{Sample, SampleError};
 pub use tensor::{BadLength, Data, Tensor};
 pub use validate::{Effort, Invalid};

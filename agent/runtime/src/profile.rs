@@ -1,11 +1,80 @@
-//! x
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+//! Where the time of a model goes: each node of its plan, timed on these inputs.
+//!
+//! The one part of this crate that looks at a clock. Nodes are those that run, after ours and tract's
+//! rewriting; their names are the ones of the model where one node of it became one of the plan.
+
+use std::time::Duration;
+
+use crate::{Cpu, LoadError, ScoreError, Tensor};
+
+/// Most repeats: more tell nothing new.
+pub const REPEATS_MAX: usize = 10_000;
+
+/// The time of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeTime {
+    /// Its name.
     pub name: String,
+    /// What it computes.
     pub operator: String,
-    pub median_us: f64,
-    pub output_bytes: u64,
+    /// Median over the repeats.
+    pub time: Duration,
+    /// Size of all its outputs.
+    pub output_bytes: usize,
 }
-pub fn profile(_model: &[u8], _inputs: &[crate::Tensor], _repeats: usize) -> Result<Vec<NodeTime>, crate::ScoreError> {
-    Ok(vec![])
+
+/// Why a model was not timed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// It cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It cannot score the inputs.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+}
+
+/// Scores `inputs` some times after a first one that does not count, 1 to [`REPEATS_MAX`]; the nodes in
+/// the order in which they run.
+///
+/// # Errors
+///
+/// [`ProfileError`].
+pub fn profile(model: &[u8], inputs: &[Tensor], repeats: usize) -> Result<Vec<NodeTime>, ProfileError> {
+    let mut cpu = Cpu::load(model)?;
+    let mut nodes: Vec<(NodeTime, Vec<Duration>)> = Vec::new();
+    for repeat in 0..=repeats.clamp(1, REPEATS_MAX) {
+        let mut place = 0;
+        cpu.observe(inputs, &mut |seen| {
+            match nodes.get_mut(place) {
+                Some((_, times)) => times.push(seen.time),
+                // Nodes run in the same order each time.
+                None if repeat == 0 => nodes.push((seen, Vec::new())),
+                None => {}
+            }
+            place += 1;
+        })?;
+    }
+    let median = |(node, mut times): (NodeTime, Vec<Duration>)| {
+        times.sort_unstable();
+        NodeTime { time: times.get(times.len() / 2).copied().unwrap_or_default(), ..node }
+    };
+    Ok(nodes.into_iter().map(median).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Data;
+
+    #[test]
+    fn every_node_that_runs_has_a_time_and_a_size() {
+        let image = Tensor::new("image".parse().unwrap(), vec![3, 64], Data::Fp32(vec![0.5; 192])).unwrap();
+        let model = include_bytes!("../../../tests/data/digits-cnn.onnx");
+        let nodes = profile(model, std::slice::from_ref(&image), 3).unwrap();
+        let conv = nodes.iter().find(|node| node.operator.contains("Conv")).unwrap();
+        assert_eq!(conv.output_bytes, 3 * 64 * 8 * 8 * 4);
+        assert!(nodes.iter().any(|node| node.operator == "Softmax" && node.time > Duration::ZERO));
+        assert!(matches!(profile(model, &[], 3), Err(ProfileError::Score(_))));
+    }
 }

@@ -187,7 +187,23 @@ struct Tested {
     rows: usize,
     row: RowTime,
     outputs: Vec<Answer>,
-    operators: Vec<NodeTime>,
+    operators: Vec<Operator>,
+}
+
+/// Where the time of a row goes.
+#[derive(Debug, Serialize)]
+struct Operator {
+    name: String,
+    operator: String,
+    median_us: f64,
+    output_bytes: usize,
+}
+
+impl From<NodeTime> for Operator {
+    fn from(node: NodeTime) -> Self {
+        let NodeTime { name, operator, time, output_bytes } = node;
+        Self { name, operator, median_us: time.as_secs_f64() * 1e6, output_bytes }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -221,6 +237,7 @@ pub(super) async fn tested(context: &Context, given: &Test) -> Result<Exit, Fail
     let first: Vec<Tensor> = inputs.iter().filter_map(|input| input.row_range(0..1)).collect();
     let row = time(&mut scorer, &first)?;
     let operators = profile(&desk.model, &first, ROUNDS).map_err(|fault| Failure::error(fault.to_string()))?;
+    let operators = operators.into_iter().map(Operator::from).collect();
     let rows = inputs.first().map_or(0, Tensor::rows);
     let tested = Tested { model: given.model.clone(), rows, row, outputs, operators };
     let mut fields = vec![
@@ -233,7 +250,7 @@ pub(super) async fn tested(context: &Context, given: &Test) -> Result<Exit, Fail
             fields.push(("answer", format!("row {index}: {} {}", answer.name, numbers(row))));
         }
     }
-    let mut slowest: Vec<&NodeTime> = tested.operators.iter().collect();
+    let mut slowest: Vec<&Operator> = tested.operators.iter().collect();
     slowest.sort_by(|a, b| b.median_us.total_cmp(&a.median_us));
     let all: f64 = slowest.iter().map(|node| node.median_us).sum();
     for node in slowest.into_iter().take(SHOWN_NODES) {

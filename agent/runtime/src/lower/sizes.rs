@@ -96,7 +96,7 @@ fn names(inputs: &[ValueInfoProto]) -> (Vec<String>, usize) {
 }
 
 fn shape(value: &mut ValueInfoProto) -> Option<&mut TensorShapeProto> {
-    let type_proto::Value::TensorType(tensor) = value.r#type.as_mut()?.value.as_mut()? else { return None };
+    let type_proto::Value::TensorType(tensor) = value.r#type.as_mut()?.value.as_mut()?;
     tensor.shape.as_mut()
 }
 

@@ -7,13 +7,20 @@
 //! Tract looks an operator up by its name alone; `validate` has refused every name of a strange domain.
 
 mod corrected;
+mod fast;
+mod image;
 pub(crate) mod kernel;
+mod kernels;
 mod layout;
 mod log_sums;
 mod losses;
 mod ml;
 mod ngrams;
+mod product;
 mod quant;
+mod recurrent;
+mod softmax;
+mod windows;
 
 use tract_onnx::Onnx;
 use tract_onnx::pb::ModelProto;
@@ -29,6 +36,7 @@ fn framework() -> Onnx {
     ml::register(&mut onnx.op_register);
     ngrams::register(&mut onnx.op_register);
     quant::register(&mut onnx.op_register);
+    recurrent::register(&mut onnx.op_register);
     onnx
 }
 
@@ -48,5 +56,8 @@ pub(crate) fn parse(model: ModelProto) -> TractResult<InferenceModel> {
 ///
 /// What tract says of a model that does not fit together any more.
 pub(crate) fn rewrite(model: TypedModel) -> TractResult<TypedModel> {
-    log_sums::rewrite(model)
+    let mut model = log_sums::rewrite(model)?;
+    // Before tract tidies up: it takes batches of one row out of shapes.
+    model.prop_consts()?;
+    fast::rewrite(&model)
 }
