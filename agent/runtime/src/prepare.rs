@@ -128,10 +128,12 @@ pub fn prepare(
         let made_for = for_devices(&bound, vectors)?;
         model = made_for.model;
         rewritten.extend(made_for.rewritten);
+        let (mut scorer, mut facts, golden) = made_for.loaded;
         if !rewritten.is_empty() {
             model = Cow::Owned(lower::marked(&model, source, sizes));
+            // Whoever receives it counts the marks as well.
+            facts = inspect::read(&model).map_err(LoadError::from)?.1;
         }
-        let (mut scorer, facts, golden) = made_for.loaded;
         if let Some(samples) = samples.filter(|samples| !samples.is_empty()) {
             baseline = Some(baseline::make(&mut scorer, samples).map_err(PrepareError::Sample)?);
         } else if let Some(made) = made {
