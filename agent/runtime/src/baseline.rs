@@ -136,7 +136,7 @@ mod tests {
         let arrays = npz::read(include_bytes!("../../../tests/data/digits.npz")).unwrap();
         let Data::Uint8(pixels) = &arrays["images"].data else { panic!("not bytes") };
         let Data::Uint16(held_out) = &arrays["held_out"].data else { panic!("not numbers") };
-        let is_held_out = |row: usize| held_out.iter().any(|held| usize::try_from(*held) == Ok(row));
+        let is_held_out = |row: usize| held_out.iter().any(|held| usize::from(*held) == row);
         let sample = |of: bool| {
             let rows: Vec<usize> = (0..1797).filter(|row| is_held_out(*row) == of).collect();
             let data = rows.iter().flat_map(|row| &pixels[row * 64..(row + 1) * 64]);

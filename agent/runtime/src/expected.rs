@@ -25,11 +25,11 @@ const REACHED: f64 = 0.25;
 
 /// From servers down to microcontrollers.
 pub const CLASSES: [HardwareClass; 6] = [
-    HardwareClass { name: "x86-64 with AVX2, 3.0 GHz", clock: 3.0e9, width: 16.0, each_us: 0.5 },
-    HardwareClass { name: "Cortex-A76, 2.4 GHz", clock: 2.4e9, width: 8.0, each_us: 1.0 },
-    HardwareClass { name: "Cortex-A72, 1.5 GHz", clock: 1.5e9, width: 4.0, each_us: 2.0 },
-    HardwareClass { name: "Cortex-A53, 1.4 GHz", clock: 1.4e9, width: 2.0, each_us: 4.0 },
-    HardwareClass { name: "Cortex-A7, 0.9 GHz", clock: 0.9e9, width: 1.0, each_us: 10.0 },
+    HardwareClass { name: "x86-64 with AVX2, 3.0 GHz", clock: 3.0e9, width: 16.0, each_us: 1.0 },
+    HardwareClass { name: "Cortex-A76, 2.4 GHz", clock: 2.4e9, width: 8.0, each_us: 2.0 },
+    HardwareClass { name: "Cortex-A72, 1.5 GHz", clock: 1.5e9, width: 4.0, each_us: 4.0 },
+    HardwareClass { name: "Cortex-A53, 1.4 GHz", clock: 1.4e9, width: 2.0, each_us: 8.0 },
+    HardwareClass { name: "Cortex-A7, 0.9 GHz", clock: 0.9e9, width: 1.0, each_us: 20.0 },
     HardwareClass { name: "Cortex-M4F, 120 MHz", clock: 0.12e9, width: 0.5, each_us: 20.0 },
 ];
 

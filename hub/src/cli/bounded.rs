@@ -29,9 +29,8 @@ pub(super) struct Bounds {
 
 /// Whether a command opens a model here.
 pub(super) const fn opens_model(command: &args::Command) -> bool {
-    match command {
-        args::Command::Approve(_) | args::Command::Verify(_) => true,
-        args::Command::Model(command) => matches!(
+    if let args::Command::Model(command) = command {
+        return matches!(
             command,
             ModelCommand::Register(_)
                 | ModelCommand::Publish { .. }
@@ -39,9 +38,9 @@ pub(super) const fn opens_model(command: &args::Command) -> bool {
                 | ModelCommand::Vectors(_)
                 | ModelCommand::Test(_)
                 | ModelCommand::Diff(_)
-        ),
-        _ => false,
+        );
     }
+    matches!(command, args::Command::Approve(_) | args::Command::Verify(_))
 }
 
 /// Runs this command line once more as a bounded child, and ends as that does.

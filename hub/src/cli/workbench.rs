@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bellwether_protocol::id::{ModelName, ModelRef};
-use bellwether_protocol::manifest::{FileRole, TensorSignature, TensorSpec};
+use bellwether_protocol::manifest::{DataType, FileRole, TensorSignature, TensorSpec};
 use bellwether_protocol::package::Package;
 use bellwether_runtime::expected::CLASSES;
 use bellwether_runtime::lower::Bound;
@@ -433,10 +433,12 @@ fn score(scorer: &mut Cpu, inputs: &[Tensor]) -> Result<Vec<Answer>, Failure> {
 fn filled(signature: &TensorSignature) -> Result<Vec<Tensor>, Failure> {
     let tensor = |spec: &TensorSpec| {
         let shape: Vec<usize> = spec.shape.iter().map(|size| size.map_or(1, |size| size as usize)).collect();
-        let bytes: Vec<u8> = match spec.datatype {
-            bellwether_protocol::manifest::DataType::Fp32 => 0.5_f32.to_le_bytes().to_vec(),
-            bellwether_protocol::manifest::DataType::Fp64 => 0.5_f64.to_le_bytes().to_vec(),
-            other => std::iter::once(1).chain(std::iter::repeat_n(0, other.bytes() - 1)).collect(),
+        let bytes = if spec.datatype == DataType::Fp32 {
+            0.5_f32.to_le_bytes().to_vec()
+        } else if spec.datatype == DataType::Fp64 {
+            0.5_f64.to_le_bytes().to_vec()
+        } else {
+            std::iter::once(1).chain(std::iter::repeat_n(0, spec.datatype.bytes() - 1)).collect()
         };
         let data = Data::from_le_bytes(spec.datatype, &bytes.repeat(shape.iter().product()));
         let data = data.ok_or_else(|| Failure::error("no row can be made"))?;

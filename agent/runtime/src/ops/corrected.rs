@@ -79,6 +79,7 @@ impl Extremum {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "types that no tensor of a device has")]
 impl Kernel for Extremum {
     const NAME: &'static str = "Extremum";
     const STORED: &'static [usize] = &[1];
@@ -108,10 +109,11 @@ impl Kernel for Extremum {
                 DatumType::I64 => along::<i64>(&made, *axis, self.is_greatest),
                 DatumType::F64 => along::<f64>(&made, *axis, self.is_greatest),
                 DatumType::F32 => along::<f32>(&made, *axis, self.is_greatest),
-                other => {
+                DatumType::F16 => {
                     let numbers = along::<f32>(&*made.cast_to::<f32>()?, *axis, self.is_greatest)?;
-                    Ok(numbers.cast_to_dt(other)?.into_owned())
+                    Ok(numbers.cast_to_dt(DatumType::F16)?.into_owned())
                 }
+                other => bail!("the greatest of {other:?} is not supported"),
             }?;
         }
         let shape = self.reduced::<usize>(of.shape(), &axes);
@@ -161,6 +163,7 @@ fn depth(tensor: &Tensor) -> TractResult<usize> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "types that no tensor of a device has")]
 impl Kernel for OneHot {
     const NAME: &'static str = "OneHot";
     const STORED: &'static [usize] = &[1];

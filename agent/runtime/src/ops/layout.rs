@@ -12,6 +12,7 @@ use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 use super::kernel::{Kernel, Known, Made, input, operator};
 
 /// As many elements as a tensor may have.
+#[expect(clippy::cast_possible_truncation, reason = "2²⁵")]
 const ELEMENTS: usize = crate::validate::ELEMENTS_MAX as usize;
 
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
