@@ -1,7 +1,7 @@
 //! Times models against onnxruntime and against tract without our layer, one thread each.
 //!
 //! ```text
-//! BELLWETHER_TEST_PYTHON=python cargo bench -p bellwether-runtime --bench score [-- PART_OF_A_NAME…]
+//! BELLWETHER_MODELS_PYTHON=python cargo bench -p bellwether-runtime --bench score [-- PART_OF_A_NAME…]
 //! ```
 //!
 //! Python needs onnx, onnxruntime, scikit-learn, skl2onnx, lightgbm and onnxmltools; `BELLWETHER_BENCH_MODELS` names a
@@ -39,7 +39,7 @@ const DIFFERENCE: f64 = 1e-3;
 
 fn main() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/models.py");
-    let python = std::env::var("BELLWETHER_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = std::env::var("BELLWETHER_MODELS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let folder = std::env::var_os("BELLWETHER_BENCH_MODELS").map_or_else(|| made(&python, &here), PathBuf::from);
     pin();
     let mut peer = Peer::start(&python, &here);

@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode};
 use bellwether_runtime::child::{CPU_SIGNAL, Limits, asked, die_with_parent, this_program};
 use clap::Args;
 
-use super::args::{self, ModelCommand};
+use super::args;
+use super::catalogue::ModelCommand;
 use super::failure::{Exit, Failure};
 
 /// Name of the hidden subcommand.

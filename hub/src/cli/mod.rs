@@ -1,6 +1,6 @@
 //! The operator's command line: arguments in, API calls and signatures between, data on stdout.
 //!
-//! Rooms: [`args`] and [`ceremony`] what may be typed; [`ask`] the last question; [`failure`] exit
+//! Rooms: [`args`], [`catalogue`] and [`ceremony`] what may be typed; [`ask`] the last question; [`failure`] exit
 //! codes and what is said on stderr; [`output`] what goes to stdout; [`home`] the files it keeps;
 //! [`key`], [`root`], [`model`], [`sign`], [`reject`], [`recall`], [`rollout`], [`device`], [`data`], [`audit`],
 //! [`events`], [`webhook`], [`hub`] the nouns; [`signer`] whatever keeps a private key; [`evidence`] and
@@ -13,6 +13,7 @@ mod args;
 mod ask;
 mod audit;
 mod bounded;
+mod catalogue;
 mod ceremony;
 mod data;
 mod dev_ca;

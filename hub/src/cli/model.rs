@@ -17,7 +17,7 @@ use bellwether_runtime::{Beside, Examined, Extra, ModelFacts, Sample, Samples, e
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
-use super::args::{ModelCommand, Register};
+use super::catalogue::{ModelCommand, Register};
 use super::failure::{Exit, Failure};
 use super::handover::{Document, Kind};
 use super::home::write_new;
