@@ -194,11 +194,29 @@ fn secret(path: &Path) -> io::Result<[u8; 32]> {
             Ok(bytes)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let bytes = random();
+            let bytes = path.parent().map_or_else(random, fresh);
             write_secret(path, hex::encode(bytes).as_bytes())?;
             Ok(bytes)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// A new secret whose key no other in the directory is taken for: signatures name theirs by its first
+/// two bytes, and a root refuses two keys that begin alike.
+fn fresh(directory: &Path) -> [u8; 32] {
+    let start = |seed: &[u8; 32]| {
+        let id = public(&SigningKey::from_bytes(seed)).id();
+        id.to_string().chars().take(4).collect::<String>()
+    };
+    let names = Which::ALL.into_iter().flat_map(Which::files).map(|name| directory.join(name));
+    let taken: Vec<String> =
+        names.filter(|path| path.exists()).filter_map(|path| Some(start(&secret(&path).ok()?))).collect();
+    loop {
+        let seed = random();
+        if !taken.contains(&start(&seed)) {
+            return seed;
+        }
     }
 }
 

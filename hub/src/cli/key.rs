@@ -165,7 +165,8 @@ fn new(home: &Home, given: &NewKey) -> Result<PublicFile, Failure> {
             }
         }
         Class::File | Class::Browser => {
-            let key = signer::make(&home.keys().join(format!("{name}.key")))?;
+            let taken: Vec<String> = all(home)?.into_iter().map(|key| key.id).collect();
+            let key = signer::make(&home.keys().join(format!("{name}.key")), &taken)?;
             PublicKey(key.verifying_key().to_bytes())
         }
     };

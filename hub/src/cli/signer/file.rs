@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bellwether_protocol::SigningKey;
-use bellwether_protocol::trust::signature_bytes;
+use bellwether_protocol::trust::{PublicKey, signature_bytes};
 
 use super::Keeper;
 use crate::cli::failure::Failure;
@@ -36,9 +36,20 @@ pub(super) fn read_private(path: &Path) -> Result<SigningKey, Failure> {
 }
 
 /// Makes a key and writes its private half; never over another.
-pub(in crate::cli) fn make(path: &Path) -> Result<SigningKey, Failure> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|fault| Failure::error(format!("no randomness: {fault}")))?;
-    write_new(path, format!("{}\n", hex::encode(seed)).as_bytes(), 0o600)?;
-    Ok(SigningKey::from_bytes(&seed))
+///
+/// Signatures name their key by its first two bytes, and a root refuses two keys that begin alike: it
+/// begins like none of the ids in `taken`.
+pub(in crate::cli) fn make(path: &Path, taken: &[String]) -> Result<SigningKey, Failure> {
+    const ALIKE: usize = 4;
+    loop {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|fault| Failure::error(format!("no randomness: {fault}")))?;
+        let key = SigningKey::from_bytes(&seed);
+        let id = PublicKey(key.verifying_key().to_bytes()).id().to_string();
+        if taken.iter().any(|other| other.get(..ALIKE) == id.get(..ALIKE)) {
+            continue;
+        }
+        write_new(path, format!("{}\n", hex::encode(seed)).as_bytes(), 0o600)?;
+        return Ok(key);
+    }
 }
