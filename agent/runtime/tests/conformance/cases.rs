@@ -84,6 +84,19 @@ pub(crate) fn outcomes(folder: &Path, judge: impl Fn(&Path) -> Outcome + Sync) -
     found.into_inner().unwrap()
 }
 
+/// Prints what did not pass, and counts what became of the cases.
+pub(crate) fn told(outcomes: &BTreeMap<String, Outcome>) -> BTreeMap<&'static str, u32> {
+    let mut counts = BTreeMap::new();
+    for (name, outcome) in outcomes {
+        if !matches!(outcome, Outcome::Pass) {
+            println!("{name}: {outcome}");
+        }
+        *counts.entry(outcome.word()).or_insert(0) += 1;
+    }
+    println!("{counts:?}");
+    counts
+}
+
 /// Loads a case's model as at registration, or says why it is refused.
 pub(crate) fn load(case: &Path) -> Result<Cpu, Outcome> {
     let model = std::fs::read(case.join("model.onnx")).unwrap();
@@ -122,7 +135,9 @@ pub(crate) fn compared(scorer: &mut dyn Scorer, case: &Path, rtol: f64, atol: f6
         Err(why) => return Outcome::Failed(why.to_string()),
     };
     for answer in &answers {
-        let Some(expected) = outputs.iter().find(|output| output.name == answer.name) else { continue };
+        let Some(expected) = outputs.iter().find(|output| output.name == answer.name) else {
+            return Outcome::Failed(format!("nobody said what `{}` should be", answer.name));
+        };
         if answer.shape() != expected.shape() {
             let (got, want) = (answer.shape(), expected.shape());
             return Outcome::Wrong(format!("`{}` has shape {got:?}, not {want:?}", answer.name));

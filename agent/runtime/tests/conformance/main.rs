@@ -10,7 +10,8 @@
     clippy::indexing_slicing,
     clippy::float_cmp,
     clippy::cast_precision_loss,
-    reason = "a test fails by panicking, and says where"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says where; what became of each case is printed"
 )]
 
 mod cases;

@@ -3,7 +3,6 @@
 //! `sklearn_set.txt` says what becomes of each. Refused are the two with a KNNImputer: skl2onnx writes it
 //! as functions with branches whose shapes depend on where values are missing.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use bellwether_runtime::{Beside, PrepareError, Scorer, Tensor, open, prepare, repeat};
@@ -17,14 +16,7 @@ const NEAR: f64 = 1e-4;
 fn models_of_classical_libraries_answer_as_their_own_runtime_does() {
     let folder = cases::made_by("sklearn_set");
     let outcomes = cases::outcomes(&folder, judge);
-    let mut all = BTreeMap::new();
-    for (name, outcome) in &outcomes {
-        if !matches!(outcome, Outcome::Pass) {
-            println!("{name}: {outcome}");
-        }
-        *all.entry(outcome.word()).or_insert(0_u32) += 1;
-    }
-    println!("{all:?}");
+    let all = cases::told(&outcomes);
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/sklearn_set.txt");
     cases::held_to(&list, &outcomes);
     assert_eq!((all.get("wrong"), all.get("failed")), (None, None), "an accepted model answers, and rightly");
