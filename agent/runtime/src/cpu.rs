@@ -25,7 +25,7 @@ use tract_onnx::tract_core::plan::eval;
 
 use crate::inspect::{self, InspectError};
 use crate::lower::shapes::Sizes;
-use crate::profile::NodeTime;
+use crate::profile::{NodeTime, parts_of};
 use crate::tensor::{Data, Tensor};
 use crate::{ScoreError, Scorer, arrange, ops, sizes};
 
@@ -151,8 +151,12 @@ impl Cpu {
             let values = inputs.iter().map(|tensor| Ok(into_tract(tensor)?.into())).collect::<TractResult<_>>()?;
             plan.spawn()?.run_plan_with_eval(values, |context, state, node, inputs| {
                 let start = Instant::now();
-                let outputs = eval(context, state, node, inputs);
+                let (outputs, parts) = parts_of(|| eval(context, state, node, inputs));
                 let time = start.elapsed();
+                if !parts.is_empty() {
+                    parts.into_iter().for_each(&mut *tell);
+                    return outputs;
+                }
                 let size = |value: &TValue| value.len().saturating_mul(value.datum_type().size_of());
                 let output_bytes = outputs.iter().flatten().map(size).sum();
                 let (name, operator) = (node.name.clone(), node.op.name().into_owned());

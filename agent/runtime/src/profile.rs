@@ -3,7 +3,8 @@
 //! The one part of this crate that looks at a clock. Nodes are those that run, after ours and tract's
 //! rewriting; their names are the ones of the model where one node of it became one of the plan.
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use crate::{Cpu, LoadError, ScoreError, Tensor};
 
@@ -60,6 +61,52 @@ pub fn profile(model: &[u8], inputs: &[Tensor], repeats: usize) -> Result<Vec<No
         NodeTime { time: times.get(times.len() / 2).copied().unwrap_or_default(), ..node }
     };
     Ok(nodes.into_iter().map(median).collect())
+}
+
+thread_local! {
+    /// Parts of the node that runs, where somebody watches.
+    static PARTS: RefCell<Option<Vec<NodeTime>>> = const { RefCell::new(None) };
+}
+
+/// Runs a node, and gives the parts that it told of beside its results.
+pub(crate) fn parts_of<T>(node: impl FnOnce() -> T) -> (T, Vec<NodeTime>) {
+    PARTS.set(Some(Vec::new()));
+    let result = node();
+    (result, PARTS.take().unwrap_or_default())
+}
+
+/// Times of the parts of a node that is several operators in one; costs nothing where nobody watches.
+#[derive(Debug)]
+pub(crate) struct Parts(Option<Vec<Duration>>);
+
+impl Parts {
+    /// So many parts.
+    pub(crate) fn watched(count: usize) -> Self {
+        Self(PARTS.with_borrow(|parts| parts.is_some().then(|| vec![Duration::ZERO; count])))
+    }
+
+    /// Runs a part; it may run more than once.
+    pub(crate) fn part<T>(&mut self, index: usize, run: impl FnOnce() -> T) -> T {
+        let Some(time) = self.0.as_mut().and_then(|times| times.get_mut(index)) else { return run() };
+        let start = Instant::now();
+        let result = run();
+        *time += start.elapsed();
+        result
+    }
+
+    /// Tells of all parts: the name, the operator and the size of the outputs of each.
+    pub(crate) fn tell<'a>(self, parts: impl Iterator<Item = (&'a str, &'a str, usize)>) {
+        let Some(times) = self.0 else { return };
+        PARTS.with_borrow_mut(|told| {
+            let told = told.get_or_insert_default();
+            told.extend(times.into_iter().zip(parts).map(|(time, (name, operator, output_bytes))| NodeTime {
+                name: name.to_owned(),
+                operator: operator.to_owned(),
+                time,
+                output_bytes,
+            }));
+        });
+    }
 }
 
 #[cfg(test)]

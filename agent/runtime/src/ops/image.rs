@@ -20,33 +20,28 @@ pub(super) struct Conv {
     linear: Linear,
     /// Where windows begin in the framed image.
     starts: Vec<usize>,
-    /// Where the parts of a window are that lie together, and their length.
-    segments: Vec<usize>,
-    length: usize,
+    /// Where the numbers of a window are, from there.
+    offsets: Vec<usize>,
 }
 
 impl Conv {
     /// `linear` has a row of `[kernel height, kernel width, channels]`.
     pub(super) fn new(slide: Slide, linear: Linear, size: [usize; 2], channels: usize) -> Self {
-        let wide = size[1] + slide.before[1] + slide.after[1];
-        let [rows, columns] = [slide.places(0, size[0]), slide.places(1, size[1])];
-        let start = |row: usize, column: usize| (row * slide.strides[0] * wide + column * slide.strides[1]) * channels;
-        let starts = (0..rows).flat_map(|row| (0..columns).map(move |column| start(row, column))).collect();
-        let down = (0..slide.kernel[0]).map(|row| row * slide.dilations[0] * wide * channels);
-        let (segments, length) = if slide.dilations[1] == 1 {
-            (down.collect(), slide.kernel[1] * channels)
-        } else {
-            let across =
-                |from: usize| (0..slide.kernel[1]).map(move |column| from + column * slide.dilations[1] * channels);
-            (down.flat_map(across).collect(), channels)
+        let wide = slide.frame(size)[1];
+        let grid = |[rows, columns]: [usize; 2], [down, across]: [usize; 2]| {
+            let pixels = (0..rows).flat_map(move |row| (0..columns).map(move |column| [row, column]));
+            pixels.map(move |[row, column]| (row * down * wide + column * across) * channels)
         };
-        Self { slide, linear, starts, segments, length }
+        let starts = grid([slide.places(0, size[0]), slide.places(1, size[1])], slide.strides).collect();
+        let pixels = grid(slide.kernel, slide.dilations);
+        let offsets = pixels.flat_map(|pixel| (0..channels).map(move |channel| pixel + channel)).collect();
+        Self { slide, linear, starts, offsets }
     }
 
     /// Slides over one image in its frame.
     fn apply(&self, data: &[f32], out: &mut [f32]) -> TractResult<()> {
         let starts = Starts::At(&self.starts);
-        let source = Source { data, rows: self.starts.len(), starts, segments: &self.segments, length: self.length };
+        let source = Source { data, rows: self.starts.len(), starts, offsets: Some(&self.offsets) };
         self.linear.apply(&source, false, out)
     }
 }
@@ -95,20 +90,29 @@ impl OnImages {
         [slide.places(0, self.size[0]), slide.places(1, self.size[1]), channels]
     }
 
-    fn each(&self, data: &[f32], out: &mut [f32]) -> TractResult<()> {
+    /// Works on images, one after another; `frame` is room for one.
+    ///
+    /// # Errors
+    ///
+    /// Lengths that do not agree.
+    pub(super) fn each(&self, data: &[f32], out: &mut [f32], frame: &mut Vec<f32>) -> TractResult<()> {
         let (taken, made) = (count(&[self.size[0], self.size[1], self.channels])?, count(&self.made())?);
         ensure!(taken > 0 && made > 0 && data.len() / taken == out.len() / made, "images of other sizes");
         let wide = self.slide().frame(self.size);
-        let is_framed = wide != self.size && !matches!(self.work.as_ref(), Work::Pool(..));
-        let mut frame = if is_framed { vec![0.0; count(&[wide[0], wide[1], self.channels])?] } else { Vec::new() };
+        let is_framed = wide != self.size && matches!(self.work.as_ref(), Work::Conv(_));
+        let size = if is_framed { count(&[wide[0], wide[1], self.channels])? } else { 0 };
+        if frame.len() < size {
+            frame.resize(size, 0.0);
+        }
+        let frame = frame.get_mut(..size).unwrap_or_default();
         for (image, out) in data.chunks_exact(taken).zip(out.chunks_exact_mut(made)) {
             if is_framed {
-                space::framed(image, self.size, self.channels, self.slide(), &mut frame)?;
+                space::framed(image, self.size, self.channels, self.slide(), frame)?;
             }
-            let image = if is_framed { &frame } else { image };
+            let image = if is_framed { &*frame } else { image };
             match self.work.as_ref() {
                 Work::Conv(conv) => conv.apply(image, out)?,
-                Work::Depthwise(_, depthwise) => depthwise.apply(image, wide, out)?,
+                Work::Depthwise(_, depthwise) => depthwise.apply(image, self.size, out)?,
                 Work::Pool(slide, how) => space::pool(*how, slide, image, self.size, self.channels, out)?,
             }
         }
@@ -136,7 +140,7 @@ impl EvalOp for OnImages {
         let [height, width, channels] = self.made();
         let batch = input.shape().first().copied().unwrap_or(1);
         let shape = if self.is_line { tvec![batch, width, channels] } else { tvec![batch, height, width, channels] };
-        filled(&shape, |out| self.each(input.try_as_plain_ram()?.as_slice()?, out))
+        filled(&shape, |out| self.each(input.try_as_plain_ram()?.as_slice()?, out, &mut Vec::new()))
     }
 }
 

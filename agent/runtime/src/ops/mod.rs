@@ -6,6 +6,7 @@
 //!
 //! Tract looks an operator up by its name alone; `validate` has refused every name of a strange domain.
 
+mod chain;
 mod corrected;
 mod fast;
 mod image;
@@ -59,5 +60,5 @@ pub(crate) fn rewrite(model: TypedModel) -> TractResult<TypedModel> {
     let mut model = log_sums::rewrite(model)?;
     // Before tract tidies up: it takes batches of one row out of shapes.
     model.prop_consts()?;
-    fast::rewrite(&model)
+    chain::join(&fast::rewrite(&model)?)
 }

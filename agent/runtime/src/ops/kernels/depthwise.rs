@@ -5,8 +5,7 @@
 //!  out     [rows, columns, channels]
 //! ```
 //!
-//! Four columns are summed together, so that weights are read once for them. Images come in a frame of
-//! zeros already.
+//! Kernels of three by three keep their weights in registers while a row of places passes.
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
@@ -20,6 +19,9 @@ use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_core::internal::ensure;
 
 use super::{Clamp, count};
+
+/// Numbers of a vector.
+const LANES: usize = 8;
 
 /// A kernel on its way over an image: numbers for height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,9 +46,12 @@ impl Slide {
         padded.checked_sub(reach).map_or(0, |room| room / self.strides[axis] + 1)
     }
 
-    /// The same over an image that has its frame.
-    pub(crate) const fn framed(self) -> Self {
-        Self { before: [0; 2], after: [0; 2], ..self }
+    /// What of an axis of `size` numbers the kernel meets at a place.
+    pub(crate) fn within(&self, axis: usize, size: usize, place: usize) -> Within {
+        let (start, step, before) = (place * self.strides[axis], self.dilations[axis], self.before[axis]);
+        let first = before.saturating_sub(start).div_ceil(step).min(self.kernel[axis]);
+        let end = (size + before).saturating_sub(start).div_ceil(step).clamp(first, self.kernel[axis]);
+        Within { first, count: end - first, start: (start + first * step).saturating_sub(before) }
     }
 
     /// The size of an image with its frame.
@@ -61,6 +66,17 @@ impl Slide {
     pub(crate) fn is_pointwise(&self) -> bool {
         [self.kernel, self.strides] == [[1; 2]; 2] && [self.before, self.after] == [[0; 2]; 2]
     }
+}
+
+/// Which numbers of a kernel meet an image along an axis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Within {
+    /// The first one.
+    pub(crate) first: usize,
+    /// How many.
+    pub(crate) count: usize,
+    /// What of the image the first one meets.
+    pub(crate) start: usize,
 }
 
 /// Weights and bias of [`Depthwise::apply`].
@@ -84,10 +100,10 @@ impl Depthwise {
             taps > 0 && weights.len() / taps == bias.len() && weights.len().is_multiple_of(taps),
             "weights do not fit"
         );
-        Ok(Self { slide: slide.framed(), weights, bias, clamp })
+        Ok(Self { slide, weights, bias, clamp })
     }
 
-    /// Slides over one image of `[height, width]`, its frame included.
+    /// Slides over one image of `[height, width]`.
     ///
     /// # Errors
     ///
@@ -107,93 +123,170 @@ impl Depthwise {
 #[inline(always)]
 fn slide<S: Simd>(simd: S, depthwise: &Depthwise, data: &[f32], size: [usize; 2], out: &mut [f32]) {
     let (path, channels) = (&depthwise.slide, depthwise.bias.len());
+    let is_three = path.kernel == [3, 3] && path.dilations == [1, 1] && channels.is_multiple_of(LANES);
+    if is_three && matches!(path.strides[1], 1 | 2) {
+        return lines(simd, depthwise, data, size, out);
+    }
     let columns = path.places(1, size[1]);
+    let mut taps = Vec::new();
+    for (index, out) in out.chunks_exact_mut(channels).enumerate() {
+        let (rows, line) = (path.within(0, size[0], index / columns), path.within(1, size[1], index % columns));
+        taps.clear();
+        for row in 0..rows.count {
+            for column in 0..line.count {
+                let tap = (rows.first + row) * path.kernel[1] + line.first + column;
+                let pixel = (rows.start + row * path.dilations[0]) * size[1] + line.start + column * path.dilations[1];
+                taps.push((tap * channels, pixel * channels));
+            }
+        }
+        place(simd, depthwise, data, &taps, out);
+    }
+}
+
+/// All rows of places of a kernel of three by three. Lines of the image are copied between their margins
+/// as the kernel comes to them, where they stay near.
+#[inline(always)]
+fn lines<S: Simd>(simd: S, depthwise: &Depthwise, data: &[f32], size: [usize; 2], out: &mut [f32]) {
+    let (path, channels) = (&depthwise.slide, depthwise.bias.len());
+    let (long, columns) = (size[1] * channels, path.places(1, size[1]));
+    let wide = path.frame(size)[1] * channels;
+    let left = path.before[1] * channels;
+    let beyond = vec![0.0; wide];
+    let mut held = [vec![0.0; wide], vec![0.0; wide], vec![0.0; wide]];
+    let mut copied = 0;
     for (row, out) in out.chunks_exact_mut(columns * channels).enumerate() {
-        let top = &data[row * path.strides[0] * size[1] * channels..];
-        let mut column = 0;
-        while column < columns {
-            let (from, to) = (&top[column * path.strides[1] * channels..], &mut out[column * channels..]);
-            column += match columns - column {
-                4.. => at::<S, 4>(simd, depthwise, from, size[1], to),
-                3 => at::<S, 3>(simd, depthwise, from, size[1], to),
-                2 => at::<S, 2>(simd, depthwise, from, size[1], to),
-                _ => at::<S, 1>(simd, depthwise, from, size[1], to),
-            };
+        let within = path.within(0, size[0], row);
+        for line in copied.max(within.start)..within.start + within.count {
+            held[line % 3][left..][..long].copy_from_slice(&data[line * long..][..long]);
+            copied = line + 1;
+        }
+        let mut seen = [beyond.as_slice(); 3];
+        for at in 0..within.count {
+            seen[within.first + at] = &held[(within.start + at) % 3];
+        }
+        if path.strides[1] == 1 {
+            three::<S, 1>(simd, depthwise, &seen, out);
+        } else {
+            three::<S, 2>(simd, depthwise, &seen, out);
         }
     }
 }
 
-/// `R` neighbouring places, all channels; gives `R`.
+/// A row of places of a kernel of three by three, `STRIDE` from each other, with whole vectors of
+/// channels.
 #[inline(always)]
-fn at<S: Simd, const R: usize>(simd: S, depthwise: &Depthwise, data: &[f32], width: usize, out: &mut [f32]) -> usize {
+fn three<S: Simd, const STRIDE: usize>(simd: S, depthwise: &Depthwise, lines: &[&[f32]; 3], out: &mut [f32]) {
     simd.vectorize(
         #[inline(always)]
         || {
-            let channels = depthwise.bias.len();
-            let mut channel = 0;
-            while channel + 16 <= channels {
-                lanes::<S, f32x8<S>, R, 2>(simd, depthwise, data, width, channel, out);
-                channel += 16;
+            let step = depthwise.bias.len() / LANES;
+            let (weights, _) = depthwise.weights.as_chunks::<LANES>();
+            let (bias, _) = depthwise.bias.as_chunks::<LANES>();
+            let (out, _) = out.as_chunks_mut::<LANES>();
+            let mut chunks = [&bias[..0]; 3];
+            for row in 0..3 {
+                chunks[row] = &lines[row].as_chunks::<LANES>().0[..lines[0].len() / LANES];
             }
-            if channel + 8 <= channels {
-                lanes::<S, f32x8<S>, R, 1>(simd, depthwise, data, width, channel, out);
+            let clamp = [f32x8::splat(simd, depthwise.clamp.low), f32x8::splat(simd, depthwise.clamp.high)];
+            for channel in 0..step {
+                let bias = f32x8::from_fn(simd, |lane| bias[channel][lane]);
+                let mut taps = [bias; 9];
+                for tap in 0..9 {
+                    taps[tap] = f32x8::from_fn(simd, |lane| weights[tap * step + channel][lane]);
+                }
+                let (mut from, mut to) = (channel, channel);
+                while to + 3 * step < out.len() {
+                    let sums = sums::<S, 4, STRIDE>(simd, &chunks, &taps, bias, step, from);
+                    for r in 0..4 {
+                        out[to + r * step] = clamp[1].min(clamp[0].max(sums[r])).to_array();
+                    }
+                    from += 4 * STRIDE * step;
+                    to += 4 * step;
+                }
+                if to + step < out.len() {
+                    let sums = sums::<S, 2, STRIDE>(simd, &chunks, &taps, bias, step, from);
+                    for r in 0..2 {
+                        out[to + r * step] = clamp[1].min(clamp[0].max(sums[r])).to_array();
+                    }
+                    from += 2 * STRIDE * step;
+                    to += 2 * step;
+                }
+                if to < out.len() {
+                    let [sum] = sums::<S, 1, STRIDE>(simd, &chunks, &taps, bias, step, from);
+                    out[to] = clamp[1].min(clamp[0].max(sum)).to_array();
+                }
+            }
+        },
+    );
+}
+
+/// `R` places of [`three`].
+#[inline(always)]
+fn sums<S: Simd, const R: usize, const STRIDE: usize>(
+    simd: S,
+    lines: &[&[[f32; LANES]]; 3],
+    taps: &[f32x8<S>; 9],
+    bias: f32x8<S>,
+    step: usize,
+    from: usize,
+) -> [f32x8<S>; R] {
+    let mut sums = [bias; R];
+    for column in 0..3 {
+        for row in 0..3 {
+            for r in 0..R {
+                let value = &lines[row][from + (r * STRIDE + column) * step];
+                let value = f32x8::from_fn(simd, |lane| value[lane]);
+                sums[r] = value.mul_add(taps[row * 3 + column], sums[r]);
+            }
+        }
+    }
+    sums
+}
+
+/// All channels at a place; `taps` are where the weights and the pixels are that meet there.
+#[inline(always)]
+fn place<S: Simd>(simd: S, depthwise: &Depthwise, data: &[f32], taps: &[(usize, usize)], out: &mut [f32]) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let mut channel = 0;
+            while channel + 8 <= out.len() {
+                lanes::<S, f32x8<S>>(simd, depthwise, data, taps, channel, out);
                 channel += 8;
             }
-            if channel + 4 <= channels {
-                lanes::<S, f32x4<S>, R, 1>(simd, depthwise, data, width, channel, out);
+            if channel + 4 <= out.len() {
+                lanes::<S, f32x4<S>>(simd, depthwise, data, taps, channel, out);
                 channel += 4;
             }
-            while channel < channels {
-                one::<R>(depthwise, data, width, channel, out);
+            while channel < out.len() {
+                let mut sum = depthwise.bias[channel];
+                for (weight, pixel) in taps {
+                    sum += data[pixel + channel] * depthwise.weights[weight + channel];
+                }
+                out[channel] = depthwise.clamp.of(sum);
                 channel += 1;
             }
         },
     );
-    R
 }
 
-/// `R` places and `V` vectors of channels.
+/// A vector of channels at a place.
 #[inline(always)]
-fn lanes<S: Simd, V: SimdFloat<S, Element = f32>, const R: usize, const N: usize>(
+fn lanes<S: Simd, V: SimdFloat<S, Element = f32>>(
     simd: S,
     depthwise: &Depthwise,
     data: &[f32],
-    width: usize,
+    taps: &[(usize, usize)],
     channel: usize,
     out: &mut [f32],
 ) {
-    let (path, channels) = (&depthwise.slide, depthwise.bias.len());
-    let [down, across] = path.dilations;
-    let step = path.strides[1] * channels;
-    let mut sums = [[V::splat(simd, 0.0); N]; R];
-    for n in 0..N {
-        let bias = near::<S, V>(simd, &depthwise.bias[channel + n * V::LEN..]);
-        for r in 0..R {
-            sums[r][n] = bias;
-        }
-    }
-    for row in 0..path.kernel[0] {
-        for column in 0..path.kernel[1] {
-            let tap = row * path.kernel[1] + column;
-            let weights = &depthwise.weights[tap * channels + channel..][..N * V::LEN];
-            let from = (row * down * width + column * across) * channels + channel;
-            let values = &data[from..][..(R - 1) * step + N * V::LEN];
-            for n in 0..N {
-                let weight = near::<S, V>(simd, &weights[n * V::LEN..]);
-                for r in 0..R {
-                    let value = near::<S, V>(simd, &values[r * step + n * V::LEN..]);
-                    sums[r][n] = value.mul_add(weight, sums[r][n]);
-                }
-            }
-        }
+    let mut sum = near::<S, V>(simd, &depthwise.bias[channel..]);
+    for (weight, pixel) in taps {
+        let weight = near::<S, V>(simd, &depthwise.weights[weight + channel..]);
+        sum = near::<S, V>(simd, &data[pixel + channel..]).mul_add(weight, sum);
     }
     let (low, high) = (V::splat(simd, depthwise.clamp.low), V::splat(simd, depthwise.clamp.high));
-    for r in 0..R {
-        for n in 0..N {
-            let to = &mut out[r * channels + channel + n * V::LEN..][..V::LEN];
-            high.min(low.max(sums[r][n])).store_slice(to);
-        }
-    }
+    high.min(low.max(sum)).store_slice(&mut out[channel..][..V::LEN]);
 }
 
 /// The first numbers, written so that the compiler does not take a way through memory.
@@ -203,27 +296,10 @@ pub(super) fn near<S: Simd, V: SimdFloat<S, Element = f32>>(simd: S, from: &[f32
     V::from_fn(simd, |lane| from[lane])
 }
 
-/// `R` places of one channel.
-fn one<const R: usize>(depthwise: &Depthwise, data: &[f32], width: usize, channel: usize, out: &mut [f32]) {
-    let (path, channels) = (&depthwise.slide, depthwise.bias.len());
-    for r in 0..R {
-        let mut sum = depthwise.bias[channel];
-        for row in 0..path.kernel[0] {
-            for column in 0..path.kernel[1] {
-                let from = row * path.dilations[0] * width + column * path.dilations[1] + r * path.strides[1];
-                let tap = row * path.kernel[1] + column;
-                sum += data[from * channels + channel] * depthwise.weights[tap * channels + channel];
-            }
-        }
-        out[r * channels + channel] = depthwise.clamp.of(sum);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::kernels::curves::tests::numbers;
-    use crate::ops::kernels::space::framed;
 
     fn naive(path: &Slide, weights: &[f32], bias: &[f32], data: &[f32], size: [usize; 2]) -> Vec<f32> {
         let channels = bias.len();
@@ -270,14 +346,11 @@ mod tests {
                 let depthwise = Depthwise::new(path, weights.clone(), bias.clone(), clamp).unwrap();
                 let want = naive(&path, &weights, &bias, &data, size);
                 let mut out = vec![-1.0; want.len()];
-                let wide = path.frame(size);
-                let mut frame = vec![0.0; wide[0] * wide[1] * channels];
-                framed(&data, size, channels, &path, &mut frame).unwrap();
-                depthwise.apply(&frame, wide, &mut out).unwrap();
+                depthwise.apply(&data, size, &mut out).unwrap();
                 for (got, want) in out.iter().zip(&want) {
                     assert!((got - want).abs() < 1e-4, "{path:?} {size:?} {channels}: {got} {want}");
                 }
-                assert!(depthwise.apply(&frame[1..], wide, &mut out).is_err());
+                assert!(depthwise.apply(&data[1..], size, &mut out).is_err());
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Products of rows with fixed weights: dense layers, convolutions, the gates of recurrent layers.
 //!
 //! ```text
-//!  rows    each a list of segments of one length in a slice, together `depth` numbers
+//!  rows    `depth` numbers each, at the same offsets from where each row begins
 //!  weights panels of 16 outputs: [panels][depth][16], the last one filled up with zeros
 //!  out     [rows][width], each bias + row · weights (or what was there + …), within the clamp
 //! ```
 //!
-//! Six rows by 16 outputs are summed in registers; a single row is multiplied with four panels at a
+//! Six rows by 16 outputs are summed in registers, or eight by 8; a single row is multiplied with four panels at a
 //! time, since one would wait for its own sums.
 #![expect(
     clippy::indexing_slicing,
@@ -26,15 +26,15 @@ use super::{Clamp, count};
 
 /// Outputs of a panel.
 const PANEL: usize = 16;
+/// Numbers of a vector.
+const LANES: usize = 8;
 /// Rows that are summed together.
 const BLOCK: usize = 6;
 /// Numbers that stay near while others pass: half of a small first-level cache.
 const NEAR: usize = 4096;
-/// Segments that are gathered are shorter than this.
-const SHORT: usize = 64;
 
-/// Two vectors: the outputs of one panel.
-type Pair<S> = [f32x8<S>; 2];
+/// Outputs of one panel: two vectors, or one where a panel is half empty.
+type Part<S, const W: usize> = [f32x8<S>; W];
 
 /// Weights and bias, packed for [`Linear::apply`].
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,8 @@ pub(crate) struct Linear {
     panels: Vec<f32>,
     bias: Vec<f32>,
     clamp: Clamp,
+    /// 0, 1, 2 and so on: numbers side by side.
+    offsets: Vec<usize>,
 }
 
 /// Where rows begin.
@@ -74,16 +76,14 @@ pub(crate) struct Source<'a> {
     pub(crate) rows: usize,
     /// Where they begin.
     pub(crate) starts: Starts<'a>,
-    /// Where the segments of a row are, from its beginning.
-    pub(crate) segments: &'a [usize],
-    /// Length of a segment.
-    pub(crate) length: usize,
+    /// Where the numbers of a row are, from its beginning; side by side if nothing is said.
+    pub(crate) offsets: Option<&'a [usize]>,
 }
 
 impl<'a> Source<'a> {
     /// Rows of `depth` numbers, one after another.
     pub(crate) const fn rows(data: &'a [f32], rows: usize, depth: usize) -> Self {
-        Self { data, rows, starts: Starts::Every(depth), segments: &[0], length: depth }
+        Self { data, rows, starts: Starts::Every(depth), offsets: None }
     }
 }
 
@@ -108,7 +108,7 @@ impl Linear {
         }
         let mut padded = bias.map_or_else(Vec::new, <[f32]>::to_vec);
         padded.resize(parts * PANEL, 0.0);
-        Ok(Self { depth, width, panels, bias: padded, clamp })
+        Ok(Self { depth, width, panels, bias: padded, clamp, offsets: (0..depth).collect() })
     }
 
     /// How many numbers a row has.
@@ -127,10 +127,11 @@ impl Linear {
     ///
     /// Rows that reach beyond the data, or an `out` of another length.
     pub(crate) fn apply(&self, source: &Source<'_>, adds: bool, out: &mut [f32]) -> TractResult<()> {
-        let Source { data, rows, starts, segments, length } = *source;
-        ensure!(segments.len() * length == self.depth, "rows of {} × {length}, not {}", segments.len(), self.depth);
+        let Source { data, rows, starts, offsets } = *source;
+        let offsets = offsets.unwrap_or(&self.offsets);
+        ensure!(offsets.len() == self.depth, "rows of {}, not {}", offsets.len(), self.depth);
         ensure!(rows.checked_mul(self.width) == Some(out.len()), "{rows} rows into {} numbers", out.len());
-        let reach = segments.iter().max().map_or(0, |last| last.saturating_add(length));
+        let reach = offsets.iter().max().map_or(0, |last| last.saturating_add(1));
         let last = match starts {
             Starts::Every(step) => rows.saturating_sub(1).saturating_mul(step),
             Starts::At(list) => {
@@ -145,223 +146,209 @@ impl Linear {
             }
             return Ok(());
         }
-        dispatch!(Level::new(), simd => product(simd, self, source, adds, out));
+        let job = Job { linear: self, data, starts, offsets, reach, adds };
+        dispatch!(Level::new(), simd => product(simd, &job, rows, out));
         Ok(())
     }
 }
 
+/// What is multiplied with what.
+struct Job<'a> {
+    linear: &'a Linear,
+    data: &'a [f32],
+    starts: Starts<'a>,
+    offsets: &'a [usize],
+    /// Numbers from the beginning of a row to its last one.
+    reach: usize,
+    adds: bool,
+}
+
 #[inline(always)]
-fn product<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, adds: bool, out: &mut [f32]) {
-    let parts = linear.panels.len() / (linear.depth * PANEL);
-    // Panels that stay near while rows pass, and rows that stay near while panels pass.
-    let together = (NEAR / (linear.depth * PANEL)).max(1);
-    let near = (NEAR / linear.depth / BLOCK).max(1) * BLOCK;
-    let mut gathered = Vec::new();
-    let mut first = 0;
-    while first < source.rows {
-        let end = source.rows.min(first + near);
-        if end - first == 1 {
-            single(simd, linear, source, first, adds, out);
-            first = end;
-            continue;
+fn product<S: Simd>(simd: S, job: &Job<'_>, rows: usize, out: &mut [f32]) {
+    let (depth, width) = (job.linear.depth, job.linear.width);
+    // Rows that stay near while panels pass.
+    let near = (NEAR / depth / BLOCK).max(1) * BLOCK;
+    for first in (0..rows).step_by(near) {
+        let rows = first..rows.min(first + near);
+        let out = &mut out[rows.start * width..rows.end * width];
+        if rows.len() == 1 {
+            single(simd, job, first, out);
+        } else {
+            panels(simd, job, 0, rows, out);
         }
-        let mut part = 0;
-        while part < parts {
-            let many = part..parts.min(part + together);
-            let mut row = first;
-            while row < end {
-                let mut job = Job { linear, source, row, parts: many.clone(), adds, gathered: &mut gathered };
-                row += match end - row {
-                    BLOCK.. => block::<S, BLOCK>(simd, &mut job, out),
-                    5 => block::<S, 5>(simd, &mut job, out),
-                    4 => block::<S, 4>(simd, &mut job, out),
-                    3 => block::<S, 3>(simd, &mut job, out),
-                    2 => block::<S, 2>(simd, &mut job, out),
-                    _ => block::<S, 1>(simd, &mut job, out),
-                };
-            }
-            part = many.end;
-        }
-        first = end;
     }
 }
 
-/// Rows from `row` on with some panels.
-struct Job<'a> {
-    linear: &'a Linear,
-    source: &'a Source<'a>,
-    row: usize,
-    parts: Range<usize>,
-    adds: bool,
-    /// Room for rows whose segments are short.
-    gathered: &'a mut Vec<f32>,
+/// Sums some rows with all panels from the output `from` on.
+#[inline(always)]
+fn panels<S: Simd>(simd: S, job: &Job<'_>, from: usize, rows: Range<usize>, out: &mut [f32]) {
+    for place in (from..job.linear.width).step_by(PANEL) {
+        if job.linear.width - place > LANES {
+            strip::<S, 2>(simd, job, place, rows.clone(), out);
+        } else {
+            strip::<S, 1>(simd, job, place, rows.clone(), out);
+        }
+    }
 }
 
-/// Sums `R` rows with panels; gives `R`.
+/// Sums some rows with one panel.
 #[inline(always)]
-fn block<S: Simd, const R: usize>(simd: S, job: &mut Job<'_>, out: &mut [f32]) -> usize {
+fn strip<S: Simd, const W: usize>(simd: S, job: &Job<'_>, place: usize, rows: Range<usize>, out: &mut [f32]) {
     simd.vectorize(
         #[inline(always)]
         || {
-            let Source { data, starts, segments, length, .. } = *job.source;
-            let (linear, depth) = (job.linear, job.linear.depth);
-            let mut from = [0; R];
-            for r in 0..R {
-                from[r] = starts.at(job.row + r);
-            }
-            let is_gathered = segments.len() > 1 && length < SHORT;
-            if is_gathered {
-                job.gathered.clear();
-                for r in 0..R {
-                    for segment in segments {
-                        job.gathered.extend_from_slice(&data[from[r] + segment..][..length]);
-                    }
-                    from[r] = r * depth;
-                }
-            }
-            let (data, segments, length) =
-                if is_gathered { (job.gathered.as_slice(), &[0][..], depth) } else { (data, segments, length) };
-            let mut rows: [&[f32]; R] = [&[]; R];
-            for r in 0..R {
-                rows[r] = &data[from[r]..];
-            }
-            for part in job.parts.clone() {
-                let (weights, _) = linear.panels[part * depth * PANEL..][..depth * PANEL].as_chunks::<PANEL>();
-                let taken = PANEL.min(linear.width - part * PANEL);
-                let place = job.row * linear.width + part * PANEL;
-                let mut sums = [load(simd, &linear.bias[part * PANEL..]); R];
-                if job.adds {
-                    for r in 0..R {
-                        sums[r] = load_some(simd, &out[place + r * linear.width..][..taken]);
-                    }
-                }
-                for (segment, weights) in segments.iter().zip(weights.chunks_exact(length)) {
-                    sums = summed(simd, &rows, *segment, weights, sums);
-                }
-                for r in 0..R {
-                    store(clamped(simd, sums[r], linear.clamp), &mut out[place + r * linear.width..][..taken]);
-                }
+            let mut row = rows.start;
+            while row < rows.end {
+                let at = (row, row - rows.start);
+                row += match rows.end - row {
+                    // A single vector leaves room for more rows, which then do not wait for their own sums.
+                    8.. if W == 1 => block::<S, 8, W>(simd, job, place, at, out),
+                    BLOCK.. => block::<S, BLOCK, W>(simd, job, place, at, out),
+                    5 => block::<S, 5, W>(simd, job, place, at, out),
+                    4 => block::<S, 4, W>(simd, job, place, at, out),
+                    3 => block::<S, 3, W>(simd, job, place, at, out),
+                    2 => block::<S, 2, W>(simd, job, place, at, out),
+                    _ => block::<S, 1, W>(simd, job, place, at, out),
+                };
             }
         },
     );
-    R
 }
 
-/// Adds a segment of each row times its weights.
+/// Sums `R` rows with one panel, from a row of the source and of what comes out on; gives `R`.
 #[inline(always)]
-fn summed<S: Simd, const R: usize>(
+fn block<S: Simd, const R: usize, const W: usize>(
     simd: S,
-    rows: &[&[f32]; R],
-    segment: usize,
-    weights: &[[f32; PANEL]],
-    mut sums: [Pair<S>; R],
-) -> [Pair<S>; R] {
+    job: &Job<'_>,
+    place: usize,
+    (row, to): (usize, usize),
+    out: &mut [f32],
+) -> usize {
+    let Job { linear, data, starts, offsets, reach, adds } = *job;
+    let (depth, width) = (linear.depth, linear.width);
+    let weights = &linear.panels[place * depth..][..PANEL * depth].as_chunks::<PANEL>().0[..depth];
+    let offsets = &offsets[..depth];
+    let taken = PANEL.min(width - place);
     let mut values: [&[f32]; R] = [&[]; R];
     for r in 0..R {
-        values[r] = &rows[r][segment..][..weights.len()];
+        values[r] = &data[starts.at(row + r)..][..reach];
     }
-    for k in 0..weights.len() {
-        let [left, right] = load_panel(simd, &weights[k]);
+    let mut sums = [load::<S, W>(simd, &linear.bias[place..]); R];
+    if adds {
         for r in 0..R {
-            let value = f32x8::splat(simd, values[r][k]);
-            sums[r] = [value.mul_add(left, sums[r][0]), value.mul_add(right, sums[r][1])];
+            sums[r] = load_some(simd, &out[(to + r) * width + place..][..taken]);
         }
     }
-    sums
+    for k in 0..depth {
+        let (panel, at): (Part<S, W>, _) = (load_panel(simd, &weights[k]), offsets[k]);
+        for r in 0..R {
+            let value = f32x8::splat(simd, values[r][at]);
+            for w in 0..W {
+                sums[r][w] = value.mul_add(panel[w], sums[r][w]);
+            }
+        }
+    }
+    for r in 0..R {
+        store(clamped(simd, sums[r], linear.clamp), &mut out[(to + r) * width + place..][..taken]);
+    }
+    R
 }
 
 /// Sums one row with all panels, four at a time.
 #[inline(always)]
-fn single<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, row: usize, adds: bool, out: &mut [f32]) {
-    const TOGETHER: usize = 4;
-    let parts = linear.panels.len() / (linear.depth * PANEL);
-    let mut part = 0;
-    while part + TOGETHER <= parts {
-        four(simd, linear, source, row, part, adds, out);
-        part += TOGETHER;
+fn single<S: Simd>(simd: S, job: &Job<'_>, row: usize, out: &mut [f32]) {
+    const TOGETHER: usize = 4 * PANEL;
+    let mut place = 0;
+    while place + TOGETHER <= job.linear.width.next_multiple_of(PANEL) {
+        four(simd, job, row, place, out);
+        place += TOGETHER;
     }
-    if part < parts {
-        let mut job = Job { linear, source, row, parts: part..parts, adds, gathered: &mut Vec::new() };
-        block::<S, 1>(simd, &mut job, out);
-    }
+    panels(simd, job, place, row..row + 1, out);
 }
 
-#[expect(clippy::too_many_arguments, reason = "what the loop works on, each of them plain")]
 #[inline(always)]
-fn four<S: Simd>(simd: S, linear: &Linear, source: &Source<'_>, row: usize, part: usize, adds: bool, out: &mut [f32]) {
+fn four<S: Simd>(simd: S, job: &Job<'_>, row: usize, place: usize, out: &mut [f32]) {
     const P: usize = 4;
     simd.vectorize(
         #[inline(always)]
         || {
-            let size = linear.depth * PANEL;
-            let start = source.starts.at(row);
-            let to = &mut out[row * linear.width + part * PANEL..];
-            let (mut sums, mut panels) = ([load(simd, &linear.bias); P], [&[][..]; P]);
+            let Job { linear, data, starts, offsets, reach, adds } = *job;
+            let depth = linear.depth;
+            let values = &data[starts.at(row)..][..reach];
+            let (mut sums, mut panels) = ([load::<S, 2>(simd, &linear.bias); P], [&[][..]; P]);
             for p in 0..P {
-                panels[p] = &linear.panels[(part + p) * size..][..size].as_chunks::<PANEL>().0[..linear.depth];
-                sums[p] = load(simd, &linear.bias[(part + p) * PANEL..]);
+                let place = place + p * PANEL;
+                panels[p] = &linear.panels[place * depth..][..PANEL * depth].as_chunks::<PANEL>().0[..depth];
+                sums[p] = load(simd, &linear.bias[place..]);
                 if adds {
-                    sums[p] = load_some(simd, &to[p * PANEL..][..PANEL.min(to.len() - p * PANEL)]);
+                    sums[p] = load_some(simd, &out[place..linear.width.min(place + PANEL)]);
                 }
             }
-            for (index, segment) in source.segments.iter().enumerate() {
-                let values = &source.data[start + segment..][..source.length];
-                let mut weights = [&[][..]; P];
+            let offsets = &offsets[..depth];
+            for k in 0..depth {
+                let value = f32x8::splat(simd, values[offsets[k]]);
                 for p in 0..P {
-                    weights[p] = &panels[p][index * source.length..][..values.len()];
-                }
-                for k in 0..values.len() {
-                    let value = f32x8::splat(simd, values[k]);
-                    for p in 0..P {
-                        let [left, right] = load_panel(simd, &weights[p][k]);
-                        sums[p] = [value.mul_add(left, sums[p][0]), value.mul_add(right, sums[p][1])];
-                    }
+                    let [left, right] = load_panel::<S, 2>(simd, &panels[p][k]);
+                    sums[p] = [value.mul_add(left, sums[p][0]), value.mul_add(right, sums[p][1])];
                 }
             }
             for p in 0..P {
-                let taken = PANEL.min(linear.width - (part + p) * PANEL);
-                store(clamped(simd, sums[p], linear.clamp), &mut to[p * PANEL..][..taken]);
+                let place = place + p * PANEL;
+                store(clamped(simd, sums[p], linear.clamp), &mut out[place..linear.width.min(place + PANEL)]);
             }
         },
     );
 }
 
 #[inline(always)]
-fn load<S: Simd>(simd: S, from: &[f32]) -> Pair<S> {
-    [f32x8::from_slice(simd, &from[..8]), f32x8::from_slice(simd, &from[8..PANEL])]
+fn load<S: Simd, const W: usize>(simd: S, from: &[f32]) -> Part<S, W> {
+    let mut part = [f32x8::splat(simd, 0.0); W];
+    for w in 0..W {
+        part[w] = f32x8::from_slice(simd, &from[w * LANES..(w + 1) * LANES]);
+    }
+    part
 }
 
 /// As [`load`]; written so that the compiler does not take a way through memory.
 #[inline(always)]
-fn load_panel<S: Simd>(simd: S, from: &[f32; PANEL]) -> Pair<S> {
-    [f32x8::from_fn(simd, |lane| from[lane]), f32x8::from_fn(simd, |lane| from[lane + 8])]
+fn load_panel<S: Simd, const W: usize>(simd: S, from: &[f32; PANEL]) -> Part<S, W> {
+    let mut part = [f32x8::splat(simd, 0.0); W];
+    for w in 0..W {
+        part[w] = f32x8::from_fn(simd, |lane| from[lane + w * LANES]);
+    }
+    part
 }
 
 /// The first numbers of a panel, which may be its last ones.
 #[inline(always)]
-fn load_some<S: Simd>(simd: S, from: &[f32]) -> Pair<S> {
+fn load_some<S: Simd, const W: usize>(simd: S, from: &[f32]) -> Part<S, W> {
     let mut whole = [0.0; PANEL];
     whole[..from.len()].copy_from_slice(from);
     load(simd, &whole)
 }
 
 #[inline(always)]
-fn clamped<S: Simd>(simd: S, pair: Pair<S>, clamp: Clamp) -> Pair<S> {
+fn clamped<S: Simd, const W: usize>(simd: S, mut part: Part<S, W>, clamp: Clamp) -> Part<S, W> {
     let (low, high) = (f32x8::splat(simd, clamp.low), f32x8::splat(simd, clamp.high));
-    // In this order a processor with SSE or AVX passes a NaN on.
-    [high.min(low.max(pair[0])), high.min(low.max(pair[1]))]
+    for w in 0..W {
+        // In this order a processor with SSE or AVX passes a NaN on.
+        part[w] = high.min(low.max(part[w]));
+    }
+    part
 }
 
 #[inline(always)]
-fn store<S: Simd>(pair: Pair<S>, to: &mut [f32]) {
-    if to.len() == PANEL {
-        pair[0].store_slice(&mut to[..8]);
-        pair[1].store_slice(&mut to[8..]);
+fn store<S: Simd, const W: usize>(part: Part<S, W>, to: &mut [f32]) {
+    if to.len() == W * LANES {
+        for w in 0..W {
+            part[w].store_slice(&mut to[w * LANES..(w + 1) * LANES]);
+        }
         return;
     }
     let (mut whole, taken) = ([0.0; PANEL], to.len());
-    pair[0].store_slice(&mut whole[..8]);
-    pair[1].store_slice(&mut whole[8..]);
+    for w in 0..W {
+        part[w].store_slice(&mut whole[w * LANES..(w + 1) * LANES]);
+    }
     to.copy_from_slice(&whole[..taken]);
 }
 
@@ -374,11 +361,9 @@ mod tests {
         let width = bias.len();
         let mut out = Vec::new();
         for row in 0..source.rows {
-            let values: Vec<f32> = source
-                .segments
-                .iter()
-                .flat_map(|at| source.data[source.starts.at(row) + at..][..source.length].to_vec())
-                .collect();
+            let side_by_side: Vec<usize> = (0..weights.len() / width).collect();
+            let offsets = source.offsets.unwrap_or(&side_by_side);
+            let values: Vec<f32> = offsets.iter().map(|at| source.data[source.starts.at(row) + at]).collect();
             for column in 0..width {
                 let start = before.get(row * width + column).map_or(bias[column], |before| *before);
                 let sum = values.iter().enumerate().fold(f64::from(start), |sum, (k, value)| {
@@ -424,11 +409,12 @@ mod tests {
         let (data, weights, bias) = (numbers(1, 100), numbers(2, 6 * 20), numbers(3, 20));
         let linear = Linear::new(&weights, 20, Some(&bias), Clamp::default()).unwrap();
         let starts = [0, 3, 50, 7, 80, 12, 0];
-        let source = Source { data: &data, rows: 7, starts: Starts::At(&starts), segments: &[0, 17], length: 3 };
+        let offsets = [0, 1, 2, 17, 18, 19];
+        let source = Source { data: &data, rows: 7, starts: Starts::At(&starts), offsets: Some(&offsets) };
         let mut out = vec![0.0; 7 * 20];
         linear.apply(&source, false, &mut out).unwrap();
         near(&out, &naive(&source, &weights, &bias, &[], Clamp::default()));
-        let beyond = Source { segments: &[0, 18], ..source };
+        let beyond = Source { offsets: Some(&[0, 1, 2, 18, 19, 20]), ..source };
         assert!(linear.apply(&beyond, false, &mut out).is_err());
         assert!(linear.apply(&source, false, &mut out[1..]).is_err());
     }

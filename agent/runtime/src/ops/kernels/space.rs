@@ -68,9 +68,9 @@ fn windows<S: Simd>(
 ) {
     let columns = path.places(1, size[1]);
     for (place, out) in out.chunks_exact_mut(channels).enumerate() {
-        let (down, top) = within(path, 0, size[0], place / columns);
-        let (across, left) = within(path, 1, size[1], place % columns);
-        let window = Window { rows: down, columns: across, start: (top * size[1] + left) * channels };
+        let (rows, line) = (path.within(0, size[0], place / columns), path.within(1, size[1], place % columns));
+        let (down, across) = (rows.count, line.count);
+        let window = Window { rows: down, columns: across, start: (rows.start * size[1] + line.start) * channels };
         let steps = [path.dilations[0] * size[1] * channels, path.dilations[1] * channels];
         let taken = match how {
             Pooling::Max | Pooling::Sum => 1,
@@ -100,14 +100,6 @@ fn windows<S: Simd>(
             channel += 1;
         }
     }
-}
-
-/// How many numbers of the kernel lie within `size` at a place, and where the first one is.
-fn within(path: &Slide, axis: usize, size: usize, place: usize) -> (usize, usize) {
-    let (start, step, before) = (place * path.strides[axis], path.dilations[axis], path.before[axis]);
-    let first = before.saturating_sub(start).div_ceil(step).min(path.kernel[axis]);
-    let end = (size + before).saturating_sub(start).div_ceil(step).clamp(first, path.kernel[axis]);
-    (end - first, (start + first * step).saturating_sub(before))
 }
 
 #[inline(always)]
@@ -176,10 +168,13 @@ pub(crate) fn turn(data: &[f32], rows: usize, columns: usize, out: &mut [f32]) -
 /// A picture's few colours.
 fn turn_few<const ROWS: usize>(from: &[f32], columns: usize, to: &mut [f32]) {
     let (pixels, _) = to.as_chunks_mut::<ROWS>();
-    for (row, values) in from.chunks_exact(columns).enumerate() {
-        for (pixel, value) in pixels.iter_mut().zip(values) {
-            pixel[row] = *value;
-        }
+    let mut rows = [&from[..0]; ROWS];
+    for (row, values) in rows.iter_mut().zip(from.chunks_exact(columns)) {
+        *row = values;
+    }
+    let rows = rows.map(|row| &row[..pixels.len()]);
+    for (column, pixel) in pixels.iter_mut().enumerate() {
+        *pixel = std::array::from_fn(|row| rows[row][column]);
     }
 }
 
@@ -199,7 +194,7 @@ fn turn_one(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
     }
 }
 
-/// Copies an image into the middle of one of zeros, `margins` around it: above, left, below, right.
+/// Copies an image into its frame of zeros.
 ///
 /// # Errors
 ///
@@ -217,9 +212,16 @@ pub(crate) fn framed(
     if data.is_empty() {
         return Ok(());
     }
-    let rows = frame.chunks_exact_mut(wide[1] * channels).skip(path.before[0]);
-    for (row, from) in rows.zip(data.chunks_exact(size[1] * channels)) {
-        row[path.before[1] * channels..][..from.len()].copy_from_slice(from);
+    let (above, rest) = frame.split_at_mut(path.before[0] * wide[1] * channels);
+    let (rows, below) = rest.split_at_mut(size[0] * wide[1] * channels);
+    above.fill(0.0);
+    below.fill(0.0);
+    for (row, from) in rows.chunks_exact_mut(wide[1] * channels).zip(data.chunks_exact(size[1] * channels)) {
+        let (left, rest) = row.split_at_mut(path.before[1] * channels);
+        let (middle, right) = rest.split_at_mut(from.len());
+        left.fill(0.0);
+        middle.copy_from_slice(from);
+        right.fill(0.0);
     }
     Ok(())
 }

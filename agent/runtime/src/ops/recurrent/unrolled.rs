@@ -150,7 +150,7 @@ impl Unrolled {
                 starts.extend((0..run.batch).map(|row| self.place(run, time(step, row), row) * width));
             }
             let rows = many * run.batch;
-            let source = Source { data: run.x, rows, starts: Starts::At(&starts), segments: &[0], length: width };
+            let source = Source { data: run.x, rows, starts: Starts::At(&starts), offsets: None };
             direction.input.apply(&source, false, &mut gates[..rows * wide])?;
             for (step, gates) in (from..from + many).zip(gates.chunks_exact_mut(run.batch * wide)) {
                 self.step(direction, rules, run, step, gates, state)?;
