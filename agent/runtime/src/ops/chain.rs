@@ -53,6 +53,8 @@ struct Room {
 #[derive(Clone, Debug, PartialEq)]
 enum Work {
     Images(OnImages),
+    /// The same, of images whose channels are planes yet.
+    Planes(OnImages),
     /// So many rows of an image are multiplied.
     Dense(Dense, usize),
     /// A matrix is turned.
@@ -105,7 +107,8 @@ impl Link {
 
     fn apply(&self, data: &[f32], out: &mut [f32], frame: &mut Vec<f32>) -> TractResult<()> {
         match &self.work {
-            Work::Images(images) => images.each(data, out, frame),
+            Work::Images(images) => images.each(data, false, out, frame),
+            Work::Planes(images) => images.each(data, true, out, frame),
             Work::Dense(dense, rows) => {
                 let rows = rows * (data.len() / self.taken);
                 dense.linear.apply(&Source::rows(data, rows, dense.linear.depth()), false, out)
@@ -128,7 +131,15 @@ struct Chain {
 impl Eq for Chain {}
 
 impl Chain {
-    fn new(links: Vec<Link>, made: TVec<usize>) -> Self {
+    fn new(mut links: Vec<Link>, made: TVec<usize>) -> Self {
+        // A convolution that frames its image turns it on the way.
+        if let [Link { work: Work::Turn([planes, _]), .. }, Link { work, .. }, ..] = links.as_mut_slice()
+            && let Work::Images(images) = work
+            && images.takes_planes(*planes)
+        {
+            *work = Work::Planes(images.clone());
+            links.remove(0);
+        }
         let most = links.iter().map(|link| link.taken.max(link.made)).max().unwrap_or(1);
         Self { links: Arc::new(links), made, together: (NEAR / most).clamp(1, TOGETHER_MAX) }
     }

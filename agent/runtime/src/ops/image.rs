@@ -90,16 +90,21 @@ impl OnImages {
         [slide.places(0, self.size[0]), slide.places(1, self.size[1]), channels]
     }
 
+    /// Whether this takes an image of so many planes in the place of channels last.
+    pub(super) fn takes_planes(&self, planes: usize) -> bool {
+        matches!(self.work.as_ref(), Work::Conv(_)) && planes <= space::PLANES_MAX
+    }
+
     /// Works on images, one after another; `frame` is room for one.
     ///
     /// # Errors
     ///
     /// Lengths that do not agree.
-    pub(super) fn each(&self, data: &[f32], out: &mut [f32], frame: &mut Vec<f32>) -> TractResult<()> {
+    pub(super) fn each(&self, data: &[f32], is_planar: bool, out: &mut [f32], frame: &mut Vec<f32>) -> TractResult<()> {
         let (taken, made) = (count(&[self.size[0], self.size[1], self.channels])?, count(&self.made())?);
         ensure!(taken > 0 && made > 0 && data.len() / taken == out.len() / made, "images of other sizes");
         let wide = self.slide().frame(self.size);
-        let is_framed = wide != self.size && matches!(self.work.as_ref(), Work::Conv(_));
+        let is_framed = is_planar || wide != self.size && matches!(self.work.as_ref(), Work::Conv(_));
         let size = if is_framed { count(&[wide[0], wide[1], self.channels])? } else { 0 };
         if frame.len() < size {
             frame.resize(size, 0.0);
@@ -107,7 +112,7 @@ impl OnImages {
         let frame = frame.get_mut(..size).unwrap_or_default();
         for (image, out) in data.chunks_exact(taken).zip(out.chunks_exact_mut(made)) {
             if is_framed {
-                space::framed(image, self.size, self.channels, self.slide(), frame)?;
+                space::framed(image, self.size, self.channels, is_planar, self.slide(), frame)?;
             }
             let image = if is_framed { &*frame } else { image };
             match self.work.as_ref() {
@@ -140,7 +145,7 @@ impl EvalOp for OnImages {
         let [height, width, channels] = self.made();
         let batch = input.shape().first().copied().unwrap_or(1);
         let shape = if self.is_line { tvec![batch, width, channels] } else { tvec![batch, height, width, channels] };
-        filled(&shape, |out| self.each(input.try_as_plain_ram()?.as_slice()?, out, &mut Vec::new()))
+        filled(&shape, |out| self.each(input.try_as_plain_ram()?.as_slice()?, false, out, &mut Vec::new()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Exponential, sigmoid and hyperbolic tangent, eight at a time.
 //!
-//! Polynomials of Cephes (S. Moshier, `expf` and `tanhf`); relative errors stay below 1e-6 where the
+//! The exponential is the polynomial of Cephes (S. Moshier, `expf`); relative errors stay below 1e-6 where the
 //! result is a normal number.
 #![expect(clippy::inline_always, reason = "vectors must not cross calls")]
 
@@ -52,21 +52,27 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
     f32x8::splat(simd, 1.0) / (exp(simd, -x) + 1.0)
 }
 
-/// The hyperbolic tangent.
+/// The hyperbolic tangent: a quotient of polynomials in the square, as in Eigen's `ptanh`.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(simd: S, x: f32x8<S>) -> f32x8<S> {
-    /// Below this the polynomial is the nearer one: the other takes a small difference of large numbers.
-    const SMALL: f32 = 0.625;
-    const TERMS: [f32; 4] = [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1];
+    /// Beyond this it is one, as nearly as single precision tells.
+    const LIMIT: f32 = 9.0;
+    const ABOVE: [f32; 6] =
+        [2.000_188e-13, -8.604_672e-11, 5.122_297_3e-8, 1.485_722_35e-5, 6.372_619_5e-4, 4.893_524_6e-3];
+    const BELOW: [f32; 3] = [1.185_347_1e-4, 2.268_434_7e-3, 4.893_525e-3];
     let splat = |value| f32x8::splat(simd, value);
+    let x = splat(LIMIT).min(splat(-LIMIT).max(x));
     let square = x * x;
-    let mut sum = splat(-5.704_988_7e-3);
-    for term in TERMS {
-        sum = sum.mul_add(square, splat(term));
+    let mut above = splat(-2.760_768_4e-16);
+    for term in ABOVE {
+        above = above.mul_add(square, splat(term));
     }
-    let small = (sum * square).mul_add(x, x);
-    let large = splat(1.0) - splat(2.0) / (exp(simd, x + x) + 1.0);
-    x.abs().simd_lt(splat(SMALL)).select(small, large)
+    let mut below = splat(1.198_258_4e-6);
+    for term in BELOW {
+        below = below.mul_add(square, splat(term));
+    }
+    // The last step of rounding may lead beyond.
+    splat(1.0).min(splat(-1.0).max(above * x / below))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::inline_always,
-    clippy::needless_range_loop,
     reason = "lengths are checked by `Depthwise::apply`; vectors must not cross calls"
 )]
 

@@ -58,12 +58,19 @@ pub(crate) enum Starts<'a> {
 }
 
 impl Starts<'_> {
+    /// Of `R` rows from this one on.
     #[inline(always)]
-    fn at(self, row: usize) -> usize {
+    fn of<const R: usize>(self, row: usize) -> [usize; R] {
+        let mut starts = [row; R];
         match self {
-            Self::Every(step) => row * step,
-            Self::At(list) => list[row],
+            Self::Every(step) => {
+                for r in 0..R {
+                    starts[r] = (row + r) * step;
+                }
+            }
+            Self::At(list) => starts.copy_from_slice(&list[row..][..R]),
         }
+        starts
     }
 }
 
@@ -230,8 +237,9 @@ fn block<S: Simd, const R: usize, const W: usize>(
     let offsets = &offsets[..depth];
     let taken = PANEL.min(width - place);
     let mut values: [&[f32]; R] = [&[]; R];
+    let starts: [usize; R] = starts.of(row);
     for r in 0..R {
-        values[r] = &data[starts.at(row + r)..][..reach];
+        values[r] = &data[starts[r]..][..reach];
     }
     let mut sums = [load::<S, W>(simd, &linear.bias[place..]); R];
     if adds {
@@ -248,8 +256,19 @@ fn block<S: Simd, const R: usize, const W: usize>(
             }
         }
     }
-    for r in 0..R {
-        store(clamped(simd, sums[r], linear.clamp), &mut out[(to + r) * width + place..][..taken]);
+    let clamp = [f32x8::splat(simd, linear.clamp.low), f32x8::splat(simd, linear.clamp.high)];
+    let out = &mut out[to * width + place..][..(R - 1) * width + taken];
+    if taken == W * LANES {
+        for r in 0..R {
+            let out = &mut out[r * width..][..W * LANES];
+            for w in 0..W {
+                clamped(clamp, sums[r][w]).store_slice(&mut out[w * LANES..][..LANES]);
+            }
+        }
+    } else {
+        for r in 0..R {
+            store(clamp, sums[r], &mut out[r * width..][..taken]);
+        }
     }
     R
 }
@@ -274,7 +293,8 @@ fn four<S: Simd>(simd: S, job: &Job<'_>, row: usize, place: usize, out: &mut [f3
         || {
             let Job { linear, data, starts, offsets, reach, adds } = *job;
             let depth = linear.depth;
-            let values = &data[starts.at(row)..][..reach];
+            let [start] = starts.of(row);
+            let values = &data[start..][..reach];
             let (mut sums, mut panels) = ([load::<S, 2>(simd, &linear.bias); P], [&[][..]; P]);
             for p in 0..P {
                 let place = place + p * PANEL;
@@ -292,9 +312,10 @@ fn four<S: Simd>(simd: S, job: &Job<'_>, row: usize, place: usize, out: &mut [f3
                     sums[p] = [value.mul_add(left, sums[p][0]), value.mul_add(right, sums[p][1])];
                 }
             }
+            let clamp = [f32x8::splat(simd, linear.clamp.low), f32x8::splat(simd, linear.clamp.high)];
             for p in 0..P {
                 let place = place + p * PANEL;
-                store(clamped(simd, sums[p], linear.clamp), &mut out[place..linear.width.min(place + PANEL)]);
+                store(clamp, sums[p], &mut out[place..linear.width.min(place + PANEL)]);
             }
         },
     );
@@ -328,26 +349,17 @@ fn load_some<S: Simd, const W: usize>(simd: S, from: &[f32]) -> Part<S, W> {
 }
 
 #[inline(always)]
-fn clamped<S: Simd, const W: usize>(simd: S, mut part: Part<S, W>, clamp: Clamp) -> Part<S, W> {
-    let (low, high) = (f32x8::splat(simd, clamp.low), f32x8::splat(simd, clamp.high));
-    for w in 0..W {
-        // In this order a processor with SSE or AVX passes a NaN on.
-        part[w] = high.min(low.max(part[w]));
-    }
-    part
+fn clamped<S: Simd>([low, high]: [f32x8<S>; 2], values: f32x8<S>) -> f32x8<S> {
+    // In this order a processor with SSE or AVX passes a NaN on.
+    high.min(low.max(values))
 }
 
+/// Writes the first numbers of a part.
 #[inline(always)]
-fn store<S: Simd, const W: usize>(part: Part<S, W>, to: &mut [f32]) {
-    if to.len() == W * LANES {
-        for w in 0..W {
-            part[w].store_slice(&mut to[w * LANES..(w + 1) * LANES]);
-        }
-        return;
-    }
+fn store<S: Simd, const W: usize>(clamp: [f32x8<S>; 2], part: Part<S, W>, to: &mut [f32]) {
     let (mut whole, taken) = ([0.0; PANEL], to.len());
     for w in 0..W {
-        part[w].store_slice(&mut whole[w * LANES..(w + 1) * LANES]);
+        clamped(clamp, part[w]).store_slice(&mut whole[w * LANES..(w + 1) * LANES]);
     }
     to.copy_from_slice(&whole[..taken]);
 }
@@ -363,7 +375,7 @@ mod tests {
         for row in 0..source.rows {
             let side_by_side: Vec<usize> = (0..weights.len() / width).collect();
             let offsets = source.offsets.unwrap_or(&side_by_side);
-            let values: Vec<f32> = offsets.iter().map(|at| source.data[source.starts.at(row) + at]).collect();
+            let values: Vec<f32> = offsets.iter().map(|at| source.data[source.starts.of::<1>(row)[0] + at]).collect();
             for column in 0..width {
                 let start = before.get(row * width + column).map_or(bias[column], |before| *before);
                 let sum = values.iter().enumerate().fold(f64::from(start), |sum, (k, value)| {

@@ -11,7 +11,10 @@ use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_core::internal::ensure;
 
 use super::count;
-use super::depthwise::{Slide, near};
+use super::depthwise::{Slide, Within, near};
+
+/// Planes that [`framed`] takes.
+pub(crate) const PLANES_MAX: usize = 4;
 
 /// What a pool makes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,13 +51,6 @@ pub(crate) fn pool(
     Ok(())
 }
 
-/// A window over an image: which of its numbers lie within, and where the first one is.
-struct Window {
-    rows: usize,
-    columns: usize,
-    start: usize,
-}
-
 #[expect(clippy::too_many_arguments, reason = "what the loop works on, each of them plain")]
 #[inline(always)]
 fn windows<S: Simd>(
@@ -66,77 +62,59 @@ fn windows<S: Simd>(
     channels: usize,
     out: &mut [f32],
 ) {
-    let columns = path.places(1, size[1]);
-    for (place, out) in out.chunks_exact_mut(channels).enumerate() {
-        let (rows, line) = (path.within(0, size[0], place / columns), path.within(1, size[1], place % columns));
-        let (down, across) = (rows.count, line.count);
-        let window = Window { rows: down, columns: across, start: (rows.start * size[1] + line.start) * channels };
-        let steps = [path.dilations[0] * size[1] * channels, path.dilations[1] * channels];
-        let taken = match how {
-            Pooling::Max | Pooling::Sum => 1,
-            Pooling::Mean => down * across,
-            Pooling::PaddedMean => path.kernel[0] * path.kernel[1],
-        };
-        #[expect(clippy::cast_precision_loss, reason = "windows are small")]
-        let share = 1.0 / taken.max(1) as f32;
-        let mut channel = 0;
-        while channel + 8 <= channels {
-            let made = if how == Pooling::Max {
-                greatest::<S, f32x8<S>>(simd, data, &window, steps, channel)
-            } else {
-                sum::<S, f32x8<S>>(simd, data, &window, steps, channel) * share
+    let lines: Vec<Within> = (0..path.places(1, size[1])).map(|column| path.within(1, size[1], column)).collect();
+    for (row, out) in out.chunks_exact_mut(lines.len() * channels).enumerate() {
+        let rows = path.within(0, size[0], row);
+        for (columns, out) in lines.iter().zip(out.chunks_exact_mut(channels)) {
+            let taken = match how {
+                Pooling::Max | Pooling::Sum => 1,
+                Pooling::Mean => rows.count * columns.count,
+                Pooling::PaddedMean => path.kernel[0] * path.kernel[1],
             };
-            made.store_slice(&mut out[channel..channel + 8]);
-            channel += 8;
-        }
-        while channel < channels {
-            let places = (0..down).flat_map(|row| (0..across).map(move |column| (row, column)));
-            let values = places.map(|(row, column)| data[window.start + row * steps[0] + column * steps[1] + channel]);
-            out[channel] = if how == Pooling::Max {
-                values.fold(f32::NEG_INFINITY, |most, value| if value > most || value.is_nan() { value } else { most })
-            } else {
-                values.sum::<f32>() * share
-            };
-            channel += 1;
+            out.fill(if how == Pooling::Max { f32::NEG_INFINITY } else { 0.0 });
+            for line in 0..rows.count {
+                let line = (rows.start + line * path.dilations[0]) * size[1];
+                for column in 0..columns.count {
+                    let pixel = line + columns.start + column * path.dilations[1];
+                    meet(simd, how, &data[pixel * channels..][..channels], out);
+                }
+            }
+            if taken > 1 {
+                #[expect(clippy::cast_precision_loss, reason = "windows are small")]
+                let share = 1.0 / taken as f32;
+                out.iter_mut().for_each(|sum| *sum *= share);
+            }
         }
     }
 }
 
+/// The greatest of two, of which a NaN is greater than any number, or the sum: for each channel.
 #[inline(always)]
-fn sum<S: Simd, V: SimdFloat<S, Element = f32>>(
-    simd: S,
-    data: &[f32],
-    window: &Window,
-    steps: [usize; 2],
-    channel: usize,
-) -> V {
-    let mut sum = V::splat(simd, 0.0);
-    for row in 0..window.rows {
-        for column in 0..window.columns {
-            sum += near::<S, V>(simd, &data[window.start + row * steps[0] + column * steps[1] + channel..]);
-        }
-    }
-    sum
-}
-
-/// The greatest; a NaN is passed on.
-#[inline(always)]
-fn greatest<S: Simd, V: SimdFloat<S, Element = f32>>(
-    simd: S,
-    data: &[f32],
-    window: &Window,
-    steps: [usize; 2],
-    channel: usize,
-) -> V {
-    let mut most = V::splat(simd, f32::NEG_INFINITY);
-    for row in 0..window.rows {
-        for column in 0..window.columns {
-            let value = near::<S, V>(simd, &data[window.start + row * steps[0] + column * steps[1] + channel..]);
-            let is_less = value.simd_le(most);
-            most = is_less.select(most, value);
-        }
-    }
-    most
+fn meet<S: Simd>(simd: S, how: Pooling, pixel: &[f32], out: &mut [f32]) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let ((from, few), (to, rest)) = (pixel.as_chunks::<8>(), out.as_chunks_mut::<8>());
+            for (to, from) in to.iter_mut().zip(from) {
+                let (value, before) = (near::<S, f32x8<S>>(simd, from), near::<S, f32x8<S>>(simd, to));
+                let made = match how {
+                    Pooling::Max => {
+                        let greater = value.simd_gt(before).select(value, before);
+                        value.simd_eq(value).select(greater, value)
+                    }
+                    Pooling::Sum | Pooling::Mean | Pooling::PaddedMean => before + value,
+                };
+                *to = made.to_array();
+            }
+            for (to, value) in rest.iter_mut().zip(few) {
+                *to = match how {
+                    Pooling::Max if *value > *to || value.is_nan() => *value,
+                    Pooling::Max => *to,
+                    Pooling::Sum | Pooling::Mean | Pooling::PaddedMean => *to + value,
+                };
+            }
+        },
+    );
 }
 
 /// Turns matrices `[rows, columns]`, one after another, into `[columns, rows]`.
@@ -156,25 +134,26 @@ pub(crate) fn turn(data: &[f32], rows: usize, columns: usize, out: &mut [f32]) -
     }
     for (from, to) in data.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
         match rows {
-            2 => turn_few::<2>(from, columns, to),
-            3 => turn_few::<3>(from, columns, to),
-            4 => turn_few::<4>(from, columns, to),
+            2 => interleave::<2>(from, columns, to),
+            3 => interleave::<3>(from, columns, to),
+            4 => interleave::<4>(from, columns, to),
             _ => turn_one(from, rows, columns, to),
         }
     }
     Ok(())
 }
 
-/// A picture's few colours.
-fn turn_few<const ROWS: usize>(from: &[f32], columns: usize, to: &mut [f32]) {
-    let (pixels, _) = to.as_chunks_mut::<ROWS>();
-    let mut rows = [&from[..0]; ROWS];
-    for (row, values) in rows.iter_mut().zip(from.chunks_exact(columns)) {
-        *row = values;
+/// A picture's few colours, in planes that lie so far from each other, side by side in each pixel.
+fn interleave<const COLOURS: usize>(from: &[f32], apart: usize, to: &mut [f32]) {
+    let (pixels, _) = to.as_chunks_mut::<COLOURS>();
+    let mut planes = [&from[..0]; COLOURS];
+    for (colour, plane) in planes.iter_mut().enumerate() {
+        *plane = &from[colour * apart..][..pixels.len()];
     }
-    let rows = rows.map(|row| &row[..pixels.len()]);
     for (column, pixel) in pixels.iter_mut().enumerate() {
-        *pixel = std::array::from_fn(|row| rows[row][column]);
+        for colour in 0..COLOURS {
+            pixel[colour] = planes[colour][column];
+        }
     }
 }
 
@@ -194,7 +173,7 @@ fn turn_one(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
     }
 }
 
-/// Copies an image into its frame of zeros.
+/// Copies an image into its frame of zeros; one of planes becomes one with channels last.
 ///
 /// # Errors
 ///
@@ -203,6 +182,7 @@ pub(crate) fn framed(
     data: &[f32],
     size: [usize; 2],
     channels: usize,
+    is_planar: bool,
     path: &Slide,
     frame: &mut [f32],
 ) -> TractResult<()> {
@@ -216,12 +196,21 @@ pub(crate) fn framed(
     let (rows, below) = rest.split_at_mut(size[0] * wide[1] * channels);
     above.fill(0.0);
     below.fill(0.0);
-    for (row, from) in rows.chunks_exact_mut(wide[1] * channels).zip(data.chunks_exact(size[1] * channels)) {
+    for (index, row) in rows.chunks_exact_mut(wide[1] * channels).enumerate() {
         let (left, rest) = row.split_at_mut(path.before[1] * channels);
-        let (middle, right) = rest.split_at_mut(from.len());
+        let (middle, right) = rest.split_at_mut(size[1] * channels);
         left.fill(0.0);
-        middle.copy_from_slice(from);
         right.fill(0.0);
+        let from = &data[index * size[1]..];
+        match channels {
+            2 if is_planar => interleave::<2>(from, size[0] * size[1], middle),
+            3 if is_planar => interleave::<3>(from, size[0] * size[1], middle),
+            4 if is_planar => interleave::<4>(from, size[0] * size[1], middle),
+            _ => {
+                ensure!(!is_planar || channels == 1, "{channels} planes");
+                middle.copy_from_slice(&data[index * middle.len()..][..middle.len()]);
+            }
+        }
     }
     Ok(())
 }
@@ -255,5 +244,34 @@ mod tests {
         assert_eq!(pooled(Pooling::Sum), [6.0, 18.0, 12.0]);
         assert_eq!(pooled(Pooling::Mean), [3.0, 4.5, 6.0]);
         assert_eq!(pooled(Pooling::PaddedMean), [1.5, 4.5, 3.0]);
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_the_greatest_wherever_it_stands() {
+        let path = Slide { kernel: [1, 3], strides: [1; 2], dilations: [1; 2], before: [0; 2], after: [0; 2] };
+        for place in 0..3 {
+            for channels in [3, 8] {
+                let mut data = vec![1.0; 3 * channels];
+                data[place * channels..][..channels].fill(f32::NAN);
+                let mut out = vec![0.0; channels];
+                pool(Pooling::Max, &path, &data, [1, 3], channels, &mut out).unwrap();
+                assert!(out.iter().all(|value| value.is_nan()), "{place} {channels}: {out:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn planes_turn_on_their_way_into_a_frame() {
+        let path = Slide { kernel: [3, 3], strides: [1; 2], dilations: [1; 2], before: [1, 0], after: [0, 2] };
+        for channels in 1..=PLANES_MAX {
+            let data = numbers(channels, 5 * 4 * channels);
+            let (mut last, size) = (vec![0.0; data.len()], [5, 4]);
+            turn(&data, channels, 20, &mut last).unwrap();
+            let wide = path.frame(size);
+            let (mut one, mut two) = (vec![9.0; wide[0] * wide[1] * channels], vec![7.0; wide[0] * wide[1] * channels]);
+            framed(&last, size, channels, false, &path, &mut one).unwrap();
+            framed(&data, size, channels, true, &path, &mut two).unwrap();
+            assert_eq!(one, two);
+        }
     }
 }
