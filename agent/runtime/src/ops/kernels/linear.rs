@@ -30,8 +30,8 @@ const PANEL: usize = 16;
 const LANES: usize = 8;
 /// Rows that are summed together.
 const BLOCK: usize = 6;
-/// Numbers that stay near while others pass: half of a small first-level cache.
-const NEAR: usize = 4096;
+/// Numbers that stay near while others pass: a small first-level cache.
+const NEAR: usize = 8192;
 
 /// Outputs of one panel: two vectors, or one where a panel is half empty.
 type Part<S, const W: usize> = [f32x8<S>; W];
@@ -173,8 +173,9 @@ struct Job<'a> {
 #[inline(always)]
 fn product<S: Simd>(simd: S, job: &Job<'_>, rows: usize, out: &mut [f32]) {
     let (depth, width) = (job.linear.depth, job.linear.width);
-    // Rows that stay near while panels pass.
-    let near = (NEAR / depth / BLOCK).max(1) * BLOCK;
+    // Rows that stay near while panels pass, as many each time.
+    let most = (NEAR / depth / BLOCK).max(1) * BLOCK;
+    let near = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(BLOCK);
     for first in (0..rows).step_by(near) {
         let rows = first..rows.min(first + near);
         let out = &mut out[rows.start * width..rows.end * width];
