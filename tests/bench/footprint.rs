@@ -43,8 +43,8 @@ pub(crate) async fn measure() {
 
 /// Registers the model with golden vectors of onnxruntime, approved.
 fn register(fleet: &Fleet) {
-    let made = std::env::var_os("BELLWETHER_BENCH_MODELS");
-    let folder = made.map_or_else(|| repository().join("target/bench-models"), PathBuf::from);
+    let folder = std::env::var_os("BELLWETHER_BENCH_MODELS");
+    let folder = folder.map_or_else(|| repository().join("target/bench-models"), PathBuf::from);
     let model = folder.join(format!("{MODEL}.onnx"));
     assert!(model.exists(), "{} is missing: run `tests/run bench`", model.display());
     let vectors = fleet.hub.home().join("vectors.npz");
@@ -52,7 +52,8 @@ fn register(fleet: &Fleet) {
     let mut command = Command::new(binary("bellwether"));
     command.args(["model", "vectors"]).arg(&model).arg("--input").arg(folder.join(format!("{MODEL}.64.npz")));
     command.arg("--out").arg(&vectors).arg("--python").arg(python);
-    assert!(command.status().expect("the command line runs").success(), "golden vectors are made");
+    let made = command.output().expect("the command line runs");
+    assert!(made.status.success(), "no golden vectors: {}", String::from_utf8_lossy(&made.stderr));
     let (model, vectors) = (model.to_string_lossy(), vectors.to_string_lossy());
     fleet.cli.ok(&["model", "register", MODEL, &model, "--vectors", &vectors, "--key", "ada"]);
     fleet.approve(&format!("{MODEL}:1"));
