@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use bellwether_agent::{Agent, AgentError, Config, Running, journal, run_if_child};
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -142,23 +143,38 @@ fn exit(done: Result<(), AgentError>) -> ExitCode {
 
 fn start(run: Run) -> Result<(), AgentError> {
     let config = run.config()?;
-    let fault = |why: std::io::Error| AgentError::Storage(why.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fault)?;
-    let result = runtime.block_on(async {
-        let agent = Agent::start(config).await?;
+    let result = started(&runtime, config).and_then(|agent| {
         say(&agent);
-        let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("stopping");
-        agent.stop().await;
-        Ok(())
+        runtime.block_on(stopped(agent))
     });
     // A self-test that never ends must not keep the program alive.
     runtime.shutdown_background();
     result
+}
+
+/// Starts the agent from a thread of its own: what starting takes of stack and heap is given back
+/// with it, instead of staying resident for as long as the agent runs.
+fn started(runtime: &Runtime, config: Config) -> Result<Running, AgentError> {
+    let start = || runtime.block_on(Agent::start(config));
+    std::thread::scope(|scope| scope.spawn(start).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs until somebody ends this program, and stops the agent.
+async fn stopped(agent: Running) -> Result<(), AgentError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    agent.stop().await;
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+fn fault(why: std::io::Error) -> AgentError {
+    AgentError::Storage(why.to_string())
 }
 
 fn say(agent: &Running) {

@@ -12,6 +12,7 @@
 )]
 
 mod collect;
+mod footprint;
 mod host;
 mod live;
 mod profile;
@@ -48,6 +49,11 @@ fn main() -> ExitCode {
             resident().await;
             host::measure().await;
         });
+        return ExitCode::SUCCESS;
+    }
+    // Of another agent than the rest.
+    if std::env::args().nth(1).as_deref() == Some("footprint") {
+        runtime.block_on(footprint::measure());
         return ExitCode::SUCCESS;
     }
     runtime.block_on(measure());
