@@ -1,0 +1,102 @@
+//! Convolutions of every channel with its own kernel, channels last, pixels in whole vectors.
+//!
+//! ```text
+//!  tap 0  [x0 x1 .. xf]  ─┬─ interleaved: pairs of numbers ─ times the pairs of weights, as in kernel
+//!  tap 1  [y0 y1 .. yf]  ─┘  [x0 y0 x1 y1 ..]
+//! ```
+#![expect(
+    clippy::indexing_slicing,
+    reason = "slices are cut to one length before the loops, so that few bounds are looked at within them"
+)]
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, i16x16, i32x8};
+
+use super::kernel::{Finish, Kept, LANES, Pairs, panels, vectors};
+
+/// Places that are computed together, so that weights are read once for them.
+const PLACES: usize = 4;
+
+/// Kernels of so many taps, one for each channel.
+#[derive(Clone, Debug)]
+pub(super) struct Depthwise {
+    channels: usize,
+    /// Pairs of taps.
+    pairs: usize,
+    /// The weights of all pairs for one vector of channels after another.
+    panels: Vec<Pairs>,
+}
+
+impl Depthwise {
+    /// The kernels of which `at` tells the weight of a tap and a channel.
+    pub(super) fn of(taps: usize, channels: usize, at: impl Fn(usize, usize) -> i16) -> Self {
+        let panels = panels(taps, channels, at);
+        Self { channels, pairs: panels.len() / channels.div_ceil(LANES).max(1), panels }
+    }
+
+    /// Slides over one image in its frame: where windows begin, and what they meet from there. All are
+    /// multiples of [`LANES`].
+    pub(super) fn apply<T: Kept>(
+        &self,
+        frame: &[i16],
+        starts: &[usize],
+        taps: &[usize],
+        finish: &Finish,
+        out: &mut [T],
+    ) {
+        let vectors = |places: &[usize]| places.iter().map(|place| place / LANES).collect::<Vec<usize>>();
+        let (starts, mut taps) = (vectors(starts), vectors(taps));
+        // The weight of the last one is 0 where their number is odd.
+        taps.resize(2 * self.pairs, 0);
+        let (frame, taps) = (frame.as_chunks().0, taps.as_chunks().0);
+        dispatch!(Level::new(), simd => slide(simd, self, (frame, &starts, taps), finish, out));
+    }
+}
+
+#[inline(always)]
+fn slide<S: Simd, T: Kept>(
+    simd: S,
+    depthwise: &Depthwise,
+    (frame, starts, taps): (&[[i16; LANES]], &[usize], &[[usize; 2]]),
+    finish: &Finish,
+    out: &mut [T],
+) {
+    let channels = depthwise.channels;
+    let (blocks, rest) = starts.as_chunks::<PLACES>();
+    let mut outs = out.chunks_exact_mut(PLACES * channels);
+    for (starts, out) in blocks.iter().zip(&mut outs) {
+        places(simd, depthwise, (frame, starts, taps), finish, out);
+    }
+    for (start, out) in rest.iter().zip(outs.into_remainder().chunks_exact_mut(channels)) {
+        places(simd, depthwise, (frame, &[*start], taps), finish, out);
+    }
+}
+
+/// Some places, all channels.
+#[inline(always)]
+fn places<S: Simd, T: Kept, const R: usize>(
+    simd: S,
+    depthwise: &Depthwise,
+    (frame, starts, taps): (&[[i16; LANES]], &[usize; R], &[[usize; 2]]),
+    finish: &Finish,
+    out: &mut [T],
+) {
+    for (index, panel) in depthwise.panels.chunks_exact(depthwise.pairs).enumerate() {
+        let mut sums = [[i32x8::splat(simd, 0); 2]; R];
+        for ([first, second], weights) in taps.iter().zip(panel) {
+            let weights = vectors(simd, weights);
+            for place in 0..R {
+                let start = starts[place] + index;
+                let first = i16x16::load_array_ref(simd, &frame[start + first]);
+                let (low, high) = first.interleave(i16x16::load_array_ref(simd, &frame[start + second]));
+                sums[place][0] += low.pairwise_dot_product(weights[0]);
+                sums[place][1] += high.pairwise_dot_product(weights[1]);
+            }
+        }
+        let ending = finish.of_panel(index);
+        let columns = index * LANES..depthwise.channels.min((index + 1) * LANES);
+        for place in 0..R {
+            ending.keep(sums[place], &mut out[place * depthwise.channels..][columns.clone()]);
+        }
+    }
+}
