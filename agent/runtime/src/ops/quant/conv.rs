@@ -17,7 +17,7 @@ use tract_onnx::tract_core::internal::{Datum, DimLike as _, bail, ensure};
 
 use super::depthwise::Depthwise;
 use super::finish::{Cut, Parameters, Places};
-use super::kernel::{Finish, Kept, LANES, Matrix, SLACK, centre, pitch};
+use super::kernel::{Finish, Kept, Matrix, SLACK, centre, pitch};
 use super::node::{Fact, Kernel, Slots};
 use super::number::{Quantised, filled, only, spread, with_type, zeros};
 use super::turn::Turn;
@@ -219,7 +219,8 @@ impl Kernel for Conv {
             weights.taken
         );
         let path = Path::of(&self.window, space, size, weights.kernel)?;
-        let path = if let Packed::Depthwise(_) = weights.packed { path.aligned(LANES) } else { path };
+        let path =
+            if let Packed::Depthwise(kernels) = &weights.packed { path.in_vectors(kernels.lanes()) } else { path };
         ensure!(path.frame() <= FRAME_MAX, "an image of {} numbers with its pads", path.frame());
         let mut shape: TVec<usize> = data.shape().iter().copied().take(1).collect();
         shape.extend(path.out.iter().copied().skip(2 - space));
@@ -419,19 +420,21 @@ mod tests {
         (0..count).map(|index| u8::try_from((index * factor + index / 7) % 256).unwrap()).collect()
     }
 
-    fn conv(name: &'static str, places: Places, lists: &[(&str, &[i64])], group: i64, inputs: usize) -> Conv {
+    fn conv(name: &'static str, places: Places, is_last: bool, case: &Case, inputs: usize) -> Conv {
+        let lists: [(&str, &[i64]); 3] =
+            [("strides", &case.strides), ("dilations", &case.dilations), ("pads", &case.pads)];
         let mut attribute: Vec<AttributeProto> = lists
-            .iter()
+            .into_iter()
             .map(|(name, ints)| AttributeProto {
-                name: (*name).to_owned(),
+                name: name.to_owned(),
                 r#type: 7,
                 ints: ints.to_vec(),
                 ..AttributeProto::default()
             })
             .collect();
-        attribute.push(AttributeProto { name: "group".into(), r#type: 2, i: group, ..AttributeProto::default() });
+        attribute.push(AttributeProto { name: "group".into(), r#type: 2, i: case.group, ..AttributeProto::default() });
         let node = NodeProto { input: vec!["x".into(); inputs], attribute, ..NodeProto::default() };
-        Conv::read(&node, name, places, false).unwrap()
+        Conv::read(&node, name, places, is_last).unwrap()
     }
 
     struct Case {
@@ -451,7 +454,7 @@ mod tests {
         }
 
         /// The sums by the definition.
-        fn sums(&self, data: &[u8], zero: i32, weights: &[i8]) -> Vec<i32> {
+        fn sums(&self, data: &[i32], zero: i32, weights: &[i8]) -> Vec<i32> {
             let ([rows, channels, height, width], [made, taken, kh, kw]) = (self.image, self.kernel);
             let of_group = made / self.group as usize;
             let mut sums = Vec::new();
@@ -470,7 +473,7 @@ mod tests {
                                 let channel = out / of_group * taken + channel;
                                 let from = ((row * channels + channel) * height + y as usize) * width + x as usize;
                                 let weight = weights[out * taken * kh * kw + tap];
-                                sum += (i32::from(data[from]) - zero) * i32::from(weight);
+                                sum += (data[from] - zero) * i32::from(weight);
                             }
                         }
                         sums.push(sum);
@@ -493,53 +496,68 @@ mod tests {
             Case { dilations: [2, 3], strides: [2, 1], ..plain([1, 2, 12, 12], [3, 2, 3, 2], 1) },
             Case { strides: [3, 3], ..plain([1, 2, 10, 10], [2, 2, 1, 1], 1) },
             Case { pads: [3, 3, 3, 3], ..plain([1, 1, 2, 2], [1, 1, 5, 5], 1) },
+            Case { pads: [1, 1, 1, 1], ..plain([2, 20, 7, 6], [20, 1, 3, 3], 20) },
+            Case { dilations: [2, 1], pads: [2, 0, 1, 1], ..plain([3, 33, 6, 5], [33, 1, 2, 3], 33) },
+            Case { strides: [2, 3], ..plain([1, 8, 9, 9], [8, 1, 2, 2], 8) },
+            plain([2, 3, 4, 4], [6, 1, 2, 2], 3),
+            Case { strides: [1, 2], dilations: [1, 2], pads: [0, 1, 0, 0], ..plain([2, 18, 5, 8], [40, 9, 1, 3], 2) },
+            plain([70, 3, 3, 5], [19, 3, 2, 2], 1),
+            Case { pads: [0, 0, 0, 1], ..plain([1, 2, 1, 1], [3, 2, 1, 1], 1) },
         ]
     }
 
     #[test]
     fn every_window_sums_as_the_definition_says() {
-        for case in cases() {
+        for (case, is_last) in cases().iter().flat_map(|case| [(case, false), (case, true)]) {
             let data = bytes(case.image.iter().product(), 37);
             let weights: Vec<i8> = bytes(case.kernel.iter().product(), 101).iter().map(|b| b.cast_signed()).collect();
-            let lists: [(&str, &[i64]); 3] =
-                [("strides", &case.strides), ("dilations", &case.dilations), ("pads", &case.pads)];
-            let want = case.sums(&data, 9, &weights);
-            let inputs = [value(&case.image, &data), value(&case.kernel, &weights), value(&[], &[9_u8])];
-            let out = conv("ConvInteger", INTEGER, &lists, case.group, 3).compute(Slots(&inputs)).unwrap();
-            let shape = [case.image[0], case.kernel[0], case.out(0), case.out(1)];
-            assert_eq!(out[0].shape(), shape);
-            assert_eq!(out[0].try_as_plain_ram().unwrap().as_slice::<i32>().unwrap(), want);
+            let wide: Vec<i32> = data.iter().map(|byte| i32::from(*byte)).collect();
+            let want = case.sums(&wide, 9, &weights);
+            let image = |image: Option<TValue>| {
+                image.map(|image| if is_last { Turn::LAST.tensor(&image).unwrap().into_tvalue() } else { image })
+            };
+            let made = |out: TVec<TValue>| {
+                let out = if is_last { Turn::SECOND.tensor(&out[0]).unwrap() } else { Tensor::clone(&out[0]) };
+                assert_eq!(out.shape(), [case.image[0], case.kernel[0], case.out(0), case.out(1)]);
+                out
+            };
+            let inputs = [image(value(&case.image, &data)), value(&case.kernel, &weights), value(&[], &[9_u8])];
+            let out = made(conv("ConvInteger", INTEGER, is_last, case, 3).compute(Slots(&inputs)).unwrap());
+            assert_eq!(out.try_as_plain_ram().unwrap().as_slice::<i32>().unwrap(), want);
 
-            let made = case.kernel[0];
-            let scales: Vec<f32> = (0..made).map(|channel| 0.001 * (channel + 1) as f32).collect();
-            let bias: Vec<i32> = (0..made).map(|channel| 100 * i32::try_from(channel).unwrap() - 150).collect();
+            let signed: Vec<i8> = data.iter().map(|byte| byte.cast_signed()).collect();
+            let wide: Vec<i32> = signed.iter().map(|byte| i32::from(*byte)).collect();
+            let want = case.sums(&wide, -7, &weights);
+            let channels = case.kernel[0];
+            let scales: Vec<f32> = (0..channels).map(|channel| 0.001 * (channel + 1) as f32).collect();
+            let bias: Vec<i32> = (0..channels).map(|channel| 100 * i32::try_from(channel).unwrap() - 150).collect();
             let [half, quarter] = [0.5_f32, 0.25].map(|scale| value(&[], &[scale]));
             let inputs = [
-                value(&case.image, &data),
+                image(value(&case.image, &signed)),
                 half,
-                value(&[], &[9_u8]),
+                value(&[], &[-7_i8]),
                 value(&case.kernel, &weights),
-                value(&[made], &scales),
-                value(&[made], &vec![0_i8; made]),
+                value(&[channels], &scales),
+                value(&[channels], &vec![0_i8; channels]),
                 quarter,
                 value(&[], &[3_u8]),
-                value(&[made], &bias),
+                value(&[channels], &bias),
             ];
-            let mut linear = conv("QLinearConv", LINEAR, &lists, case.group, 9);
+            let mut linear = conv("QLinearConv", LINEAR, is_last, case, 9);
             let stored: Vec<_> = inputs.iter().map(|input| input.clone().map(IntoArcTensor::into_arc_tensor)).collect();
             linear.prepare(Slots(&stored)).unwrap();
-            let out = linear.compute(Slots(&inputs)).unwrap();
+            let out = made(linear.compute(Slots(&inputs)).unwrap());
             let plane = case.out(0) * case.out(1);
             let want: Vec<u8> = want
                 .iter()
                 .enumerate()
                 .map(|(at, sum)| {
-                    let channel = at / plane % made;
+                    let channel = at / plane % channels;
                     let scaled = (sum + bias[channel]) as f32 * (scales[channel] * 0.5 / 0.25);
                     (scaled.clamp(-300.0, 300.0).round_ties_even() as i32 + 3).clamp(0, 255) as u8
                 })
                 .collect();
-            assert_eq!(out[0].try_as_plain_ram().unwrap().as_slice::<u8>().unwrap(), want);
+            assert_eq!(out.try_as_plain_ram().unwrap().as_slice::<u8>().unwrap(), want);
         }
     }
 }

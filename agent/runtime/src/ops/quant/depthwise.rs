@@ -10,12 +10,15 @@
 )]
 
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, Simd, dispatch, i16x16, i32x8};
+use fearless_simd::{Level, Simd, dispatch, i16x8, i16x16, i32x8};
 
 use super::kernel::{Finish, Kept, LANES, Pairs, panels, vectors};
 
 /// Places that are computed together, so that weights are read once for them.
 const PLACES: usize = 4;
+
+/// Channels that half a vector holds: pixels of more are in whole ones.
+const FEW: usize = LANES / 2;
 
 /// Kernels of so many taps, one for each channel.
 #[derive(Clone, Debug)]
@@ -34,8 +37,12 @@ impl Depthwise {
         Self { channels, pairs: panels.len() / channels.div_ceil(LANES).max(1), panels }
     }
 
-    /// Slides over one image in its frame: where windows begin, and what they meet from there. All are
-    /// multiples of [`LANES`].
+    /// Channels in a vector of a frame.
+    pub(super) const fn lanes(&self) -> usize {
+        if self.channels > FEW { LANES } else { FEW }
+    }
+
+    /// Slides over one image in its frame: where windows begin, and what they meet from there, in vectors.
     pub(super) fn apply<T: Kept>(
         &self,
         frame: &[i16],
@@ -44,20 +51,23 @@ impl Depthwise {
         finish: &Finish,
         out: &mut [T],
     ) {
-        let vectors = |places: &[usize]| places.iter().map(|place| place / LANES).collect::<Vec<usize>>();
-        let (starts, mut taps) = (vectors(starts), vectors(taps));
+        let mut taps = taps.to_vec();
         // The weight of the last one is 0 where their number is odd.
         taps.resize(2 * self.pairs, 0);
-        let (frame, taps) = (frame.as_chunks().0, taps.as_chunks().0);
-        dispatch!(Level::new(), simd => slide(simd, self, (frame, &starts, taps), finish, out));
+        let taps = taps.as_chunks().0;
+        dispatch!(Level::new(), simd => if self.lanes() == LANES {
+            slide::<_, T, LANES, 2>(simd, self, (frame.as_chunks().0, starts, taps), finish, out);
+        } else {
+            slide::<_, T, FEW, 1>(simd, self, (frame.as_chunks().0, starts, taps), finish, out);
+        });
     }
 }
 
 #[inline(always)]
-fn slide<S: Simd, T: Kept>(
+fn slide<S: Simd, T: Kept, const L: usize, const N: usize>(
     simd: S,
     depthwise: &Depthwise,
-    (frame, starts, taps): (&[[i16; LANES]], &[usize], &[[usize; 2]]),
+    (frame, starts, taps): (&[[i16; L]], &[usize], &[[usize; 2]]),
     finish: &Finish,
     out: &mut [T],
 ) {
@@ -65,32 +75,32 @@ fn slide<S: Simd, T: Kept>(
     let (blocks, rest) = starts.as_chunks::<PLACES>();
     let mut outs = out.chunks_exact_mut(PLACES * channels);
     for (starts, out) in blocks.iter().zip(&mut outs) {
-        places(simd, depthwise, (frame, starts, taps), finish, out);
+        places::<S, T, L, N, PLACES>(simd, depthwise, (frame, starts, taps), finish, out);
     }
     for (start, out) in rest.iter().zip(outs.into_remainder().chunks_exact_mut(channels)) {
-        places(simd, depthwise, (frame, &[*start], taps), finish, out);
+        places::<S, T, L, N, 1>(simd, depthwise, (frame, &[*start], taps), finish, out);
     }
 }
 
-/// Some places, all channels.
+/// Some places, all channels: `N` sums of half a vector each.
 #[inline(always)]
-fn places<S: Simd, T: Kept, const R: usize>(
+fn places<S: Simd, T: Kept, const L: usize, const N: usize, const R: usize>(
     simd: S,
     depthwise: &Depthwise,
-    (frame, starts, taps): (&[[i16; LANES]], &[usize; R], &[[usize; 2]]),
+    (frame, starts, taps): (&[[i16; L]], &[usize; R], &[[usize; 2]]),
     finish: &Finish,
     out: &mut [T],
 ) {
     for (index, panel) in depthwise.panels.chunks_exact(depthwise.pairs).enumerate() {
-        let mut sums = [[i32x8::splat(simd, 0); 2]; R];
+        let mut sums = [[i32x8::splat(simd, 0); N]; R];
         for ([first, second], weights) in taps.iter().zip(panel) {
             let weights = vectors(simd, weights);
             for place in 0..R {
                 let start = starts[place] + index;
-                let first = i16x16::load_array_ref(simd, &frame[start + first]);
-                let (low, high) = first.interleave(i16x16::load_array_ref(simd, &frame[start + second]));
-                sums[place][0] += low.pairwise_dot_product(weights[0]);
-                sums[place][1] += high.pairwise_dot_product(weights[1]);
+                let numbers = interleaved(simd, &frame[start + first], &frame[start + second]);
+                for half in 0..N {
+                    sums[place][half] += numbers[half].pairwise_dot_product(weights[half]);
+                }
             }
         }
         let ending = finish.of_panel(index);
@@ -99,4 +109,17 @@ fn places<S: Simd, T: Kept, const R: usize>(
             ending.keep(sums[place], &mut out[place * depthwise.channels..][columns.clone()]);
         }
     }
+}
+
+/// Pairs of the numbers of two taps: of half a vector, they are in the first one.
+#[inline(always)]
+fn interleaved<S: Simd, const L: usize>(simd: S, first: &[i16; L], second: &[i16; L]) -> [i16x16<S>; 2] {
+    if let (Some(first), Some(second)) = (first.first_chunk(), second.first_chunk()) {
+        let (low, high) = i16x16::load_array_ref(simd, first).interleave(i16x16::load_array_ref(simd, second));
+        return [low, high];
+    }
+    let [first, second] = [first, second].map(|numbers| numbers.first_chunk::<FEW>());
+    let (Some(first), Some(second)) = (first, second) else { return [i16x16::splat(simd, 0); 2] };
+    let (low, high) = i16x8::load_array_ref(simd, first).interleave(i16x8::load_array_ref(simd, second));
+    [low.combine(high); 2]
 }

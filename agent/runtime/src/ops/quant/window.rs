@@ -155,7 +155,8 @@ pub(super) struct Path {
     axes: [Axis; 2],
     kernel: [usize; 2],
     channels: usize,
-    /// Numbers from one pixel of a frame to the next.
+    /// Numbers of a frame that are counted as one, and how many of those are from one pixel to the next.
+    lanes: usize,
     pitch: usize,
     /// Height and width of the image.
     size: [usize; 2],
@@ -190,6 +191,7 @@ impl Path {
             axes,
             kernel,
             channels,
+            lanes: 1,
             pitch: channels,
             size: [height, width],
             out: [down, across],
@@ -198,14 +200,14 @@ impl Path {
         })
     }
 
-    /// The same where each pixel of a frame begins at a multiple of so many numbers.
-    pub(super) const fn aligned(self, lanes: usize) -> Self {
-        Self { pitch: self.channels.next_multiple_of(lanes), ..self }
+    /// The same where the pixels of a frame are vectors of so many numbers, which then are what is counted.
+    pub(super) const fn in_vectors(self, lanes: usize) -> Self {
+        Self { lanes, pitch: self.channels.div_ceil(lanes), ..self }
     }
 
     /// Numbers of a frame.
     pub(super) fn frame(&self) -> usize {
-        self.wide.into_iter().fold(self.pitch, usize::saturating_mul)
+        self.wide.into_iter().fold(self.pitch * self.lanes, usize::saturating_mul)
     }
 
     /// Numbers of an image.
@@ -237,8 +239,12 @@ impl Path {
 
     fn at(&self, rows: usize, down: usize, columns: usize, across: usize) -> Vec<usize> {
         let [_, wide] = self.wide;
-        let pixel = |row: usize, column: usize| (row * down * wide + column * across) * self.pitch;
-        (0..rows).flat_map(|row| (0..columns).map(move |column| pixel(row, column))).collect()
+        let mut places = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            let first = row * down * wide;
+            places.extend((0..columns).map(|column| (first + column * across) * self.pitch));
+        }
+        places
     }
 
     /// How many pixels that the kernel meets lie side by side.
@@ -251,15 +257,16 @@ impl Path {
     #[inline(always)]
     pub(super) fn lay<Q: Copy>(&self, image: &[Q], frame: &mut [i16], convert: impl Fn(Q) -> i16) {
         let ([_, width], [top, left], [_, wide]) = (self.size, self.pads, self.wide);
-        let (line, wide) = ((width * self.channels).max(1), (wide * self.pitch).max(1));
-        let left = (left * self.pitch).min(wide);
+        let pitch = self.pitch * self.lanes;
+        let (line, wide) = ((width * self.channels).max(1), (wide * pitch).max(1));
+        let left = (left * pitch).min(wide);
         for (to, from) in frame.chunks_exact_mut(wide).skip(top).zip(image.chunks_exact(line)) {
             let to = to.get_mut(left..).unwrap_or_default();
-            if self.pitch == self.channels {
+            if pitch == self.channels {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from));
                 continue;
             }
-            for (to, from) in to.chunks_exact_mut(self.pitch).zip(from.chunks_exact(self.channels)) {
+            for (to, from) in to.chunks_exact_mut(pitch).zip(from.chunks_exact(self.channels)) {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from));
             }
         }
