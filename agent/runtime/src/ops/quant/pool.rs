@@ -8,6 +8,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{IntoTValue as _, TDim, TValue, TVec, TractResult, tvec};
 use tract_onnx::tract_core::internal::{bail, ensure};
 
+use super::kernel::LANES;
 use super::node::{Fact, Kernel, Slots};
 use super::number::{Quantised, filled, with_type};
 use super::window::{Span, Window};
@@ -81,13 +82,17 @@ impl Kernel for MaxPool {
     }
 }
 
+/// Keeps the greater numbers: in steps of a vector, since pixels have few channels.
+#[inline(always)]
+fn greatest<Q: Quantised + Ord>(to: &mut [Q], from: &[Q]) {
+    let ((to, last), (from, rest)) = (to.as_chunks_mut::<LANES>(), from.as_chunks::<LANES>());
+    let greater = |(to, from): (&mut Q, &Q)| *to = (*to).max(*from);
+    to.iter_mut().zip(from).for_each(|(to, from)| to.iter_mut().zip(from).for_each(greater));
+    last.iter_mut().zip(rest).for_each(greater);
+}
+
 #[inline(always)]
 fn pooled<S: Simd, Q: Quantised + Ord>(simd: S, from: &[Q], [down, across]: &[Span; 2], channels: usize, to: &mut [Q]) {
-    let greatest = |to: &mut [Q], from: &[Q]| {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = (*to).max(*from);
-        }
-    };
     simd.vectorize(
         #[inline(always)]
         || {

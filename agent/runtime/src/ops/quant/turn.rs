@@ -4,7 +4,7 @@ use tract_onnx::prelude::{DatumType, IntoTValue as _, TValue, TVec, Tensor, Trac
 use tract_onnx::tract_core::internal::{Datum, bail};
 
 use super::node::{Fact, Kernel, Slots};
-use super::number::filled;
+use super::number::{filled, with_type};
 
 /// The way that channels go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +33,13 @@ impl Turn {
     ///
     /// Its type, or it is no image.
     pub(super) fn tensor(&self, tensor: &Tensor) -> TractResult<Tensor> {
-        match tensor.datum_type().unquantized() {
-            DatumType::U8 => self.typed::<u8>(tensor),
-            DatumType::I8 => self.typed::<i8>(tensor),
-            DatumType::I32 => self.typed::<i32>(tensor),
-            DatumType::F32 => self.typed::<f32>(tensor),
-            other => bail!("channels of {other:?} are not turned"),
+        let kind = tensor.datum_type().unquantized();
+        if kind == DatumType::I32 {
+            self.typed::<i32>(tensor)
+        } else if kind == DatumType::F32 {
+            self.typed::<f32>(tensor)
+        } else {
+            with_type!(kind, Q => self.typed::<Q>(tensor))
         }
     }
 

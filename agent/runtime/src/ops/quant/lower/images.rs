@@ -56,7 +56,7 @@ impl Images<'_> {
         } else if let Some((inputs, rank, channels)) = self.image(&node) {
             for input in inputs {
                 let Some(input) = node.input.get_mut(input) else { continue };
-                *input = self.to_last(input, rank);
+                *input = self.channels_last(input, rank);
             }
             let name = node.output.first().cloned().unwrap_or_default();
             let last = Last { name: self.graph.fresh(&name), rank, channels };
@@ -70,12 +70,12 @@ impl Images<'_> {
             self.second.insert(name.clone());
             self.made.push(node);
             if self.graph.is_kept(&name) {
-                self.to_second(&name);
+                self.channels_second(&name);
             }
             return;
         } else {
             for name in &node.input {
-                self.to_second(name);
+                self.channels_second(name);
             }
             self.take_flat(&mut node);
         }
@@ -112,7 +112,7 @@ impl Images<'_> {
     }
 
     /// The name of a value with channels last.
-    fn to_last(&mut self, name: &str, rank: usize) -> String {
+    fn channels_last(&mut self, name: &str, rank: usize) -> String {
         if let Some(last) = self.last.get(name) {
             return last.name.clone();
         }
@@ -123,9 +123,11 @@ impl Images<'_> {
     }
 
     /// Makes a value with channels second, if only the other one is there.
-    fn to_second(&mut self, name: &str) {
+    fn channels_second(&mut self, name: &str) {
         if let (true, Some(last)) = (self.second.remove(name), self.last.get(name)) {
-            self.made.push(node("QuantisedToSecond", name, vec![last.name.clone()], name));
+            // A node that made the value may have its name.
+            let own = self.graph.fresh(name);
+            self.made.push(node("QuantisedToSecond", &own, vec![last.name.clone()], name));
         }
     }
 
@@ -185,4 +187,64 @@ fn by_pixels(graph: &Graph, product: &NodeProto, channels: usize) -> Option<Tens
     let int32_data = (0..rows * columns).map(|at| numbers.get(place(at)).copied()).collect::<Option<_>>()?;
     let data_type = graph.stored(name)?.data_type;
     Some(TensorProto { data_type, dims: dims.clone(), int32_data, ..TensorProto::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tract_onnx::pb::{GraphProto, ValueInfoProto};
+
+    use super::super::graph::INT8;
+    use super::*;
+
+    /// A convolution of two channels and what reads it: weights of a product of two pixels are stored.
+    fn rewritten(readers: &[NodeProto]) -> GraphProto {
+        let stored = |name: &str, dims: &[i64], numbers: &[i32]| TensorProto {
+            name: name.to_owned(),
+            data_type: INT8,
+            dims: dims.to_vec(),
+            int32_data: numbers.to_vec(),
+            ..TensorProto::default()
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let mut nodes = vec![node("FusedConv", "c", names(&["x", "", "", "k"]), "c")];
+        nodes.extend_from_slice(readers);
+        let mut proto = GraphProto {
+            node: nodes,
+            initializer: vec![stored("k", &[2, 1, 1], &[1, 1]), stored("w", &[4, 1], &[1, 2, 3, 4])],
+            output: vec![ValueInfoProto { name: "y".to_owned(), ..ValueInfoProto::default() }],
+            ..GraphProto::default()
+        };
+        let mut graph = Graph::new(&mut proto);
+        assert!(rewrite(&mut graph));
+        graph.finish(&mut proto, true);
+        proto
+    }
+
+    fn reader(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+        node(operator, output, inputs.iter().map(|name| (*name).to_owned()).collect(), output)
+    }
+
+    fn operators(graph: &GraphProto) -> Vec<&str> {
+        graph.node.iter().map(|node| node.op_type.as_str()).collect()
+    }
+
+    #[test]
+    fn rows_of_pixels_meet_weights_in_their_order() {
+        let graph = rewritten(&[reader("Flatten", &["c"], "f"), reader("FusedGemm", &["f", "", "", "w"], "y")]);
+        assert_eq!(operators(&graph), ["QuantisedToLast", "FusedConv", "Flatten", "FusedGemm"]);
+        let weights = graph.initializer.iter().find(|tensor| tensor.name == graph.node[3].input[3]).unwrap();
+        assert_eq!(weights.int32_data, [1, 3, 2, 4]);
+    }
+
+    #[test]
+    fn others_get_channels_second_from_a_node_with_a_name_of_its_own() {
+        let graph = rewritten(&[reader("QuantisedLookup", &["c"], "l"), reader("Softmax", &["l"], "y")]);
+        let expected = ["QuantisedToLast", "FusedConv", "QuantisedLookup", "QuantisedToSecond", "Softmax"];
+        assert_eq!(operators(&graph), expected);
+        let names: BTreeSet<&str> = graph.node.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names.len(), graph.node.len());
+        assert_eq!(graph.node[3].output, ["l"]);
+    }
 }
