@@ -7,7 +7,7 @@
 //!  one kernel a channel     vectors of channels                   depthwise
 //! ```
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use fearless_simd::{Level, Simd, dispatch};
@@ -124,11 +124,7 @@ impl Conv {
     }
 
     /// What becomes of the sums of each group.
-    fn finish<T: std::ops::Deref<Target = Tensor>>(
-        &self,
-        inputs: Slots<'_, T>,
-        weights: &Weights,
-    ) -> TractResult<Arc<[Finish]>> {
+    fn finish<T: Deref<Target = Tensor>>(&self, inputs: Slots<'_, T>, weights: &Weights) -> TractResult<Arc<[Finish]>> {
         let (places, cut, channels) = (self.places, self.cut, weights.made);
         let all = Parameters { places, data_scale: None, alpha: 1.0, cut, channels, inputs }.finish()?;
         let columns = match &weights.packed {

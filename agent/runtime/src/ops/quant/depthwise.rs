@@ -72,13 +72,15 @@ fn slide<S: Simd, T: Kept, const L: usize, const N: usize>(
     out: &mut [T],
 ) {
     let channels = depthwise.channels;
+    // From the first number that a window meets to the last.
+    let reach = taps.as_flattened().iter().max().map_or(0, |last| last + 1);
     let (blocks, rest) = starts.as_chunks::<PLACES>();
     let mut outs = out.chunks_exact_mut(PLACES * channels);
     for (starts, out) in blocks.iter().zip(&mut outs) {
-        places::<S, T, L, N, PLACES>(simd, depthwise, (frame, starts, taps), finish, out);
+        places::<S, T, L, N, PLACES>(simd, depthwise, (frame, starts, (taps, reach)), finish, out);
     }
     for (start, out) in rest.iter().zip(outs.into_remainder().chunks_exact_mut(channels)) {
-        places::<S, T, L, N, 1>(simd, depthwise, (frame, &[*start], taps), finish, out);
+        places::<S, T, L, N, 1>(simd, depthwise, (frame, &[*start], (taps, reach)), finish, out);
     }
 }
 
@@ -87,17 +89,18 @@ fn slide<S: Simd, T: Kept, const L: usize, const N: usize>(
 fn places<S: Simd, T: Kept, const L: usize, const N: usize, const R: usize>(
     simd: S,
     depthwise: &Depthwise,
-    (frame, starts, taps): (&[[i16; L]], &[usize; R], &[[usize; 2]]),
+    (frame, starts, (taps, reach)): (&[[i16; L]], &[usize; R], (&[[usize; 2]], usize)),
     finish: &Finish,
     out: &mut [T],
 ) {
     for (index, panel) in depthwise.panels.chunks_exact(depthwise.pairs).enumerate() {
+        // All of one length, so that a tap is compared with it once for all places.
+        let windows: [&[[i16; L]]; R] = std::array::from_fn(|place| &frame[starts[place] + index..][..reach]);
         let mut sums = [[i32x8::splat(simd, 0); N]; R];
         for ([first, second], weights) in taps.iter().zip(panel) {
             let weights = vectors(simd, weights);
             for place in 0..R {
-                let start = starts[place] + index;
-                let numbers = interleaved(simd, &frame[start + first], &frame[start + second]);
+                let numbers = interleaved(simd, &windows[place][*first], &windows[place][*second]);
                 for half in 0..N {
                     sums[place][half] += numbers[half].pairwise_dot_product(weights[half]);
                 }

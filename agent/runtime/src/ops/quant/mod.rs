@@ -1,15 +1,15 @@
 //! Quantised operators: integers of 8 bits with scales and zero points.
 //!
 //! ```text
-//!   linear    QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
-//!   dense      matrix products  ─┐
-//!   conv       convolutions     ─┴─ kernel   sums of 32 bits, vectorised
-//!    depthwise  one for each channel  finish   bias, scales, saturation
-//!    window
-//!   pool       the greatest of windows
-//!   turn       channels to last, or back
-//!   pointwise  sums, products, tables
-//!   lower     brings models to these before tract reads them
+//!   linear      QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
+//!   dense       matrix products         ─┐
+//!   conv        convolutions            ─┼─ kernel   sums of 32 bits, vectorised
+//!    depthwise  of single channels      ─┘  finish   bias, scales, saturation
+//!    window     their way over an image
+//!   pool        the greatest of windows
+//!   turn        channels to last, or back
+//!   pointwise   sums, products, tables
+//!   lower       brings models to these before tract reads them
 //! ```
 
 mod conv;
