@@ -54,7 +54,8 @@ impl Depthwise {
         let mut taps = taps.to_vec();
         // The weight of the last one is 0 where their number is odd.
         taps.resize(2 * self.pairs, 0);
-        let taps = taps.as_chunks().0;
+        let reach = taps.iter().max().map_or(0, |last| last + 1);
+        let taps = Taps { pairs: taps.as_chunks().0, reach };
         dispatch!(Level::new(), simd => if self.lanes() == LANES {
             slide::<_, T, LANES, 2>(simd, self, (frame.as_chunks().0, starts, taps), finish, out);
         } else {
@@ -63,24 +64,30 @@ impl Depthwise {
     }
 }
 
+/// Where numbers lie that a window meets, in pairs.
+#[derive(Clone, Copy)]
+struct Taps<'a> {
+    pairs: &'a [[usize; 2]],
+    /// From the first number to behind the last.
+    reach: usize,
+}
+
 #[inline(always)]
 fn slide<S: Simd, T: Kept, const L: usize, const N: usize>(
     simd: S,
     depthwise: &Depthwise,
-    (frame, starts, taps): (&[[i16; L]], &[usize], &[[usize; 2]]),
+    (frame, starts, taps): (&[[i16; L]], &[usize], Taps<'_>),
     finish: &Finish,
     out: &mut [T],
 ) {
     let channels = depthwise.channels;
-    // From the first number that a window meets to the last.
-    let reach = taps.as_flattened().iter().max().map_or(0, |last| last + 1);
     let (blocks, rest) = starts.as_chunks::<PLACES>();
     let mut outs = out.chunks_exact_mut(PLACES * channels);
     for (starts, out) in blocks.iter().zip(&mut outs) {
-        places::<S, T, L, N, PLACES>(simd, depthwise, (frame, starts, (taps, reach)), finish, out);
+        places::<S, T, L, N, PLACES>(simd, depthwise, (frame, starts, taps), finish, out);
     }
     for (start, out) in rest.iter().zip(outs.into_remainder().chunks_exact_mut(channels)) {
-        places::<S, T, L, N, 1>(simd, depthwise, (frame, &[*start], (taps, reach)), finish, out);
+        places::<S, T, L, N, 1>(simd, depthwise, (frame, &[*start], taps), finish, out);
     }
 }
 
@@ -89,15 +96,15 @@ fn slide<S: Simd, T: Kept, const L: usize, const N: usize>(
 fn places<S: Simd, T: Kept, const L: usize, const N: usize, const R: usize>(
     simd: S,
     depthwise: &Depthwise,
-    (frame, starts, (taps, reach)): (&[[i16; L]], &[usize; R], (&[[usize; 2]], usize)),
+    (frame, starts, taps): (&[[i16; L]], &[usize; R], Taps<'_>),
     finish: &Finish,
     out: &mut [T],
 ) {
     for (index, panel) in depthwise.panels.chunks_exact(depthwise.pairs).enumerate() {
         // All of one length, so that a tap is compared with it once for all places.
-        let windows: [&[[i16; L]]; R] = std::array::from_fn(|place| &frame[starts[place] + index..][..reach]);
+        let windows: [&[[i16; L]]; R] = std::array::from_fn(|place| &frame[starts[place] + index..][..taps.reach]);
         let mut sums = [[i32x8::splat(simd, 0); N]; R];
-        for ([first, second], weights) in taps.iter().zip(panel) {
+        for ([first, second], weights) in taps.pairs.iter().zip(panel) {
             let weights = vectors(simd, weights);
             for place in 0..R {
                 let numbers = interleaved(simd, &windows[place][*first], &windows[place][*second]);
