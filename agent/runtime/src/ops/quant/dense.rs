@@ -1,19 +1,19 @@
 //! Matrix products of quantised numbers: MatMulInteger, QLinearMatMul, and of `com.microsoft` QGemm,
 //! MatMulIntegerToFloat and DynamicQuantizeMatMul.
 
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use fearless_simd::{Level, dispatch};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumType, IntoTValue as _, TDim, TValue, TVec, Tensor, TractResult, tvec};
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_core::internal::{Datum, bail, ensure, format_err};
 
 use super::finish::{Cut, Parameters, Places};
-use super::kernel::{Finish, Kept, LANES, Pairs, multiply, paired, pairs, panels};
+use super::kernel::{Finish, Kept, Matrix, centre, pitch};
 use super::linear::{dynamic, quantise};
 use super::node::{Fact, Kernel, Slots};
-use super::number::{Target, centred, only, spread, zeros};
+use super::number::{Target, centred, filled, only, spread, with_type, zeros};
 
 /// A product of `[.., rows, depth]` and `[.., depth, columns]`.
 #[derive(Clone, Debug)]
@@ -41,14 +41,14 @@ impl PartialEq for Dense {
 
 impl Eq for Dense {}
 
-/// Matrices in panels, one after another.
-#[derive(Clone, Debug)]
+/// Matrices of `[depth, columns]`.
+#[derive(Debug)]
 struct Weights {
     /// Sizes before the last two.
     many: Vec<usize>,
     depth: usize,
     columns: usize,
-    panels: Vec<Pairs>,
+    matrices: Vec<Matrix>,
 }
 
 impl Weights {
@@ -57,22 +57,20 @@ impl Weights {
         let (depth, columns) = if is_turned { (*second, *first) } else { (*first, *second) };
         let zeros = spread(&zeros(zero)?, columns)?;
         let numbers = centred(tensor, 0)?;
-        let mut all = Vec::new();
-        for matrix in numbers.chunks_exact((depth * columns).max(1)) {
-            all.extend(panels(depth, columns, |row, column| {
+        let zeros: Vec<i16> =
+            zeros.into_iter().map(|zero| i16::try_from(zero.clamp(-128, 255))).collect::<Result<_, _>>()?;
+        let matrix = |numbers: &[i16]| {
+            Matrix::of(depth, columns, |row, column| {
                 let at = if is_turned { column * depth + row } else { row * columns + column };
-                let zero = zeros.get(column).copied().unwrap_or(0).clamp(-128, 255);
-                let zero = i16::try_from(zero).unwrap_or(0);
-                matrix.get(at).copied().unwrap_or(0) - zero
-            }));
-        }
-        Ok(Self { many: many.to_vec(), depth, columns, panels: all })
+                numbers.get(at).copied().unwrap_or(0) - zeros.get(column).copied().unwrap_or(0)
+            })
+        };
+        let matrices = numbers.chunks_exact((depth * columns).max(1)).map(matrix).collect();
+        Ok(Self { many: many.to_vec(), depth, columns, matrices })
     }
 
-    /// Panels of one matrix.
-    fn matrix(&self, index: usize) -> TractResult<&[Pairs]> {
-        let length = self.columns.div_ceil(LANES) * pairs(self.depth);
-        self.panels.get(index * length..(index + 1) * length).ok_or_else(|| format_err!("there is no matrix {index}"))
+    fn matrix(&self, index: usize) -> TractResult<&Matrix> {
+        self.matrices.get(index).ok_or_else(|| format_err!("there is no matrix {index}"))
     }
 }
 
@@ -97,35 +95,15 @@ impl Dense {
         })
     }
 
-    fn parameters<'a, T>(&self, inputs: Slots<'a, T>, columns: usize, data_scale: Option<f32>) -> Parameters<'a, T> {
-        Parameters {
-            places: self.places,
-            data_scale,
-            alpha: self.alpha,
-            cut: self.cut,
-            channels: columns,
-            padded: columns.next_multiple_of(LANES),
-            is_by_row: false,
-            inputs,
-        }
-    }
-
-    /// Rows in pairs, with the scale where it was found just now.
-    fn rows(&self, inputs: Slots<'_, TValue>, depth: usize) -> TractResult<(Vec<i32>, Option<f32>)> {
-        let data = inputs.need(self.places.data)?;
-        if self.is_dynamic {
-            let view = data.try_as_plain_ram()?;
-            let numbers = view.as_slice::<f32>()?;
-            let (scale, zero) = dynamic(numbers);
-            let mut wide = vec![0_i16; numbers.len()];
-            let zero = i32::from(zero);
-            // As bytes less their zero point.
-            let target = Target { zero: 0, low: -zero as f32, high: (255 - zero) as f32 };
-            quantise(numbers, scale, target, &mut wide);
-            return Ok((paired(&wide, depth), Some(scale)));
-        }
-        let zero = only(&zeros(inputs.at(self.places.data_zero).map(|zero| &**zero))?)?;
-        Ok((paired(&centred(data, zero)?, depth), None))
+    fn finish<T: Deref<Target = Tensor>>(
+        &self,
+        inputs: Slots<'_, T>,
+        channels: usize,
+        data_scale: Option<f32>,
+    ) -> TractResult<Arc<Finish>> {
+        let (places, alpha, cut) = (self.places, self.alpha, self.cut);
+        let all = Parameters { places, data_scale, alpha, cut, channels, inputs }.finish()?;
+        Ok(Arc::new(all.part(&(0..channels))))
     }
 }
 
@@ -162,7 +140,7 @@ impl Kernel for Dense {
         if let (Some(weights), false) = (&self.weights, self.is_dynamic)
             && self.places.are_in(stored, present)
         {
-            self.finish = Some(Arc::new(self.parameters(stored, weights.columns, None).finish()?));
+            self.finish = Some(self.finish(stored, weights.columns, None)?);
         }
         Ok(())
     }
@@ -179,72 +157,92 @@ impl Kernel for Dense {
         let data = inputs.need(self.places.data)?;
         let Some((depth, before)) = data.shape().split_last() else { bail!("a product of a single number") };
         ensure!(*depth == weights.depth && *depth > 0, "a product of {:?} with {} rows", data.shape(), weights.depth);
-        let (rows, scale) = self.rows(inputs, *depth)?;
-        let finish = match &self.finish {
-            Some(finish) => Arc::clone(finish),
-            None => Arc::new(self.parameters(inputs, weights.columns, scale).finish()?),
-        };
-        let product = Product { rows: &rows, before, weights: &weights, finish: &finish };
         let kind = self.places.kind(inputs, self.is_dynamic, |value| value.datum_type())?;
-        let output = if kind == DatumType::F32 {
-            product.tensor::<f32>()?
-        } else if kind == DatumType::I8 {
-            product.tensor::<i8>()?
-        } else if kind == DatumType::U8 {
-            product.tensor::<u8>()?
+        let product = Product { kind, before, depth: *depth, weights: &weights };
+        let view = data.try_as_plain_ram()?;
+        let finish = |scale: Option<f32>| -> TractResult<Arc<Finish>> {
+            match &self.finish {
+                Some(finish) => Ok(Arc::clone(finish)),
+                None => self.finish(inputs, weights.columns, scale),
+            }
+        };
+        let output = if self.is_dynamic {
+            let numbers = view.as_slice::<f32>()?;
+            let (scale, zero) = dynamic(numbers);
+            let zero = i32::from(zero);
+            // As bytes less their zero point.
+            let target = Target { zero: 0, low: -zero as f32, high: (255 - zero) as f32 };
+            product.of(numbers, &*finish(Some(scale))?, |from, to| quantise(from, scale, target, to))?
         } else {
-            product.tensor::<i32>()?
+            let zero = only(&zeros(inputs.at(self.places.data_zero).map(|zero| &**zero))?)?;
+            let zero = i16::try_from(zero.clamp(-128, 255))?;
+            with_type!(data.datum_type(), Q => {
+                product.of(view.as_slice::<Q>()?, &*finish(None)?, |from, to| centre(from, zero, to))?
+            })
         };
         Ok(tvec![output.into_tvalue()])
     }
 }
 
+/// Lays some rows, their numbers less the zero point.
+type Lay<'a> = dyn Fn(Range<usize>, &mut [i16]) + 'a;
+
 /// A product to compute.
 struct Product<'a> {
-    rows: &'a [i32],
+    /// The type that comes out.
+    kind: DatumType,
     /// Sizes of the data before its last.
     before: &'a [usize],
+    depth: usize,
     weights: &'a Weights,
-    finish: &'a Finish,
 }
 
 impl Product<'_> {
-    fn tensor<T: Kept + Datum>(&self) -> TractResult<Tensor> {
+    /// Of rows that `centre` makes numbers of 16 bits.
+    fn of<A>(&self, data: &[A], finish: &Finish, centre: impl Fn(&[A], &mut [i16])) -> TractResult<Tensor> {
+        let (depth, pitch) = (self.depth, pitch(self.depth));
+        let lay = |rows: Range<usize>, to: &mut [i16]| {
+            let from = data.get(rows.start * depth..rows.end * depth).unwrap_or_default();
+            if depth == pitch {
+                return centre(from, to);
+            }
+            from.chunks_exact(depth).zip(to.chunks_exact_mut(pitch)).for_each(|(from, to)| centre(from, to));
+        };
+        if self.kind == DatumType::F32 {
+            self.tensor::<f32>(&lay, finish)
+        } else if self.kind == DatumType::I8 {
+            self.tensor::<i8>(&lay, finish)
+        } else if self.kind == DatumType::U8 {
+            self.tensor::<u8>(&lay, finish)
+        } else {
+            self.tensor::<i32>(&lay, finish)
+        }
+    }
+
+    fn tensor<T: Kept + Datum>(&self, lay: &Lay<'_>, finish: &Finish) -> TractResult<Tensor> {
         let columns = self.weights.columns;
         if self.weights.many.iter().all(|size| *size == 1) && self.weights.many.len() < self.before.len().max(1) {
             let mut shape = self.before.to_vec();
+            let rows = shape.iter().product();
             shape.push(columns);
-            let mut out = vec![T::default(); shape.iter().product()];
-            self.matrix(self.rows, self.weights.matrix(0)?, &mut out);
-            return Tensor::from_shape(&shape, &out);
+            return filled::<T>(&shape, |out| {
+                self.weights.matrix(0)?.multiply(rows, &mut |rows, to| lay(rows, to), finish, out, (columns, 0));
+                Ok(())
+            });
         }
         let Some((height, many)) = self.before.split_last() else { bail!("a row where matrices are needed") };
         let joint = multi_broadcast(&[many, &self.weights.many])?;
         let (left, right) = (places(many, &joint), places(&self.weights.many, &joint));
         let mut shape = joint.to_vec();
         shape.extend([*height, columns]);
-        let mut out = vec![T::default(); shape.iter().product()];
-        let length = height * pairs(self.weights.depth);
-        for ((out, left), right) in out.chunks_mut((height * columns).max(1)).zip(left).zip(right) {
-            let rows = self.rows.get(left * length..(left + 1) * length).unwrap_or_default();
-            self.matrix(rows, self.weights.matrix(right)?, out);
-        }
-        Tensor::from_shape(&shape, &out)
-    }
-
-    fn matrix<T: Kept>(&self, rows: &[i32], panels: &[Pairs], out: &mut [T]) {
-        let (columns, finish) = (self.weights.columns, self.finish);
-        let depth = pairs(self.weights.depth);
-        dispatch!(Level::new(), simd => for (index, panel) in panels.chunks_exact(depth).enumerate() {
-            let column = index * LANES;
-            let width = LANES.min(columns - column);
-            multiply(simd, rows, panel, (finish, 0, column), |row, sums: [T; LANES]| {
-                let start = row * columns + column;
-                if let (Some(to), Some(from)) = (out.get_mut(start..start + width), sums.get(..width)) {
-                    to.copy_from_slice(from);
-                }
-            });
-        });
+        filled::<T>(&shape, |out| {
+            for ((out, left), right) in out.chunks_mut(height * columns).zip(left).zip(right) {
+                let first = left * height;
+                let mut write = |rows: Range<usize>, to: &mut [i16]| lay(first + rows.start..first + rows.end, to);
+                self.weights.matrix(right)?.multiply(*height, &mut write, finish, out, (columns, 0));
+            }
+            Ok(())
+        })
     }
 }
 

@@ -140,10 +140,8 @@ pub(super) struct Parameters<'a, T> {
     /// Times the scales.
     pub(super) alpha: f32,
     pub(super) cut: Cut,
-    /// Output channels, and how many the lists are made for.
+    /// Output channels.
     pub(super) channels: usize,
-    pub(super) padded: usize,
-    pub(super) is_by_row: bool,
     pub(super) inputs: Slots<'a, T>,
 }
 
@@ -164,7 +162,6 @@ impl<T: Deref<Target = Tensor>> Parameters<'_, T> {
         let out = inputs.at(places.out_scale).map(|scale| only(&scales(scale)?)).transpose()?;
         let zero = only(&zeros(inputs.at(places.out_zero).map(|zero| &**zero))?)?;
         let mut finish = Finish {
-            is_by_row: self.is_by_row,
             bias: vec![0; self.channels],
             scale: spread(&weights, self.channels)?,
             shift: vec![0.0; self.channels],
@@ -185,9 +182,6 @@ impl<T: Deref<Target = Tensor>> Parameters<'_, T> {
             let kind = inputs.at(places.out_zero).map_or(DatumType::U8, |zero| zero.datum_type());
             finish.target = with_type!(kind, Q => Target::within::<Q>(zero, self.cut.low, self.cut.high));
         }
-        finish.bias.resize(self.padded, 0);
-        finish.scale.resize(self.padded, 1.0);
-        finish.shift.resize(self.padded, 0.0);
         Ok(finish)
     }
 }

@@ -1,5 +1,5 @@
-//! Products of integer matrices: numbers of 16 bits (bytes less their zero points) in pairs, sums of
-//! 32 bits.
+//! Products of rows with a stored matrix: numbers of 16 bits (bytes less their zero points) in pairs,
+//! sums of 32 bits.
 //!
 //! ```text
 //!             panel: 16 columns, a pair of rows at a time
@@ -14,45 +14,42 @@
     reason = "slices are cut to one length before the loops, so that no bound is looked at within them"
 )]
 
-use fearless_simd::prelude::*;
-use fearless_simd::{Simd, i16x16, i32x8};
+use std::ops::Range;
 
-use super::number::Target;
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, i16x16, i32x8};
+
+use super::number::{Quantised, Target};
 
 /// Columns of a panel.
 pub(super) const LANES: usize = 16;
 /// Half a panel: what a vector of 256 bits holds.
 const HALF: usize = LANES / 2;
+/// Rows that are multiplied at once: with the sums of two vectors for each, what fits into registers.
+const ROWS: usize = 4;
+/// Numbers of the rows that stay near while panels pass: half of a small first-level cache.
+const NEAR: usize = 8192;
+/// What may be written after the last row: whoever lays short parts one after another, each over the
+/// rest of the last, writes so many numbers at a time.
+pub(super) const SLACK: usize = 8;
 
 /// The numbers of one pair of rows in the columns of a panel, or sums of them.
 pub(super) type Pairs = [[i32; HALF]; 2];
-/// Rows that are multiplied at once: with the sums of two vectors for each, what fits into registers.
-const ROWS: usize = 4;
 
 /// Two numbers of 16 bits, the first one in the low half.
 #[inline(always)]
-pub(super) fn pair(first: i16, second: i16) -> i32 {
+fn pair(first: i16, second: i16) -> i32 {
     i32::from(first as u16) | (i32::from(second) << 16)
 }
 
 /// How many pairs hold so many numbers: one at least.
-pub(super) fn pairs(depth: usize) -> usize {
+fn pairs(depth: usize) -> usize {
     depth.div_ceil(2).max(1)
 }
 
-/// Rows of `depth` numbers as rows of pairs, the last one filled up with 0.
-pub(super) fn paired(numbers: &[i16], depth: usize) -> Vec<i32> {
-    let mut rows = Vec::with_capacity(numbers.len().div_ceil(2));
-    if depth.is_multiple_of(2) {
-        rows.extend(numbers.as_chunks().0.iter().map(|[first, second]| pair(*first, *second)));
-        return rows;
-    }
-    for row in numbers.chunks_exact(depth) {
-        let (whole, rest) = row.as_chunks();
-        rows.extend(whole.iter().map(|[first, second]| pair(*first, *second)));
-        rows.extend(rest.iter().map(|last| pair(*last, 0)));
-    }
-    rows
+/// Numbers from one row of so many to the next: the last one does not count where they are odd.
+pub(super) fn pitch(depth: usize) -> usize {
+    2 * pairs(depth)
 }
 
 /// The panels of a matrix of `depth` rows and so many columns, of which `at` tells the numbers.
@@ -109,9 +106,7 @@ kept_quantised!(u8, i8);
 /// What becomes of sums: `(sum + bias) * scale + shift`, then as the target says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Finish {
-    /// Whether each row has its own numbers, as in a convolution; else each column has.
-    pub(super) is_by_row: bool,
-    /// Added to each sum; as many as rows, or as columns of whole panels.
+    /// Added to the sums of each column.
     pub(super) bias: Vec<i32>,
     /// Units of the output in one of the sum.
     pub(super) scale: Vec<f32>,
@@ -122,143 +117,223 @@ pub(super) struct Finish {
 }
 
 impl Finish {
+    /// That of some of the columns, for whole panels of them.
+    pub(super) fn part(&self, columns: &Range<usize>) -> Self {
+        let padded = columns.len().next_multiple_of(LANES);
+        let mut part = Self {
+            bias: self.bias[columns.clone()].to_vec(),
+            scale: self.scale[columns.clone()].to_vec(),
+            shift: self.shift[columns.clone()].to_vec(),
+            target: self.target,
+        };
+        part.bias.resize(padded, 0);
+        part.scale.resize(padded, 1.0);
+        part.shift.resize(padded, 0.0);
+        part
+    }
+
+    /// For the columns of one panel.
     #[inline(always)]
-    fn finished<T: Kept>(&self, row: usize, column: usize, sums: &Pairs) -> [T; LANES] {
-        let mut kept = [T::default(); LANES];
-        let (target, sums) = (self.target, sums.as_flattened());
-        if self.is_by_row {
-            let (bias, scale, shift) = (self.bias[row], self.scale[row], self.shift[row]);
-            for (kept, sum) in kept.iter_mut().zip(sums) {
-                *kept = T::keep(sum.wrapping_add(bias), scale, shift, target);
-            }
-            return kept;
+    pub(super) fn of_panel(&self, index: usize) -> Ending<'_> {
+        Ending {
+            bias: &self.bias.as_chunks().0[index],
+            scale: &self.scale.as_chunks().0[index],
+            shift: &self.shift.as_chunks().0[index],
+            target: self.target,
         }
-        let bias = &self.bias[column..column + LANES];
-        let (scale, shift) = (&self.scale[column..column + LANES], &self.shift[column..column + LANES]);
-        for lane in 0..LANES {
-            kept[lane] = T::keep(sums[lane].wrapping_add(bias[lane]), scale[lane], shift[lane], target);
-        }
-        kept
     }
 }
 
-/// Multiplies rows with one panel; each row's results go to `store`. The first row and column are
-/// those of the whole matrix.
+/// A [`Finish`] of the columns of one panel.
+pub(super) struct Ending<'a> {
+    bias: &'a [i32; LANES],
+    scale: &'a [f32; LANES],
+    shift: &'a [f32; LANES],
+    target: Target,
+}
+
+impl Ending<'_> {
+    /// Keeps the sums of the columns that there are: with one vector of them, at most half of them.
+    #[inline(always)]
+    pub(super) fn keep<S: Simd, T: Kept, const N: usize>(&self, sums: [i32x8<S>; N], out: &mut [T]) {
+        if let (2, Some(out)) = (N, out.first_chunk_mut::<LANES>()) {
+            let sums: Pairs = [sums[0].into(), sums[N - 1].into()];
+            return self.lanes(0, sums.as_flattened(), out);
+        }
+        for half in 0..N {
+            let first = out.len().min(half * HALF);
+            let out = &mut out[first..];
+            let sums: [i32; HALF] = sums[half].into();
+            match out.first_chunk_mut::<HALF>() {
+                Some(out) => self.lanes(half * HALF, &sums, out),
+                None => self.lanes(half * HALF, &sums, out),
+            }
+        }
+    }
+
+    /// Keeps neighbouring sums: how many is known where this is compiled, but for the last ones.
+    #[inline(always)]
+    fn lanes<T: Kept>(&self, first: usize, sums: &[i32], out: &mut [T]) {
+        let count = out.len();
+        let (bias, sums) = (&self.bias[first..][..count], &sums[..count]);
+        let (scale, shift) = (&self.scale[first..][..count], &self.shift[first..][..count]);
+        for lane in 0..count {
+            out[lane] = T::keep(sums[lane].wrapping_add(bias[lane]), scale[lane], shift[lane], self.target);
+        }
+    }
+}
+
+/// A stored matrix of `[depth, columns]`, in panels.
+#[derive(Clone, Debug)]
+pub(super) struct Matrix {
+    depth: usize,
+    columns: usize,
+    panels: Vec<Pairs>,
+}
+
+impl Matrix {
+    /// The matrix of which `at` tells the number of a row and a column.
+    pub(super) fn of(depth: usize, columns: usize, at: impl Fn(usize, usize) -> i16) -> Self {
+        Self { depth, columns, panels: panels(depth, columns, at) }
+    }
+
+    /// Multiplies so many rows. `lay` writes some of them, a pitch apart; the columns go to those of
+    /// `out` from `column` on, whose rows are `width` numbers long.
+    pub(super) fn multiply<T: Kept>(
+        &self,
+        rows: usize,
+        lay: &mut dyn FnMut(Range<usize>, &mut [i16]),
+        finish: &Finish,
+        out: &mut [T],
+        (width, column): (usize, usize),
+    ) {
+        let pitch = pitch(self.depth);
+        let many = (NEAR / pitch / ROWS * ROWS).max(ROWS).min(rows);
+        let mut near = vec![0; many * pitch + SLACK];
+        let columns = column..column + self.columns;
+        for (index, out) in out.chunks_mut((many * width).max(1)).enumerate() {
+            let first = index * many;
+            let range = first..rows.min(first + many);
+            let laid = range.len() * pitch;
+            lay(range, &mut near);
+            dispatch!(Level::new(), simd => multiply(simd, self, &near[..laid], finish, out, (width, &columns)));
+        }
+    }
+}
+
 #[inline(always)]
-pub(super) fn multiply<S: Simd, T: Kept>(
+fn multiply<S: Simd, T: Kept>(
     simd: S,
-    rows: &[i32],
+    matrix: &Matrix,
+    rows: &[i16],
+    finish: &Finish,
+    out: &mut [T],
+    (width, columns): (usize, &Range<usize>),
+) {
+    let depth = pairs(matrix.depth);
+    let rows = rows.as_chunks::<2>().0;
+    for (index, panel) in matrix.panels.chunks_exact(depth).enumerate() {
+        let ending = finish.of_panel(index);
+        let columns = columns.start + index * LANES..columns.end.min(columns.start + (index + 1) * LANES);
+        let (mut rows, mut outs) = (rows.chunks_exact(depth * ROWS), out.chunks_exact_mut(width * ROWS));
+        let is_wide = columns.len() > HALF;
+        for (rows, out) in (&mut rows).zip(&mut outs) {
+            if is_wide {
+                tile::<S, T, ROWS, 2>(simd, rows, panel, &ending, out, (width, &columns));
+            } else {
+                tile::<S, T, ROWS, 1>(simd, rows, panel, &ending, out, (width, &columns));
+            }
+        }
+        for (row, out) in rows.remainder().chunks_exact(depth).zip(outs.into_remainder().chunks_exact_mut(width)) {
+            tile::<S, T, 1, 2>(simd, row, panel, &ending, out, (width, &columns));
+        }
+    }
+}
+
+/// Numbers less their zero point.
+pub(super) fn centre<Q: Quantised>(from: &[Q], zero: i16, to: &mut [i16])
+where
+    i16: From<Q>,
+{
+    dispatch!(Level::new(), simd => simd.vectorize(
+        #[inline(always)]
+        || to.iter_mut().zip(from).for_each(|(to, from)| *to = i16::from(*from).wrapping_sub(zero)),
+    ));
+}
+
+/// Some rows times so many vectors of one panel.
+#[inline(always)]
+fn tile<S: Simd, T: Kept, const R: usize, const N: usize>(
+    simd: S,
+    rows: &[[i16; 2]],
     panel: &[Pairs],
-    (finish, first, column): (&Finish, usize, usize),
-    mut store: impl FnMut(usize, [T; LANES]),
+    ending: &Ending<'_>,
+    out: &mut [T],
+    (width, columns): (usize, &Range<usize>),
 ) {
     let depth = panel.len();
-    let mut row = first;
-    let mut blocks = rows.chunks_exact(depth * ROWS);
-    for block in &mut blocks {
-        for sums in &tile(simd, block, panel) {
-            store(row, finish.finished(row, column, sums));
-            row += 1;
+    let rows: [&[[i16; 2]]; R] = std::array::from_fn(|row| &rows[row * depth..][..depth]);
+    let mut sums = [[i32x8::splat(simd, 0); N]; R];
+    for at in 0..depth {
+        let columns = vectors(simd, &panel[at]);
+        for row in 0..R {
+            let [first, second] = rows[row][at];
+            let number: i16x16<S> = i32x8::splat(simd, pair(first, second)).bitcast();
+            for half in 0..N {
+                sums[row][half] += number.pairwise_dot_product(columns[half]);
+            }
         }
     }
-    for rest in blocks.remainder().chunks_exact(depth) {
-        store(row, finish.finished(row, column, &line(simd, rest, panel)));
-        row += 1;
+    for row in 0..R {
+        ending.keep(sums[row], &mut out[row * width..][columns.clone()]);
     }
 }
 
-/// Sums of some rows with the columns of a panel.
+/// A panel's pair of rows, or what is multiplied with it.
 #[inline(always)]
-fn tile<S: Simd>(simd: S, rows: &[i32], panel: &[Pairs]) -> [Pairs; ROWS] {
-    let depth = panel.len();
-    let (a, b, c, d) =
-        (&rows[..depth], &rows[depth..][..depth], &rows[2 * depth..][..depth], &rows[3 * depth..][..depth]);
-    let mut sums = [[i32x8::splat(simd, 0); 2]; ROWS];
-    for ((((columns, a), b), c), d) in panel.iter().zip(a).zip(b).zip(c).zip(d) {
-        let columns = vectors(simd, columns);
-        sums[0] = summed(simd, sums[0], *a, columns);
-        sums[1] = summed(simd, sums[1], *b, columns);
-        sums[2] = summed(simd, sums[2], *c, columns);
-        sums[3] = summed(simd, sums[3], *d, columns);
-    }
-    sums.map(|[low, high]| [low.into(), high.into()])
-}
-
-/// Sums of one row with the columns of a panel.
-#[inline(always)]
-fn line<S: Simd>(simd: S, row: &[i32], panel: &[Pairs]) -> Pairs {
-    let mut sums = [i32x8::splat(simd, 0); 2];
-    for (columns, number) in panel.iter().zip(row) {
-        sums = summed(simd, sums, *number, vectors(simd, columns));
-    }
-    sums.map(Into::into)
-}
-
-#[inline(always)]
-fn vectors<S: Simd>(simd: S, [low, high]: &Pairs) -> [i16x16<S>; 2] {
+pub(super) fn vectors<S: Simd>(simd: S, [low, high]: &Pairs) -> [i16x16<S>; 2] {
     [i32x8::load_array_ref(simd, low).bitcast(), i32x8::load_array_ref(simd, high).bitcast()]
-}
-
-/// Adds the products of a pair with those of all columns.
-#[inline(always)]
-fn summed<S: Simd>(simd: S, sums: [i32x8<S>; 2], number: i32, columns: [i16x16<S>; 2]) -> [i32x8<S>; 2] {
-    let number: i16x16<S> = i32x8::splat(simd, number).bitcast();
-    let ([low, high], [first, second]) = (sums, columns);
-    [low + number.pairwise_dot_product(first), high + number.pairwise_dot_product(second)]
-}
-
-/// Two rows of 16 numbers as the pairs of a panel.
-#[inline(always)]
-pub(super) fn interleaved<S: Simd>(simd: S, first: &[i16; LANES], second: &[i16; LANES]) -> Pairs {
-    let (low, high) = i16x16::load_array_ref(simd, first).interleave(i16x16::load_array_ref(simd, second));
-    let (low, high): (i32x8<S>, i32x8<S>) = (low.bitcast(), high.bitcast());
-    [low.into(), high.into()]
 }
 
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the numbers of the tests are small")]
 mod tests {
-    use fearless_simd::{Level, dispatch};
-
     use super::*;
 
     #[test]
     fn panels_multiply_as_the_definition_says() {
-        for (rows, depth, columns) in [(1, 1, 1), (3, 7, 5), (4, 16, 16), (9, 33, 50), (2, 0, 3)] {
+        for (rows, depth, columns) in [(1, 1, 1), (3, 7, 5), (4, 16, 16), (9, 33, 50), (2, 0, 3), (11, 3000, 17)] {
             let a = |row: usize, at: usize| ((row * 31 + at * 17) % 511) as i16 - 255;
             let b = |at: usize, column: usize| ((column * 13 + at * 29) % 511) as i16 - 255;
-            let flat: Vec<i16> = (0..rows).flat_map(|row| (0..depth).map(move |at| a(row, at))).collect();
-            let left = if depth == 0 { vec![0; rows] } else { paired(&flat, depth) };
-            let right = panels(depth, columns, b);
-            let padded = columns.next_multiple_of(LANES);
             let finish = Finish {
-                is_by_row: false,
-                bias: (0..padded).map(|column| column as i32).collect(),
-                scale: vec![1.0; padded],
-                shift: vec![0.0; padded],
+                bias: (0..columns).map(|column| column as i32).collect(),
+                scale: vec![1.0; columns],
+                shift: vec![0.0; columns],
                 target: Target::of::<u8>(0),
             };
-            let mut out = vec![0; rows * padded];
-            for (index, panel) in right.chunks_exact(pairs(depth)).enumerate() {
-                let at = index * LANES;
-                dispatch!(Level::new(), simd => multiply(simd, &left, panel, (&finish, 0, at), |row, sums: [i32; LANES]| {
-                    out[row * padded + at..][..LANES].copy_from_slice(&sums);
-                }));
-            }
+            let (width, first) = (columns + 3, 2);
+            let mut out = vec![-1; rows * width];
+            let pitch = pitch(depth);
+            let mut lay = |places: Range<usize>, to: &mut [i16]| {
+                for (row, to) in places.zip(to.chunks_exact_mut(pitch)) {
+                    // What does not count may be anything.
+                    to.fill(77);
+                    to.iter_mut().take(depth).enumerate().for_each(|(at, to)| *to = a(row, at));
+                }
+            };
+            let finish = finish.part(&(0..columns));
+            Matrix::of(depth, columns, b).multiply(rows, &mut lay, &finish, &mut out, (width, first));
             for row in 0..rows {
-                for column in 0..columns {
-                    let sum: i32 = (0..depth).map(|at| i32::from(a(row, at)) * i32::from(b(at, column))).sum();
-                    assert_eq!(out[row * padded + column], sum + column as i32, "{rows} {depth} {columns}");
+                for column in 0..width {
+                    let sum = |column: usize| {
+                        let sum: i32 = (0..depth).map(|at| i32::from(a(row, at)) * i32::from(b(at, column))).sum();
+                        sum + column as i32
+                    };
+                    let is_made = (first..first + columns).contains(&column);
+                    let want = if is_made { sum(column - first) } else { -1 };
+                    assert_eq!(out[row * width + column], want, "{rows} {depth} {columns}");
                 }
             }
         }
-    }
-
-    #[test]
-    fn rows_interleave_in_order() {
-        let (first, second) = (std::array::from_fn(|at| at as i16), std::array::from_fn(|at| -(at as i16)));
-        let got = dispatch!(Level::new(), simd => interleaved(simd, &first, &second));
-        let want: Vec<i32> = (0..16).map(|at| pair(at, -at)).collect();
-        assert_eq!(got.as_flattened(), want);
     }
 }

@@ -1,17 +1,20 @@
 //! Quantised operators: integers of 8 bits with scales and zero points.
 //!
 //! ```text
-//!   linear    QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
-//!   dense     matrix products  ─┐
-//!   conv      convolutions     ─┴─ kernel   sums of 32 bits, vectorised
-//!    window                       finish   bias, scales, saturation
-//!   pointwise sums, products, tables
-//!   pool      the greatest of windows
-//!   lower     brings models to these before tract reads them
+//!   linear      QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
+//!   dense       matrix products         ─┐
+//!   conv        convolutions            ─┼─ kernel   sums of 32 bits, vectorised
+//!    depthwise  of single channels      ─┘  finish   bias, scales, saturation
+//!    window     their way over an image
+//!   pool        the greatest of windows
+//!   turn        channels to last, or back
+//!   pointwise   sums, products, tables
+//!   lower       brings models to these before tract reads them
 //! ```
 
 mod conv;
 mod dense;
+mod depthwise;
 mod finish;
 mod kernel;
 mod linear;
@@ -20,6 +23,7 @@ mod node;
 mod number;
 mod pointwise;
 mod pool;
+mod turn;
 mod window;
 
 use tract_onnx::Onnx;
@@ -32,6 +36,7 @@ use finish::{DYNAMIC, GEMM, INTEGER, LINEAR, TO_FLOAT};
 use node::parse;
 use pointwise::{Binary, Lookup};
 use pool::MaxPool;
+use turn::Turn;
 
 /// Puts the operators behind their names.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
@@ -47,16 +52,22 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("DynamicQuantizeMatMul", |_, node| {
         Ok(parse(node, Dense::read(node, "DynamicQuantizeMatMul", DYNAMIC, true)?))
     });
-    operators.insert("QLinearConv", |_, node| Ok(parse(node, Conv::read(node, "QLinearConv", LINEAR)?)));
-    operators.insert("ConvInteger", |_, node| Ok(parse(node, Conv::read(node, "ConvInteger", INTEGER)?)));
+    operators.insert("QLinearConv", |_, node| Ok(parse(node, Conv::read(node, "QLinearConv", LINEAR, false)?)));
+    operators.insert("ConvInteger", |_, node| Ok(parse(node, Conv::read(node, "ConvInteger", INTEGER, false)?)));
     operators.insert("QLinearAdd", |_, node| Ok(parse(node, Binary::Add)));
     operators.insert("QLinearMul", |_, node| Ok(parse(node, Binary::Mul)));
     // Names that no model may use: what `lower` makes.
     operators.insert("FusedGemm", |_, node| Ok(parse(node, Dense::read(node, "FusedGemm", GEMM, false)?)));
     operators
         .insert("FusedDynamicGemm", |_, node| Ok(parse(node, Dense::read(node, "FusedDynamicGemm", DYNAMIC, true)?)));
-    operators.insert("FusedConv", |_, node| Ok(parse(node, Conv::read(node, "FusedConv", GEMM)?)));
+    operators.insert("FusedConv", |_, node| Ok(parse(node, Conv::read(node, "FusedConv", GEMM, true)?)));
+    operators
+        .insert("ImageQLinearConv", |_, node| Ok(parse(node, Conv::read(node, "ImageQLinearConv", LINEAR, true)?)));
+    operators
+        .insert("ImageConvInteger", |_, node| Ok(parse(node, Conv::read(node, "ImageConvInteger", INTEGER, true)?)));
     operators.insert("QuantisedMaxPool", |_, node| Ok(parse(node, MaxPool::read(node)?)));
+    operators.insert("QuantisedToLast", |_, node| Ok(parse(node, Turn::LAST)));
+    operators.insert("QuantisedToSecond", |_, node| Ok(parse(node, Turn::SECOND)));
     operators.insert("QuantisedLookup", |_, node| Ok(parse(node, Lookup::read(node)?)));
 }
 

@@ -182,6 +182,19 @@ pub(super) fn centred(tensor: &Tensor, zero: i32) -> TractResult<Vec<i16>> {
     }))
 }
 
+/// A tensor that `fill` writes, if there is something to write.
+///
+/// # Errors
+///
+/// Those of `fill`.
+pub(super) fn filled<T: Datum>(shape: &[usize], fill: impl FnOnce(&mut [T]) -> TractResult<()>) -> TractResult<Tensor> {
+    let mut tensor = Tensor::zero_dt(T::datum_type(), shape)?;
+    if tensor.len() > 0 {
+        fill(tensor.try_as_plain_ram_mut()?.as_slice_mut::<T>()?)?;
+    }
+    Ok(tensor)
+}
+
 /// One value for each of `count` channels: as many as there are, or the same for all.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The window of a convolution, and how an image lies so that it slides over neighbours.
+//! The window of a convolution or a pool, and its way over an image.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{TDim, TractResult};
@@ -130,7 +130,8 @@ pub(super) struct Span {
     stride: usize,
     before: usize,
     kernel: usize,
-    size: usize,
+    /// How many numbers it slides over.
+    pub(super) size: usize,
 }
 
 impl Span {
@@ -147,116 +148,126 @@ impl Span {
     }
 }
 
-/// How an image of a size lies: rows and columns sorted by their remainder of the stride.
+/// The way of a window over images of one size. Each lies in a frame: channels last, with its pads, as far
+/// as windows reach.
 #[derive(Debug)]
-pub(super) struct Laid {
+pub(super) struct Path {
     axes: [Axis; 2],
     kernel: [usize; 2],
+    channels: usize,
+    /// Numbers of a frame that are counted as one, and how many of those are from one pixel to the next.
+    lanes: usize,
+    pitch: usize,
     /// Height and width of the image.
-    pub(super) size: [usize; 2],
+    size: [usize; 2],
     /// Height and width that come out.
     pub(super) out: [usize; 2],
     pads: [usize; 2],
-    /// Rows and columns of each remainder.
-    sorted: [usize; 2],
+    /// Height and width of the frame.
+    wide: [usize; 2],
 }
 
-impl Laid {
-    /// For a window over one dimension of space or two, an image and a kernel of these heights and widths.
+impl Path {
+    /// For a window over one dimension of space or two, and the height, width and channels of an image.
     ///
     /// # Errors
     ///
     /// The window is wider than the image.
-    pub(super) fn of(window: &Window, space: usize, size: [usize; 2], kernel: [usize; 2]) -> TractResult<Self> {
+    pub(super) fn of(
+        window: &Window,
+        space: usize,
+        [height, width, channels]: [usize; 3],
+        kernel: [usize; 2],
+    ) -> TractResult<Self> {
         let flat = Axis { stride: 1, dilation: 1, before: 0, after: 0, same: None };
         let axes = if space == 1 { [flat, window.axis(0, 1)] } else { [window.axis(0, 2), window.axis(1, 2)] };
-        let ([vertical, horizontal], [height, width], [rows, columns]) = (axes, size, kernel);
+        let ([vertical, horizontal], [rows, columns]) = (axes, kernel);
         let (down, top) = vertical.known(height, rows)?;
         let (across, left) = horizontal.known(width, columns)?;
-        let sorted = |axis: Axis, out: usize, kernel: usize| out + (axis.reach(kernel) - 1) / axis.stride;
+        let wide = |axis: Axis, out: usize, kernel: usize| {
+            out.saturating_sub(1).saturating_mul(axis.stride).saturating_add(axis.reach(kernel))
+        };
         Ok(Self {
             axes,
             kernel,
-            size,
+            channels,
+            lanes: 1,
+            pitch: channels,
+            size: [height, width],
             out: [down, across],
             pads: [top, left],
-            sorted: [sorted(vertical, down, rows), sorted(horizontal, across, columns)],
+            wide: [wide(vertical, down, rows), wide(horizontal, across, columns)],
         })
     }
 
-    /// Numbers between one row of outputs and the next.
-    pub(super) const fn pitch(&self) -> usize {
-        let [_, columns] = self.sorted;
-        if columns == 0 { 1 } else { columns }
+    /// The same where the pixels of a frame are vectors of so many numbers, which then are what is counted.
+    pub(super) const fn in_vectors(self, lanes: usize) -> Self {
+        Self { lanes, pitch: self.channels.div_ceil(lanes), ..self }
     }
 
-    /// Numbers of a channel.
-    pub(super) fn plane(&self) -> usize {
-        let ([rows, columns], [vertical, horizontal]) = (self.sorted, self.axes);
-        [columns, vertical.stride, horizontal.stride].into_iter().fold(rows, usize::saturating_mul)
+    /// Numbers of a frame.
+    pub(super) fn frame(&self) -> usize {
+        self.wide.into_iter().fold(self.pitch * self.lanes, usize::saturating_mul)
     }
 
-    /// From the first output to the last, those between rows included.
-    pub(super) const fn positions(&self) -> usize {
-        let [rows, columns] = self.out;
-        if rows == 0 || columns == 0 { 0 } else { (rows - 1) * self.pitch() + columns }
+    /// Numbers of an image.
+    pub(super) fn image(&self) -> usize {
+        self.size.iter().product::<usize>() * self.channels
     }
 
-    /// Where the numbers lie that each tap of a kernel over so many channels meets at the first output.
-    pub(super) fn taps(&self, channels: usize) -> Vec<usize> {
+    /// Places that the window comes to.
+    pub(super) fn places(&self) -> usize {
+        self.out.iter().product()
+    }
+
+    /// Whether each pixel is looked at by itself, and all of them are.
+    pub(super) fn is_pixels(&self) -> bool {
+        self.kernel == [1, 1] && self.out == self.size && self.wide == self.size && self.pads == [0, 0]
+    }
+
+    /// Where in the frame the window begins at each place.
+    pub(super) fn starts(&self) -> Vec<usize> {
+        let ([rows, columns], [vertical, horizontal]) = (self.out, self.axes);
+        self.at(rows, vertical.stride, columns, horizontal.stride)
+    }
+
+    /// Where the pixels lie that the kernel meets, from the beginning of a window.
+    pub(super) fn taps(&self) -> Vec<usize> {
         let ([rows, columns], [vertical, horizontal]) = (self.kernel, self.axes);
-        let mut taps = Vec::with_capacity(channels * rows * columns);
-        for channel in 0..channels {
-            for row in (0..rows).map(|row| row * vertical.dilation) {
-                for column in (0..columns).map(|column| column * horizontal.dilation) {
-                    let start = self.start(row % vertical.stride, column % horizontal.stride);
-                    let within = row / vertical.stride * self.pitch() + column / horizontal.stride;
-                    taps.push(channel * self.plane() + start + within);
-                }
-            }
+        self.at(rows, vertical.dilation, columns, horizontal.dilation)
+    }
+
+    fn at(&self, rows: usize, down: usize, columns: usize, across: usize) -> Vec<usize> {
+        let [_, wide] = self.wide;
+        let mut places = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            let first = row * down * wide;
+            places.extend((0..columns).map(|column| (first + column * across) * self.pitch));
         }
-        taps
+        places
     }
 
-    /// Where rows and columns of these remainders begin.
-    fn start(&self, row: usize, column: usize) -> usize {
-        let ([rows, _], [_, horizontal]) = (self.sorted, self.axes);
-        (row * horizontal.stride + column) * rows * self.pitch()
+    /// How many pixels that the kernel meets lie side by side.
+    pub(super) const fn together(&self) -> usize {
+        let ([_, columns], [_, horizontal]) = (self.kernel, self.axes);
+        if horizontal.dilation == 1 { columns } else { 1 }
     }
 
-    /// Lays one channel of an image. What is not written stays.
+    /// Lays an image into its frame, which is 0 elsewhere.
     #[inline(always)]
-    pub(super) fn lay<Q: Copy>(&self, image: &[Q], to: &mut [i16], convert: impl Fn(Q) -> i16) {
-        let ([_, width], [top, left]) = (self.size, self.pads);
-        let ([rows, columns], [vertical, horizontal]) = (self.sorted, self.axes);
-        if (vertical.stride, horizontal.stride, top, left) == (1, 1, 0, 0) && self.sorted == self.size {
-            to.iter_mut().zip(image).for_each(|(to, from)| *to = convert(*from));
-            return;
-        }
-        for (y, line) in image.chunks_exact(width.max(1)).enumerate() {
-            let y = y + top;
-            if y / vertical.stride >= rows {
-                break;
+    pub(super) fn lay<Q: Copy>(&self, image: &[Q], frame: &mut [i16], convert: impl Fn(Q) -> i16) {
+        let ([_, width], [top, left], [_, wide]) = (self.size, self.pads, self.wide);
+        let pitch = self.pitch * self.lanes;
+        let (line, wide) = ((width * self.channels).max(1), (wide * pitch).max(1));
+        let left = (left * pitch).min(wide);
+        for (to, from) in frame.chunks_exact_mut(wide).skip(top).zip(image.chunks_exact(line)) {
+            let to = to.get_mut(left..).unwrap_or_default();
+            if pitch == self.channels {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from));
+                continue;
             }
-            for phase in 0..horizontal.stride {
-                // The first of the line whose place has this remainder.
-                let skipped = (phase + horizontal.stride - left % horizontal.stride) % horizontal.stride;
-                let first = (skipped + left) / horizontal.stride;
-                let start = self.start(y % vertical.stride, phase) + y / vertical.stride * self.pitch();
-                let Some(to) = to.get_mut(start + first.min(columns)..start + columns) else { continue };
-                let from = line.get(skipped..).unwrap_or_default();
-                match horizontal.stride {
-                    1 => to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from)),
-                    2 => {
-                        let (pairs, rest) = from.as_chunks::<2>();
-                        let (whole, last) = to.split_at_mut(pairs.len().min(to.len()));
-                        whole.iter_mut().zip(pairs).for_each(|(to, [from, _])| *to = convert(*from));
-                        last.iter_mut().zip(rest).for_each(|(to, from)| *to = convert(*from));
-                    }
-                    stride => {
-                        to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = convert(*from));
-                    }
-                }
+            for (to, from) in to.chunks_exact_mut(pitch).zip(from.chunks_exact(self.channels)) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from));
             }
         }
     }

@@ -98,6 +98,11 @@ impl Graph {
         }
     }
 
+    /// Whether a value leaves the graph, or an inner graph reads it.
+    pub(super) fn is_kept(&self, name: &str) -> bool {
+        self.kept.contains(name)
+    }
+
     /// A stored tensor.
     pub(super) fn stored(&self, name: &str) -> Option<&TensorProto> {
         self.stored.get(name)
@@ -181,7 +186,7 @@ impl Graph {
     }
 
     /// Takes nodes out whose outputs nobody needs: those that only turn numbers.
-    fn prune(&mut self) {
+    pub(super) fn prune(&mut self) {
         for place in (0..self.nodes.len()).rev() {
             let Some(Some(node)) = self.nodes.get(place) else { continue };
             let turns = matches!(

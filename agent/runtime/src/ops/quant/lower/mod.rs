@@ -5,6 +5,7 @@
 //!  expand   QLinearSigmoid and the like ──> DequantizeLinear, Sigmoid, QuantizeLinear
 //!  fuse     products between them ──> products of integers; what is quantised as it comes
 //!  tables   everything else between them, as far as bytes suffice
+//!  images   channels last from one operator on images to the next
 //! ```
 //!
 //! The operators that come out have names that `validate` knows of no model.
@@ -12,6 +13,7 @@
 mod expand;
 mod fuse;
 mod graph;
+mod images;
 mod tables;
 
 use tract_onnx::Onnx;
@@ -31,6 +33,7 @@ pub(super) fn lower(mut model: ModelProto, framework: &Onnx) -> ModelProto {
         is_changed |= fuse::dynamic(&mut graph);
         is_changed |= fuse::products(&mut graph);
         is_changed |= tables::rewrite(&mut graph, framework, &model);
+        is_changed |= images::rewrite(&mut graph);
         graph.finish(&mut proto, is_changed);
     }
     model.graph = Some(proto);
@@ -60,6 +63,7 @@ mod tests {
             [
                 "Reshape",
                 "QuantizeLinear",
+                "QuantisedToLast",
                 "FusedConv",
                 "QuantisedMaxPool",
                 "Flatten",
