@@ -397,10 +397,20 @@ mod tests {
 
     #[test]
     fn products_are_those_of_the_definition() {
-        for (seed, (rows, depth, width)) in
-            [(1, 64, 128), (1, 7, 70), (2, 5, 16), (5, 33, 10), (6, 64, 64), (13, 1, 17), (200, 40, 33), (3, 9, 8)]
-                .into_iter()
-                .enumerate()
+        for (seed, (rows, depth, width)) in [
+            (1, 64, 128),
+            (1, 7, 70),
+            (2, 5, 16),
+            (5, 33, 10),
+            (6, 64, 64),
+            (13, 1, 17),
+            (200, 40, 33),
+            (3, 9, 8),
+            (14, 600, 24),
+            (1, 300, 70),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let (data, weights) = (numbers(seed, rows * depth), numbers(seed + 50, depth * width));
             let bias = numbers(seed + 90, width);
