@@ -51,7 +51,7 @@ impl Turn {
         let view = tensor.try_as_plain_ram()?;
         let from = view.as_slice::<T>()?;
         filled(&self.sizes(tensor.shape()), |to| {
-            turn(from, (rows, space / rows), to);
+            turn(from, (rows, space / rows.max(1)), to);
             Ok(())
         })
     }
