@@ -18,7 +18,7 @@ use tract_onnx::prelude::{
     Datum as _, OutletId, TDim, TValue, TVec, TractResult, TypedFact, TypedModel, TypedNode, tvec,
 };
 use tract_onnx::tract_core::internal::{
-    DatumExt as _, DimLike as _, EvalContext, EvalOp, Op, SpecialOps as _, StaticName, TypedOp, as_op, ensure,
+    DatumExt as _, DimLike as _, EvalContext, EvalOp, Op, SpecialOps as _, StaticName, TypedOp, anyhow, as_op, ensure,
     op_as_typed_op, op_out_of_plan,
 };
 
@@ -178,8 +178,8 @@ impl Chain {
     fn some(&self, data: &[f32], out: &mut [f32], room: &mut Room, parts: &mut Parts) -> TractResult<()> {
         let Room { from, to, frame } = room;
         let last = self.links.len() - 1;
+        let many = data.len() / self.links.first().map_or(1, |link| link.taken);
         for (index, link) in self.links.iter().enumerate() {
-            let many = data.len() / self.links.first().map_or(1, |link| link.taken);
             let data = if index == 0 { data } else { from.get(..many * link.taken).unwrap_or(from) };
             let made = if index == last { Some(&mut *out) } else { to.get_mut(..many * link.made) };
             ensure!(made.is_some(), "no room for {}", link.name);
@@ -241,12 +241,13 @@ pub(super) fn join(model: &TypedModel) -> TractResult<TypedModel> {
             continue;
         }
         let Some(link) = Link::of(model, node)? else {
-            let inputs: TVec<OutletId> = node.inputs.iter().filter_map(|outlet| done.get(outlet).copied()).collect();
+            let inputs: TVec<OutletId> =
+                node.inputs.iter().map(|outlet| made_of(&done, *outlet)).collect::<TractResult<_>>()?;
             let made = to.wire_node(&node.name, node.op.clone(), &inputs)?;
             done.extend(made.into_iter().enumerate().map(|(slot, made)| (OutletId::new(id, slot), made)));
             continue;
         };
-        let Some(input) = node.inputs.first().copied() else { continue };
+        let input = *first(&node.inputs)?;
         let (begin, mut links) = open.remove(&input).unwrap_or((input, Vec::new()));
         links.push(link);
         let followers = node.outputs.first().map_or(&[][..], |output| output.successors.as_slice());
@@ -258,7 +259,7 @@ pub(super) fn join(model: &TypedModel) -> TractResult<TypedModel> {
             open.insert(id.into(), (begin, links));
             continue;
         }
-        let inputs: TVec<OutletId> = done.get(&begin).copied().into_iter().collect();
+        let inputs = [made_of(&done, begin)?];
         let made = if links.len() == 1 {
             to.wire_node(&node.name, node.op.clone(), &inputs)?
         } else {
@@ -269,7 +270,12 @@ pub(super) fn join(model: &TypedModel) -> TractResult<TypedModel> {
         done.extend(made.into_iter().map(|made| (id.into(), made)));
     }
     let outputs: Vec<OutletId> =
-        model.output_outlets()?.iter().filter_map(|outlet| done.get(outlet).copied()).collect();
+        model.output_outlets()?.iter().map(|outlet| made_of(&done, *outlet)).collect::<TractResult<_>>()?;
     to.select_output_outlets(&outputs)?;
     Ok(to)
+}
+
+/// What stands for a value of the model.
+fn made_of(done: &HashMap<OutletId, OutletId>, outlet: OutletId) -> TractResult<OutletId> {
+    done.get(&outlet).copied().ok_or_else(|| anyhow!("a value that nobody made"))
 }

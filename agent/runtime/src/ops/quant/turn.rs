@@ -5,6 +5,7 @@ use tract_onnx::tract_core::internal::{Datum, bail};
 
 use super::node::{Fact, Kernel, Slots};
 use super::number::{filled, with_type};
+use crate::ops::image;
 
 /// The way that channels go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +21,7 @@ impl Turn {
 
     /// The same of a list of sizes.
     pub(super) fn sizes<T: Clone>(&self, sizes: &[T]) -> TVec<T> {
-        let mut sizes: TVec<T> = sizes.into();
-        if let Some(moved) = sizes.get_mut(1..) {
-            if self.to_last { moved.rotate_left(1) } else { moved.rotate_right(1) }
-        }
-        sizes
+        image::Turn { to_last: self.to_last }.sizes(sizes)
     }
 
     /// The same of a tensor.
