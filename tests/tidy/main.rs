@@ -20,13 +20,14 @@ use tree::{Source, repository, sources};
 const FILE_LINES_MAX: usize = 600;
 
 /// Each crate with the crates of ours that it may know; `cargo metadata` says what it does know.
-const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("bellwether-protocol", &[]),
     ("bellwether-link", &["bellwether-protocol"]),
     ("bellwether-database", &[]),
+    ("bellwether-fpga", &[]),
     ("bellwether-agent-core", &["bellwether-protocol"]),
     ("bellwether-hub-core", &["bellwether-protocol"]),
-    ("bellwether-runtime", &["bellwether-protocol"]),
+    ("bellwether-runtime", &["bellwether-protocol", "bellwether-fpga"]),
     ("bellwether-agent-disk", &["bellwether-protocol", "bellwether-agent-core"]),
     (
         "bellwether-agent",
