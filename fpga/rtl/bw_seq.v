@@ -1,0 +1,385 @@
+// The sequencer: reads layer after layer from the weight memory and walks each, a tap every clk.
+//
+//   for each channel (sums: one output channel; lanes: eight of them)
+//     for each output row, for each output column or pair of columns         a "group" of results
+//       for each kernel row, kernel column, word of eight input channels     a "tap":
+//         a word of weights, a word of activations for one or two columns
+//
+// A word is eight bytes. Pixel (y, x), channels 8c to 8c+7, is in bank x[0] at word
+//   from + y * row_stride + (x >> 1) * column_stride + c
+// so that the two columns of a pair are never in one bank. The weights of a channel follow each other in
+// the order of its taps; behind them come its bias and scale in one word, or eight of these for lanes,
+// unless the layer takes them from the table. The fields of a layer are in registers.toml.
+//
+// Time: the requantiser takes four clk a result, so a group ends four clk after the one before it, a pair
+// eight, and eight or nine where the channel changes, as bias and scale still have to stand. Lanes take 34
+// clk for their eight results. Bias and scale of a channel take one clk if they are not in the table.
+`default_nettype none
+
+module bw_seq (
+    input  wire         clk,
+    input  wire         reset,
+    input  wire         start,           // one clk: begin with the layer at `job_from`
+    input  wire [ 13:0] job_from,
+    input  wire [ 23:0] limit,           // clk until the watchdog stops the job
+    input  wire         hold,            // the host takes the memories in this clk
+    output wire         busy,
+    output reg          failed,          // the last job was stopped, or a layer made no sense
+    output wire         stop,            // one clk: forget what is under way
+    output reg  [ 23:0] cycles,
+    output reg  [ 23:0] taps,            // of weights that were multiplied, for each column once
+
+    // what is asked of the memories in this clk
+    output wire [ 13:0] w_addr,
+    output wire [  9:0] a_addr0,
+    output wire [  9:0] a_addr1,
+    output wire         a_pad0,          // the word of padding instead
+    output wire         a_pad1,
+    output wire [  7:0] t_addr,
+    output wire         t_read,
+
+    // what comes of it, two clk later
+    input  wire [ 63:0] w_data,
+    output wire         tap_valid,
+    output wire         tap_first,
+    output wire         tap_last,
+    output wire         tap_swap,        // column 0 is in bank 1
+    output wire         parameter_valid, // a word of bias and scale: for all results of the channel ...
+    output wire         parameter_lane,  // ... or for one lane
+    output wire [  2:0] lane,
+
+    // a group, in the clk that asks for its last tap
+    output wire         group,
+    output wire [ 14:0] group_tag,       // its second column counts, bank, byte, word
+    input  wire         idle,            // no result is under way
+
+    output wire         clear,           // a layer begins
+    output wire         sums,
+    output wire         greatest,
+    output wire         pair,
+    output wire         from_table,
+    output wire [  7:0] zero_point,
+    output wire [  7:0] lowest,
+    output wire [  7:0] highest,
+    output wire [  9:0] pad_word
+);
+    // ---------------------------------------------------------------- the layer, all counts less one
+
+    reg [63:0] layer0, layer1, layer2, layer3, layer4;
+
+    wire [ 1:0] kind           = layer0[1:0];
+    assign      pair           = layer0[2];
+    assign      from_table     = layer0[3];
+    wire        by_two         = layer0[4];      // output columns are two input columns apart
+    wire        odd            = layer0[5];      // the last pair of a row has one column
+    wire        final_layer    = layer0[6];
+    wire [ 7:0] rows           = layer0[15:8];
+    wire [ 7:0] columns        = layer0[23:16];  // or pairs of columns
+    wire [ 7:0] kernel_rows    = layer0[31:24];
+    wire [ 7:0] kernel_columns = layer0[39:32];
+    assign      zero_point     = layer0[47:40];
+    assign      lowest         = layer0[55:48];
+    assign      highest        = layer0[63:56];
+    wire [13:0] weights        = layer1[13:0];
+    wire [13:0] weights_step   = layer1[29:16];  // from a channel to the next
+    wire [ 7:0] table_from     = layer1[39:32];
+    wire [ 3:0] table_step     = layer1[43:40];
+    wire [ 3:0] rows_apart     = layer1[47:44];
+    wire [ 8:0] first_row      = {layer1[55], layer1[55:48]};
+    wire [ 8:0] first_column   = {layer1[63], layer1[63:56]};
+    wire [ 9:0] in_from        = layer2[9:0];
+    wire [ 9:0] row_stride     = layer2[25:16];
+    wire [ 9:0] row_step       = layer2[41:32];  // rows_apart * row_stride
+    wire [ 9:0] column_stride  = layer2[57:48];
+    wire [ 9:0] words          = layer3[9:0];
+    wire [ 9:0] channels       = layer3[25:16];
+    wire [ 9:0] out_from       = layer3[41:32];
+    wire [ 9:0] out_stride     = layer3[57:48];
+    wire [ 7:0] height         = layer4[7:0];
+    wire [ 7:0] width          = layer4[15:8];
+    assign      pad_word       = layer4[25:16];
+
+    assign sums     = kind == 2'd0;
+    assign greatest = kind == 2'd2;
+
+    // ---------------------------------------------------------------- where it stands
+
+    localparam [2:0] IDLE = 3'd0, FETCH = 3'd1, SETTLE = 3'd2, TAPS = 3'd3, PARAMETER = 3'd4, WAIT = 3'd5,
+                     LANES = 3'd6, DRAIN = 3'd7;
+    reg [2:0] state;
+    reg [2:0] count;                              // words fetched, clk waited, lanes
+    reg [1:0] quarter;                            // lanes are four clk apart
+    reg [3:0] spacing;                            // clk until a group may end
+
+    reg  [13:0] w_at, w_channel, program_at;      // program_at: the next layer
+    reg  [ 7:0] t_at, t_channel;
+    reg  [ 9:0] c, channel;                       // what is left
+    reg  [ 7:0] kx, ky, ox, oy;
+    reg  [ 9:0] at, at_column, at_line, at_group, at_row, at_channel;
+    reg  [ 8:0] x, x_group, y, y_row;             // of the tap, signed: may lie outside
+    reg  [ 9:0] out, out_channel;
+    reg  [ 2:0] out_byte;
+    reg         out_odd;
+    reg         first_tap, first_group;
+
+    wire c_end       = c == 10'd0;
+    wire kx_end      = kx == 8'd0;
+    wire ky_end      = ky == 8'd0;
+    wire ox_end      = ox == 8'd0;
+    wire oy_end      = oy == 8'd0;
+    wire column_end  = c_end;
+    wire line_end    = c_end & kx_end;
+    wire group_end   = c_end & kx_end & ky_end;
+    wire row_end     = group_end & ox_end;
+    wire channel_end = group_end & ox_end & oy_end;
+    wire layer_end   = ox_end & oy_end & channel == 10'd0; // of a group that ends
+
+    wire fetch_now     = (state == FETCH) & ~hold & (count != 3'd5);
+    wire tap_now       = (state == TAPS) & ~hold & ~(group_end & (spacing != 4'd0));
+    wire parameter_now = (state == PARAMETER) & ~hold;
+    wire lane_now      = (state == LANES) & ~hold & (quarter == 2'd0);
+    wire lane_done     = (state == LANES) & (quarter == 2'd3);
+    wire last_lane     = lane_done & (count == 3'd7);
+
+    wire group_two = pair & ~(odd & ox_end);
+
+    // After a group's last tap the pointers wait for what follows it.
+    wire waits = group_end & (~sums | (first_group & ~from_table));
+    wire move  = (tap_now & ~waits) | parameter_now | last_lane;
+
+    assign busy  = state != IDLE;
+    assign clear = state == SETTLE;
+    assign stop  = reset | (busy & ((cycles == limit) | (clear & (kind == 2'd3))));
+
+    // ---------------------------------------------------------------- what is asked for
+
+    wire       y_inside  = ~y[8] & (y[7:0] < height);
+    wire       x0_inside = ~x[8] & (x[7:0] < width);
+    wire [8:0] x1        = x + 9'd1;
+    wire       x1_inside = ~x1[8] & (x1[7:0] < width);
+
+    assign w_addr  = w_at;
+    assign a_addr0 = x[0] ? at + column_stride : at; // bank 0 has column x if that is even, else x + 1
+    assign a_addr1 = at;
+    assign a_pad0  = ~(y_inside & (x[0] ? x1_inside : x0_inside));
+    assign a_pad1  = ~(y_inside & (x[0] ? x0_inside : x1_inside));
+    assign t_addr  = t_at;
+    assign t_read  = from_table & (sums ? tap_now & group_end : lane_now);
+
+    assign group     = tap_now & group_end;
+    assign group_tag = {group_two, out_odd, out_byte, out};
+
+    // ---------------------------------------------------------------- with the words
+
+    // The table's word stands until the next, and is taken two clk later than the weight memory's, when the
+    // channel before needs its own no more.
+    reg [2:1] fetched, fetched_last;
+    reg [2:1] tap, tap_is_first, tap_is_last, swap;
+    reg [4:1] inlined, tabled, for_lane;
+    reg [2:0] lane1, lane2;
+
+    assign tap_valid       = tap[2];
+    assign tap_first       = tap_is_first[2];
+    assign tap_last        = tap_is_last[2];
+    assign tap_swap        = swap[2];
+    assign parameter_valid = from_table ? tabled[4] : inlined[2];
+    assign parameter_lane  = from_table ? for_lane[4] : for_lane[2];
+    assign lane            = lane2;
+
+    always @(posedge clk) begin
+        fetched      <= {fetched[1], fetch_now};
+        fetched_last <= {fetched_last[1], fetch_now & (count == 3'd4)};
+        tap          <= {tap[1], tap_now};
+        tap_is_first <= {tap_is_first[1], first_tap};
+        tap_is_last  <= {tap_is_last[1], group_end};
+        swap         <= {swap[1], x[0]};
+        inlined      <= {inlined[3:1], ~from_table & (parameter_now | lane_now)};
+        tabled       <= {tabled[3:1], t_read};
+        for_lane     <= {for_lane[3:1], lane_now};
+        if (lane_now) lane1 <= count;
+        lane2        <= lane1;
+        if (stop) begin
+            fetched  <= 2'd0;
+            tap      <= 2'd0;
+            inlined  <= 4'd0;
+            tabled   <= 4'd0;
+            for_lane <= 4'd0;
+        end
+    end
+
+    reg [2:0] arrived;
+    always @(posedge clk) begin
+        if (state == IDLE | state == DRAIN) arrived <= 3'd0;
+        else if (fetched[2]) arrived <= arrived + 3'd1;
+        if (fetched[2]) begin
+            if (arrived == 3'd0) layer0 <= w_data;
+            if (arrived == 3'd1) layer1 <= w_data;
+            if (arrived == 3'd2) layer2 <= w_data;
+            if (arrived == 3'd3) layer3 <= w_data;
+            if (arrived == 3'd4) layer4 <= w_data;
+        end
+    end
+
+    // ---------------------------------------------------------------- states
+
+    initial begin
+        state = IDLE;
+        quarter = 2'd0;
+        failed = 1'b0;
+        fetched = 2'd0;
+        tap = 2'd0;
+        inlined = 4'd0;
+        tabled = 4'd0;
+        for_lane = 4'd0;
+    end
+
+    always @(posedge clk) begin
+        if (lane_now | quarter != 2'd0) quarter <= quarter + 2'd1;
+        case (state)
+            IDLE:      if (start) state <= FETCH;
+            FETCH:     if (fetched_last[2] & fetched[2]) state <= SETTLE;
+            SETTLE:    state <= TAPS;
+            TAPS:      if (tap_now & group_end) begin
+                           if (~sums) state <= WAIT;
+                           else if (waits) state <= PARAMETER;
+                           else if (layer_end) state <= DRAIN;
+                       end
+            PARAMETER: if (parameter_now) state <= layer_end ? DRAIN : TAPS;
+            WAIT:      if (count == 3'd1) state <= LANES; // the last tap is being added
+            LANES:     if (last_lane) state <= layer_end ? DRAIN : TAPS;
+            DRAIN:     if (idle) state <= final_layer ? IDLE : FETCH;
+        endcase
+        case (state)
+            FETCH, LANES: if (fetch_now | lane_done) count <= count + 3'd1;
+            WAIT:         count <= count == 3'd1 ? 3'd0 : count + 3'd1;
+            default:      count <= 3'd0;
+        endcase
+        if (state == IDLE & start) failed <= 1'b0;
+        if (stop) begin
+            state   <= IDLE;
+            failed  <= ~reset;
+            quarter <= 2'd0;
+        end
+    end
+
+    always @(posedge clk) begin
+        if (state == IDLE & start) begin
+            cycles <= 24'd0;
+            taps   <= 24'd0;
+        end else if (busy) begin
+            cycles <= cycles + 24'd1;
+            if (tap_now & ~greatest) taps <= taps + {22'd0, group_two, ~group_two};
+        end
+        if (clear) spacing <= 4'd0;
+        else if (tap_now & group_end) spacing <= ~channel_end ? (pair ? 4'd7 : 4'd3) : from_table ? 4'd7 : 4'd8;
+        else if (spacing != 4'd0) spacing <= spacing - 4'd1;
+    end
+
+
+    // ---------------------------------------------------------------- walking
+
+    wire [ 9:0] next_column  = at_column + (x[0] ? column_stride : 10'd0);
+    wire [ 9:0] next_line    = at_line + row_stride;
+    wire [ 9:0] next_group   = at_group + ((by_two | pair | x_group[0]) ? column_stride : 10'd0);
+    wire [ 9:0] next_row     = at_row + row_step;
+    wire [ 9:0] next_channel = sums ? in_from : at_channel + 10'd1;
+    wire [ 9:0] next         = channel_end ? next_channel
+                             : row_end     ? next_row
+                             : group_end   ? next_group
+                             : line_end    ? next_line
+                             : column_end  ? next_column
+                             :               at + 10'd1;
+    wire [ 8:0] next_x       = row_end    ? first_column
+                             : group_end  ? x_group + ((by_two | pair) ? 9'd2 : 9'd1)
+                             : line_end   ? x_group
+                             : column_end ? x + 9'd1
+                             :              x;
+    wire [ 8:0] next_y       = channel_end ? first_row
+                             : row_end     ? y_row + {5'd0, rows_apart}
+                             : group_end   ? y_row
+                             : line_end    ? y + 9'd1
+                             :               y;
+    wire [ 9:0] next_out     = channel_end ? out_channel + {9'd0, ~sums | (out_byte == 3'd7)}
+                             : out + ((pair | out_odd | ox_end) ? out_stride : 10'd0);
+    wire [13:0] next_weights = w_channel + weights_step;
+    wire [ 7:0] next_table   = t_channel + {4'd0, table_step};
+
+    always @(posedge clk) begin
+        if (clear) begin
+            at <= in_from; at_column <= in_from; at_line <= in_from; at_group <= in_from; at_row <= in_from;
+            at_channel <= in_from;
+            x <= first_column; x_group <= first_column;
+            y <= first_row; y_row <= first_row;
+        end else if (move) begin
+            at <= next;
+            x  <= next_x;
+            y  <= next_y;
+            if (column_end) at_column <= next;
+            if (line_end) at_line <= next;
+            if (group_end) begin
+                at_group <= next;
+                x_group  <= next_x;
+            end
+            if (row_end) begin
+                at_row <= next;
+                y_row  <= next_y;
+            end
+            if (channel_end) at_channel <= next;
+        end
+    end
+
+    always @(posedge clk) begin
+        if (clear) begin
+            c <= words; kx <= kernel_columns; ky <= kernel_rows;
+            ox <= columns; oy <= rows; channel <= channels;
+            first_tap <= 1'b1;
+            first_group <= 1'b1;
+        end else if (move) begin
+            c <= c_end ? words : c - 10'd1;
+            if (column_end) kx <= kx_end ? kernel_columns : kx - 8'd1;
+            if (line_end) ky <= ky_end ? kernel_rows : ky - 8'd1;
+            if (group_end) ox <= ox_end ? columns : ox - 8'd1;
+            if (row_end) oy <= oy_end ? rows : oy - 8'd1;
+            if (channel_end) channel <= channel - 10'd1;
+            first_tap <= group_end;
+            if (group_end) first_group <= channel_end;
+        end
+    end
+
+    always @(posedge clk) begin
+        if (clear) begin
+            out <= out_from; out_channel <= out_from;
+            out_byte <= 3'd0;
+            out_odd <= 1'b0;
+        end else if (move & group_end) begin
+            out     <= next_out;
+            out_odd <= ~out_odd & ~ox_end & ~pair;
+            if (channel_end) begin
+                out_channel <= next_out;
+                if (sums) out_byte <= out_byte + 3'd1;
+            end
+        end
+    end
+
+    always @(posedge clk) begin
+        if (state == IDLE) w_at <= job_from;
+        else if (clear) begin
+            w_at <= weights; w_channel <= weights;
+            t_at <= table_from; t_channel <= table_from;
+            program_at <= w_at;
+        end else if (state == DRAIN) w_at <= program_at;
+        else if (move & group_end) begin
+            w_at <= channel_end ? next_weights : w_channel;
+            t_at <= channel_end ? next_table : t_channel;
+            if (channel_end) begin
+                w_channel <= next_weights;
+                t_channel <= next_table;
+            end
+        end else if (fetch_now | tap_now | ((parameter_now | lane_now) & ~from_table)) begin
+            w_at <= w_at + 14'd1;
+        end else if (lane_now) t_at <= t_at + 8'd1;
+    end
+
+endmodule
+
+`default_nettype wire
