@@ -1,0 +1,3 @@
+//! Bitstreams, walked from the first byte to the last before anything is loaded.
+
+pub mod ice40;
