@@ -2,4 +2,8 @@
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
 
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
 pub mod bitstream;
+pub mod loader;

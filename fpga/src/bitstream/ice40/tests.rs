@@ -1,7 +1,5 @@
 //! What is refused, on bitstreams that tools made and on ones that no tool would.
 
-extern crate std;
-
 use std::vec;
 use std::vec::Vec;
 
