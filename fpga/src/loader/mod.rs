@@ -51,7 +51,8 @@ const DONE_BYTES_MAX: usize = 13;
 /// The 49 clocks after which the pins belong to the design.
 const WAKE_BYTES: usize = 7;
 
-/// Where a bitstream comes from: memory, flash, a file.
+/// Where a bitstream comes from: memory, flash, a file. One that also hashes what it reads must
+/// fail before it gives out the last three bytes, which wake the part.
 pub trait Image {
     /// What can go wrong in reading.
     type Error;

@@ -185,12 +185,20 @@ struct Manner {
     reset_ns: u32,
     housekeeping_us: u32,
     lead_bytes: usize,
+    interrupts: bool,
     flushes: bool,
     wake_bytes: usize,
 }
 
-const RIGHT: Manner =
-    Manner { select_first: true, reset_ns: 200, housekeeping_us: 1_200, lead_bytes: 1, flushes: true, wake_bytes: 7 };
+const RIGHT: Manner = Manner {
+    select_first: true,
+    reset_ns: 200,
+    housekeeping_us: 1_200,
+    lead_bytes: 1,
+    interrupts: false,
+    flushes: true,
+    wake_bytes: 7,
+};
 
 fn drive(part: &Part, manner: Manner) {
     let mut wires = part.loader();
@@ -206,7 +214,14 @@ fn drive(part: &Part, manner: Manner) {
     wires.bus.write(&[0; 8][..manner.lead_bytes]).unwrap();
     wires.bus.flush().unwrap();
     wires.select.set_low().unwrap();
-    wires.bus.write(BLINKY).unwrap();
+    let (one, other) = BLINKY.split_at(1_000);
+    wires.bus.write(one).unwrap();
+    if manner.interrupts {
+        wires.bus.flush().unwrap();
+        wires.select.set_high().unwrap();
+        wires.select.set_low().unwrap();
+    }
+    wires.bus.write(other).unwrap();
     if manner.flushes {
         wires.bus.flush().unwrap();
     }
@@ -222,6 +237,7 @@ fn the_simulated_part_minds_its_rules() {
         (Manner { reset_ns: 199, ..RIGHT }, Broken::ResetShort),
         (Manner { housekeeping_us: 1_199, ..RIGHT }, Broken::Early),
         (Manner { lead_bytes: 0, ..RIGHT }, Broken::Lead),
+        (Manner { interrupts: true, ..RIGHT }, Broken::Interrupted),
         (Manner { flushes: false, ..RIGHT }, Broken::Unflushed),
     ] {
         let part = Part::running(Defect::None);

@@ -30,11 +30,11 @@
 //! oscillator other than low matters only to a part that reads a flash itself, and stands
 //! outside the CRC. A bitstream without contents of the block RAM (`icepack -n`) leaves in it
 //! what was there before. The CRC may begin only once and is asked once, so that nothing hides
-//! before a second beginning. `icecube` sometimes writes the end of the comment into its text;
-//! such a file is refused too.
+//! before a second beginning. Lattice's own tool sometimes writes the end of the comment into its
+//! text; such a file is refused too.
 //!
-//! Sources: Project IceStorm, "Bitstream File Format Documentation", and what `iceunpack -vv`
-//! says of files that `icepack` made. Lattice publishes no description.
+//! Source: Project IceStorm, "Bitstream File Format Documentation", and what `iceunpack -vv` says
+//! of files that `icepack` made.
 
 mod walk;
 
