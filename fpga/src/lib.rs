@@ -2,13 +2,15 @@
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
 
-#[cfg(feature = "std")]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod bitstream;
 pub mod bus;
 pub mod engine;
 pub mod frame;
 pub mod layer;
+pub mod loader;
 pub mod registers;
 pub mod requant;
 pub mod twin;
