@@ -59,7 +59,9 @@ module bw_core #(
     reg         stop_asked, ended;
     wire        failed;
     wire [23:0] cycles, taps;
-    wire        crc_busy, crc_ask, crc_taken;
+    wire        crc_busy, crc_ask;
+    reg         crc_taken;
+    initial     crc_taken = 1'b0;
     wire [31:0] crc;
     wire [13:0] crc_addr;
     wire [63:0] w_data;
@@ -104,21 +106,21 @@ module bw_core #(
 
     // The host's word: its clk is taken; the address is in the memories' registers; the word is there, done.
     // Writes to the activations and to the table have ports of their own and take no clk.
-    reg         host_take, host_wait, result_valid;
+    reg         host_take, host_wait, result_valid, hold;
     wire        host_clk     = ask & (~ask_write | ask_space == SPACE_WEIGHTS);
     wire        a_write_host = ask & ask_write & ask_space == SPACE_ACTIVATIONS & ~result_valid & ~done;
     wire        t_write_host = ask & ask_write & ask_space == SPACE_TABLE & ~done;
-    initial {host_take, host_wait, done} = 3'd0;
+    wire        host_next    = host_clk & ~host_take & ~host_wait & ~done;
+    initial {host_take, host_wait, done, hold} = 4'd0;
 
     always @(posedge clk) begin
-        host_take <= host_clk & ~host_take & ~host_wait & ~done;
+        host_take <= host_next;
+        crc_taken <= crc_ask & ~crc_taken & ~host_next;
+        hold      <= host_next | (crc_ask & ~crc_taken);
         host_wait <= host_take;
         done      <= host_wait | a_write_host | t_write_host;
-        if (reset) {host_take, host_wait, done} <= 3'd0;
+        if (reset) {host_take, host_wait, done, crc_taken, hold} <= 5'd0;
     end
-
-    assign crc_taken = crc_ask & ~host_take;
-    wire   hold      = host_take | crc_taken;
 
     // ---------------------------------------------------------------- the sequencer
 

@@ -66,21 +66,19 @@ module bw_mac (
 
     // ---------------------------------------------------------------- sums
 
-    reg signed [17:0] half0 [0:1];
-    reg signed [17:0] half1 [0:1];
+    reg signed [17:0] low0, high0, low1, high1;
     reg signed [18:0] eight0, eight1;
     reg signed [31:0] sum0, sum1;
     wire signed [31:0] whole0 = sum0 + eight0;
     wire signed [31:0] whole1 = sum1 + eight1;
 
-    integer j;
     always @(posedge clk) begin
-        for (j = 0; j < 2; j = j + 1) begin
-            half0[j] <= (p0[4*j] + p0[4*j+1]) + (p0[4*j+2] + p0[4*j+3]);
-            half1[j] <= (p1[4*j] + p1[4*j+1]) + (p1[4*j+2] + p1[4*j+3]);
-        end
-        eight0 <= half0[0] + half0[1];
-        eight1 <= half1[0] + half1[1];
+        low0   <= (p0[0] + p0[1]) + (p0[2] + p0[3]);
+        high0  <= (p0[4] + p0[5]) + (p0[6] + p0[7]);
+        low1   <= (p1[0] + p1[1]) + (p1[2] + p1[3]);
+        high1  <= (p1[4] + p1[5]) + (p1[6] + p1[7]);
+        eight0 <= low0 + high0;
+        eight1 <= low1 + high1;
         // The last tap's sum goes straight on, and what is kept is empty for the next group.
         if (tap[4] | clear) begin
             sum0 <= (last[4] | clear) ? 32'sd0 : whole0;

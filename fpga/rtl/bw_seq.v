@@ -65,6 +65,9 @@ module bw_seq (
 );
     // ---------------------------------------------------------------- the layer, all counts less one
 
+    // Where weights, table, input and output begin and how many channels there are goes straight to the
+    // counters below.
+
     reg [63:0] layer0, layer1, layer2, layer3, layer4;
 
     wire [ 1:0] kind           = layer0[1:0];
@@ -80,20 +83,15 @@ module bw_seq (
     assign      zero_point     = layer0[47:40];
     assign      lowest         = layer0[55:48];
     assign      highest        = layer0[63:56];
-    wire [13:0] weights        = layer1[13:0];
     wire [13:0] weights_step   = layer1[29:16];  // from a channel to the next
-    wire [ 7:0] table_from     = layer1[39:32];
     wire [ 3:0] table_step     = layer1[43:40];
     wire [ 3:0] rows_apart     = layer1[47:44];
     wire [ 8:0] first_row      = {layer1[55], layer1[55:48]};
     wire [ 8:0] first_column   = {layer1[63], layer1[63:56]};
-    wire [ 9:0] in_from        = layer2[9:0];
     wire [ 9:0] row_stride     = layer2[25:16];
     wire [ 9:0] row_step       = layer2[41:32];  // rows_apart * row_stride
     wire [ 9:0] column_stride  = layer2[57:48];
     wire [ 9:0] words          = layer3[9:0];
-    wire [ 9:0] channels       = layer3[25:16];
-    wire [ 9:0] out_from       = layer3[41:32];
     wire [ 9:0] out_stride     = layer3[57:48];
     wire [ 7:0] height         = layer4[7:0];
     wire [ 7:0] width          = layer4[15:8];
@@ -104,12 +102,12 @@ module bw_seq (
 
     // ---------------------------------------------------------------- where it stands
 
-    localparam [2:0] IDLE = 3'd0, FETCH = 3'd1, SETTLE = 3'd2, TAPS = 3'd3, PARAMETER = 3'd4, WAIT = 3'd5,
-                     LANES = 3'd6, DRAIN = 3'd7;
-    reg [2:0] state;
+    localparam IDLE = 0, FETCH = 1, SETTLE = 2, TAPS = 3, PARAMETER = 4, WAIT = 5, LANES = 6, DRAIN = 7;
+    reg [7:0] state;                              // one of them is set
     reg [2:0] count;                              // words fetched, clk waited, lanes
     reg [1:0] quarter;                            // lanes are four clk apart
     reg [3:0] spacing;                            // clk until a group may end
+    reg       may_end;                            // none
 
     reg  [13:0] w_at, w_channel, program_at;      // program_at: the next layer
     reg  [ 7:0] t_at, t_channel;
@@ -120,36 +118,40 @@ module bw_seq (
     reg  [ 9:0] out, out_channel;
     reg  [ 2:0] out_byte;
     reg         out_odd;
-    reg         first_tap, first_group;
+    reg         first_tap;
 
-    wire c_end       = c == 10'd0;
-    wire kx_end      = kx == 8'd0;
-    wire ky_end      = ky == 8'd0;
-    wire ox_end      = ox == 8'd0;
-    wire oy_end      = oy == 8'd0;
+    reg  c_end, kx_end, ky_end, ox_end, oy_end, last_channel; // none is left
     wire column_end  = c_end;
     wire line_end    = c_end & kx_end;
     wire group_end   = c_end & kx_end & ky_end;
     wire row_end     = group_end & ox_end;
     wire channel_end = group_end & ox_end & oy_end;
-    wire layer_end   = ox_end & oy_end & channel == 10'd0; // of a group that ends
+    wire layer_end   = ox_end & oy_end & last_channel; // of a group that ends
 
-    wire fetch_now     = (state == FETCH) & ~hold & (count != 3'd5);
-    wire tap_now       = (state == TAPS) & ~hold & ~(group_end & (spacing != 4'd0));
-    wire parameter_now = (state == PARAMETER) & ~hold;
-    wire lane_now      = (state == LANES) & ~hold & (quarter == 2'd0);
-    wire lane_done     = (state == LANES) & (quarter == 2'd3);
+    wire fetch_now     = state[FETCH] & ~hold & (count != 3'd5);
+    wire tap_now       = state[TAPS] & ~hold & (may_end | ~group_end);
+    wire parameter_now = state[PARAMETER] & ~hold;
+    wire lane_now      = state[LANES] & ~hold & (quarter == 2'd0);
+    wire lane_done     = state[LANES] & (quarter == 2'd3);
     wire last_lane     = lane_done & (count == 3'd7);
 
     wire group_two = pair & ~(odd & ox_end);
 
     // After a group's last tap the pointers wait for what follows it.
-    wire waits = group_end & (~sums | (first_group & ~from_table));
+    reg  follows;
+    wire waits = group_end & follows;
     wire move  = (tap_now & ~waits) | parameter_now | last_lane;
 
-    assign busy  = state != IDLE;
-    assign clear = state == SETTLE;
-    assign stop  = reset | (busy & ((cycles == limit) | (clear & (kind == 2'd3))));
+    assign busy  = ~state[IDLE];
+    assign clear = state[SETTLE];
+
+    always @(posedge clk) begin
+        stop_job <= ~stop_job & busy & ((cycles == limit) | (clear & (kind == 2'd3)));
+        stop_now <= reset;
+    end
+
+    reg    stop_job, stop_now;
+    assign stop = stop_job | stop_now;
 
     // ---------------------------------------------------------------- what is asked for
 
@@ -209,7 +211,7 @@ module bw_seq (
 
     reg [2:0] arrived;
     always @(posedge clk) begin
-        if (state == IDLE | state == DRAIN) arrived <= 3'd0;
+        if (state[IDLE] | state[DRAIN]) arrived <= 3'd0;
         else if (fetched[2]) arrived <= arrived + 3'd1;
         if (fetched[2]) begin
             if (arrived == 3'd0) layer0 <= w_data;
@@ -223,7 +225,8 @@ module bw_seq (
     // ---------------------------------------------------------------- states
 
     initial begin
-        state = IDLE;
+        state = 8'd1 << IDLE;
+        {stop_job, stop_now} = 2'd0;
         quarter = 2'd0;
         failed = 1'b0;
         fetched = 2'd0;
@@ -235,44 +238,51 @@ module bw_seq (
 
     always @(posedge clk) begin
         if (lane_now | quarter != 2'd0) quarter <= quarter + 2'd1;
-        case (state)
-            IDLE:      if (start) state <= FETCH;
-            FETCH:     if (fetched_last[2] & fetched[2]) state <= SETTLE;
-            SETTLE:    state <= TAPS;
-            TAPS:      if (tap_now & group_end) begin
-                           if (~sums) state <= WAIT;
-                           else if (waits) state <= PARAMETER;
-                           else if (layer_end) state <= DRAIN;
-                       end
-            PARAMETER: if (parameter_now) state <= layer_end ? DRAIN : TAPS;
-            WAIT:      if (count == 3'd1) state <= LANES; // the last tap is being added
-            LANES:     if (last_lane) state <= layer_end ? DRAIN : TAPS;
-            DRAIN:     if (idle) state <= final_layer ? IDLE : FETCH;
-        endcase
-        case (state)
-            FETCH, LANES: if (fetch_now | lane_done) count <= count + 3'd1;
-            WAIT:         count <= count == 3'd1 ? 3'd0 : count + 3'd1;
-            default:      count <= 3'd0;
-        endcase
-        if (state == IDLE & start) failed <= 1'b0;
+
+        if (state[IDLE] & start) begin
+            state  <= 8'd1 << FETCH;
+            failed <= 1'b0;
+        end
+        if (state[FETCH] & fetched_last[2] & fetched[2]) state <= 8'd1 << SETTLE;
+        if (state[SETTLE]) state <= 8'd1 << TAPS;
+        if (tap_now & group_end) begin
+            if (~sums) state <= 8'd1 << WAIT;
+            else if (follows) state <= 8'd1 << PARAMETER;
+            else if (layer_end) state <= 8'd1 << DRAIN;
+        end
+        if (parameter_now | last_lane) state <= layer_end ? 8'd1 << DRAIN : 8'd1 << TAPS;
+        if (state[WAIT] & count == 3'd1) state <= 8'd1 << LANES; // the last tap is being added
+        if (state[DRAIN] & idle) state <= final_layer ? 8'd1 << IDLE : 8'd1 << FETCH;
+
+        if (state[FETCH] | state[LANES]) count <= count + {2'd0, fetch_now | lane_done};
+        else if (state[WAIT]) count <= {2'd0, ~count[0]};
+        else count <= 3'd0;
+
         if (stop) begin
-            state   <= IDLE;
-            failed  <= ~reset;
+            state   <= 8'd1 << IDLE;
+            failed  <= stop_job;
             quarter <= 2'd0;
         end
     end
 
     always @(posedge clk) begin
-        if (state == IDLE & start) begin
+        if (state[IDLE] & start) begin
             cycles <= 24'd0;
             taps   <= 24'd0;
         end else if (busy) begin
             cycles <= cycles + 24'd1;
             if (tap_now & ~greatest) taps <= taps + {22'd0, group_two, ~group_two};
         end
-        if (clear) spacing <= 4'd0;
-        else if (tap_now & group_end) spacing <= ~channel_end ? (pair ? 4'd7 : 4'd3) : from_table ? 4'd7 : 4'd8;
-        else if (spacing != 4'd0) spacing <= spacing - 4'd1;
+        if (clear) begin
+            spacing <= 4'd0;
+            may_end <= 1'b1;
+        end else if (tap_now & group_end) begin
+            spacing <= ~channel_end ? (pair ? 4'd7 : 4'd3) : from_table ? 4'd7 : 4'd8;
+            may_end <= 1'b0;
+        end else begin
+            if (spacing != 4'd0) spacing <= spacing - 4'd1;
+            may_end <= spacing[3:1] == 3'd0;
+        end
     end
 
 
@@ -282,7 +292,7 @@ module bw_seq (
     wire [ 9:0] next_line    = at_line + row_stride;
     wire [ 9:0] next_group   = at_group + ((by_two | pair | x_group[0]) ? column_stride : 10'd0);
     wire [ 9:0] next_row     = at_row + row_step;
-    wire [ 9:0] next_channel = sums ? in_from : at_channel + 10'd1;
+    wire [ 9:0] next_channel = at_channel + {9'd0, ~sums};
     wire [ 9:0] next         = channel_end ? next_channel
                              : row_end     ? next_row
                              : group_end   ? next_group
@@ -306,8 +316,8 @@ module bw_seq (
 
     always @(posedge clk) begin
         if (clear) begin
-            at <= in_from; at_column <= in_from; at_line <= in_from; at_group <= in_from; at_row <= in_from;
-            at_channel <= in_from;
+            at <= at_channel; at_column <= at_channel; at_line <= at_channel; at_group <= at_channel;
+            at_row <= at_channel;
             x <= first_column; x_group <= first_column;
             y <= first_row; y_row <= first_row;
         end else if (move) begin
@@ -324,60 +334,83 @@ module bw_seq (
                 at_row <= next;
                 y_row  <= next_y;
             end
-            if (channel_end) at_channel <= next;
         end
+        if (fetched[2] & arrived == 3'd2) at_channel <= w_data[9:0];
+        else if (move & channel_end) at_channel <= next;
     end
 
+    // Each count comes with its end, so that the ends need no comparing when they are asked for.
     always @(posedge clk) begin
         if (clear) begin
-            c <= words; kx <= kernel_columns; ky <= kernel_rows;
-            ox <= columns; oy <= rows; channel <= channels;
+            c <= words; kx <= kernel_columns; ky <= kernel_rows; ox <= columns; oy <= rows;
+            c_end <= words == 10'd0; kx_end <= kernel_columns == 8'd0; ky_end <= kernel_rows == 8'd0;
+            ox_end <= columns == 8'd0; oy_end <= rows == 8'd0; last_channel <= channel == 10'd0;
             first_tap <= 1'b1;
-            first_group <= 1'b1;
+            follows <= ~sums | ~from_table;
         end else if (move) begin
-            c <= c_end ? words : c - 10'd1;
-            if (column_end) kx <= kx_end ? kernel_columns : kx - 8'd1;
-            if (line_end) ky <= ky_end ? kernel_rows : ky - 8'd1;
-            if (group_end) ox <= ox_end ? columns : ox - 8'd1;
-            if (row_end) oy <= oy_end ? rows : oy - 8'd1;
-            if (channel_end) channel <= channel - 10'd1;
+            c     <= c_end ? words : c - 10'd1;
+            c_end <= c_end ? words == 10'd0 : c == 10'd1;
+            if (column_end) begin
+                kx     <= kx_end ? kernel_columns : kx - 8'd1;
+                kx_end <= kx_end ? kernel_columns == 8'd0 : kx == 8'd1;
+            end
+            if (line_end) begin
+                ky     <= ky_end ? kernel_rows : ky - 8'd1;
+                ky_end <= ky_end ? kernel_rows == 8'd0 : ky == 8'd1;
+            end
+            if (group_end) begin
+                ox     <= ox_end ? columns : ox - 8'd1;
+                ox_end <= ox_end ? columns == 8'd0 : ox == 8'd1;
+                follows <= ~sums | (channel_end & ~from_table);
+            end
+            if (row_end) begin
+                oy     <= oy_end ? rows : oy - 8'd1;
+                oy_end <= oy_end ? rows == 8'd0 : oy == 8'd1;
+            end
             first_tap <= group_end;
-            if (group_end) first_group <= channel_end;
+        end
+        if (fetched[2] & arrived == 3'd3) channel <= w_data[25:16];
+        else if (move & channel_end) begin
+            channel      <= channel - 10'd1;
+            last_channel <= channel == 10'd1;
         end
     end
 
     always @(posedge clk) begin
         if (clear) begin
-            out <= out_from; out_channel <= out_from;
+            out <= out_channel;
             out_byte <= 3'd0;
             out_odd <= 1'b0;
         end else if (move & group_end) begin
             out     <= next_out;
             out_odd <= ~out_odd & ~ox_end & ~pair;
-            if (channel_end) begin
-                out_channel <= next_out;
-                if (sums) out_byte <= out_byte + 3'd1;
-            end
+            if (channel_end & sums) out_byte <= out_byte + 3'd1;
         end
+        if (fetched[2] & arrived == 3'd3) out_channel <= w_data[41:32];
+        else if (move & channel_end) out_channel <= next_out;
     end
 
     always @(posedge clk) begin
-        if (state == IDLE) w_at <= job_from;
+        if (state[IDLE]) w_at <= job_from;
         else if (clear) begin
-            w_at <= weights; w_channel <= weights;
-            t_at <= table_from; t_channel <= table_from;
+            w_at <= w_channel;
+            t_at <= t_channel;
             program_at <= w_at;
-        end else if (state == DRAIN) w_at <= program_at;
+        end else if (state[DRAIN]) w_at <= program_at;
         else if (move & group_end) begin
             w_at <= channel_end ? next_weights : w_channel;
             t_at <= channel_end ? next_table : t_channel;
-            if (channel_end) begin
-                w_channel <= next_weights;
-                t_channel <= next_table;
-            end
-        end else if (fetch_now | tap_now | ((parameter_now | lane_now) & ~from_table)) begin
-            w_at <= w_at + 14'd1;
-        end else if (lane_now) t_at <= t_at + 8'd1;
+        end else begin
+            if (fetch_now | tap_now | ((parameter_now | lane_now) & ~from_table)) w_at <= w_at + 14'd1;
+            if (lane_done) t_at <= t_at + 8'd1;
+        end
+        if (fetched[2] & arrived == 3'd1) begin
+            w_channel <= w_data[13:0];
+            t_channel <= w_data[39:32];
+        end else if (move & channel_end) begin
+            w_channel <= next_weights;
+            t_channel <= next_table;
+        end
     end
 
 endmodule
