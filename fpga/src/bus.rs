@@ -85,8 +85,8 @@ impl<D: SpiDevice> SpiBus<D> {
         self.tag = self.tag.wrapping_add(1);
         let mut last = BusFault::Broken;
         for _ in 0..TRIES_MAX {
-            let length = frame::write(ask, self.tag, place, words, &mut self.frame)
-                .ok_or(BusFault::Length(words.len()))?;
+            let length =
+                frame::write(ask, self.tag, place, words, &mut self.frame).ok_or(BusFault::Length(words.len()))?;
             let frame = self.frame.get_mut(..length).ok_or(BusFault::Length(words.len()))?;
             self.device.transfer_in_place(frame).map_err(|error| BusFault::Spi(error.kind()))?;
             last = match frame::answer(self.tag, frame) {

@@ -147,7 +147,8 @@ struct Tap {
 
 impl Tap {
     fn word<'a>(&self, layer: &Layer, word: u16, banks: &'a Banks) -> &'a Word {
-        let inside = (0..i32::from(layer.height)).contains(&self.row) && (0..i32::from(layer.width)).contains(&self.column);
+        let inside =
+            (0..i32::from(layer.height)).contains(&self.row) && (0..i32::from(layer.width)).contains(&self.column);
         let bank = &banks[(self.column & 1) as usize];
         let at = if inside {
             i32::from(layer.from)

@@ -1,0 +1,56 @@
+//! The engine's Verilog, simulated, against its twin and against bad wires.
+//!
+//! `fpga/rtl/build sim` makes the program; `BELLWETHER_FPGA_SIM` names another, such as the netlist's.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, reason = "tests may")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    reason = "small numbers out of dice"
+)]
+
+mod dice;
+mod layers;
+mod requantise;
+mod wires;
+
+use std::path::PathBuf;
+
+use bellwether_fpga::bus::SpiBus;
+use bellwether_fpga::cosim::Cosim;
+use bellwether_fpga::engine::Engine;
+use bellwether_fpga::frame::{Place, Space};
+
+/// A simulated engine of its own.
+fn cosim() -> Cosim {
+    let program = std::env::var_os("BELLWETHER_FPGA_SIM").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fpga/sim/bw_sim")),
+        PathBuf::from,
+    );
+    assert!(program.exists(), "no {}: make it with `fpga/rtl/build sim`", program.display());
+    Cosim::start(&program).unwrap()
+}
+
+fn engine() -> Engine<SpiBus<Cosim>> {
+    let mut engine = Engine::new(SpiBus::new(cosim()));
+    engine.identify().unwrap();
+    engine
+}
+
+fn weights(word: u16) -> Place {
+    Place { space: Space::Weights, word }
+}
+
+/// A word of a bank of activations.
+fn bank(bank: usize, word: u16) -> Place {
+    Place { space: Space::Activations, word: bank as u16 * 1024 + word }
+}
+
+fn table() -> Place {
+    Place { space: Space::Table, word: 0 }
+}
+
+/// A number out of the environment.
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().map_or(otherwise, |text| text.parse().unwrap())
+}
