@@ -10,6 +10,7 @@
 //! is clocked out behind the question. `rtl/bw_host.v` is the other end.
 
 use crate::layer::WORD_BYTES;
+pub use crate::registers::Space;
 
 /// Words of a frame at most.
 pub const WORDS_MAX: usize = 256;
@@ -24,19 +25,6 @@ const CRC_BYTES: usize = 2;
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + WORDS_MAX * WORD_BYTES + CRC_BYTES + ANSWER_BYTES;
 /// Idle bytes, status, tag and CRC: what follows the words of a write.
 const ANSWER_BYTES: usize = TURN_BYTES + STATUS_BYTES + CRC_BYTES;
-
-/// A memory of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    /// [`crate::registers`].
-    Registers = 0,
-    /// Weights and layers.
-    Weights = 1,
-    /// Activations; 1024 is the first word of the second bank.
-    Activations = 2,
-    /// Biases and scales; cannot be read.
-    Table = 3,
-}
 
 /// What a frame asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,4 +16,6 @@ pub mod requant;
 pub mod twin;
 
 #[cfg(feature = "std")]
+pub mod compile;
+#[cfg(feature = "std")]
 pub mod cosim;

@@ -1,35 +1,48 @@
-//! The engine's registers. Made from `rtl/registers.toml`; change that.
+//! The engine as its host sees it: made from `rtl/registers.toml`; change that.
 
-/// What register 0 reads: `BWE1`.
-pub const ID: u32 = 0x3145_5742;
-/// Clk that a job may take at most.
-pub const CLK_MAX: u32 = 0xff_ffff;
-/// A job is running.
-pub const STATUS_BUSY: u32 = 1;
-/// The last job was stopped.
-pub const STATUS_FAILED: u32 = 2;
-/// A job ended and none has begun since.
-pub const STATUS_ENDED: u32 = 4;
-/// A range of the weight memory is being checked.
-pub const STATUS_CHECKING: u32 = 8;
+/// What [`Register::Id`] reads.
+pub const ID: u32 = 0x31455742;
+/// Clk that a job takes at most.
+pub const CLK_MAX: u32 = 0xffffff;
+/// Of [`Register::Status`]: a job is running.
+pub const STATUS_BUSY: u32 = 1 << 0;
+/// Of [`Register::Status`]: the last job was stopped: by its limit, by `stop`, or at a layer of no kind.
+pub const STATUS_FAILED: u32 = 1 << 1;
+/// Of [`Register::Status`]: a job ended and none has begun since; also a pin.
+pub const STATUS_ENDED: u32 = 1 << 2;
+/// Of [`Register::Status`]: a range of the weights is being checked.
+pub const STATUS_CHECKING: u32 = 1 << 3;
 
-/// A register.
+/// A memory of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// (read, write) the registers below, of which the lower 32 bits mean something.
+    Registers = 0,
+    /// (read, write, run) layers, weights, biases and scales.
+    Weights = 1,
+    /// (read, write, run) bank 0 from word 0, bank 1 from word 1024; each has 768.
+    Activations = 2,
+    /// (write, run) biases and scales that layers find by number.
+    Table = 3,
+}
+
+/// A word of [`Space::Registers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Register {
-    /// Read: [`ID`].
+    /// (read) `id`: that it is an engine, and which driver it wants.
     Id = 0,
-    /// Read: what it was built from.
+    /// (read) first four bytes of the SHA-256 of what it was built from.
     Build = 1,
-    /// Read: where it stands.
+    /// (read) where it stands; bits 15:8 are the tag of the job begun last.
     Status = 2,
-    /// Read: clk of the last job.
+    /// (read) clk of the last job, 24 bits.
     Cycles = 3,
-    /// Read: words of weights that were multiplied in the last job, for each column once.
+    /// (read) words of weights multiplied in the last job, for each column once: times eight, its multiplications, 24 bits.
     Taps = 4,
-    /// Write: check a range. Read: its CRC-32.
+    /// (read, write) write: bits 13:0 the first word, 29:16 the number of words less one, to make a CRC-32 of; read: the CRC-32.
     Check = 5,
-    /// Write: first layer and limit of the next job.
+    /// (write) bits 13:0 the first layer's word, 55:32 after how many clk the watchdog stops it.
     Job = 6,
-    /// Write: end the job.
+    /// (write) anything: ends the job.
     Stop = 7,
 }
