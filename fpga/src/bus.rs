@@ -4,6 +4,7 @@ use embedded_hal::spi::{Error as _, ErrorKind, SpiDevice};
 
 use crate::frame::{self, Ask, FRAME_BYTES_MAX, Garbled, Place, Said, WORDS_MAX};
 use crate::layer::WORD_BYTES;
+use crate::registers::{Register, Space};
 
 /// How often a frame is sent until its answer is believed.
 pub const TRIES_MAX: u8 = 4;
@@ -58,7 +59,10 @@ pub enum BusFault {
 /// An engine behind SPI: mode 0, most significant bit first, SCK at most as fast as the engine's clock.
 pub struct SpiBus<D> {
     device: D,
+    /// Of the last frame that was no run.
     tag: u8,
+    /// Of the job begun last, by whomever: the next must have another.
+    job: Option<u8>,
     frame: [u8; FRAME_BYTES_MAX],
     garbled: u32,
 }
@@ -72,7 +76,12 @@ impl<D> core::fmt::Debug for SpiBus<D> {
 impl<D: SpiDevice> SpiBus<D> {
     /// An engine behind `device`.
     pub const fn new(device: D) -> Self {
-        Self { device, tag: 0, frame: [0; FRAME_BYTES_MAX], garbled: 0 }
+        Self { device, tag: 0, job: None, frame: [0; FRAME_BYTES_MAX], garbled: 0 }
+    }
+
+    /// The device, alone.
+    pub fn into_device(self) -> D {
+        self.device
     }
 
     /// The device.
@@ -81,15 +90,13 @@ impl<D: SpiDevice> SpiBus<D> {
     }
 
     /// Sends a frame until its answer is believed. A frame that is sent again has the same tag.
-    fn carry(&mut self, ask: Ask, place: Place, words: &[u8]) -> Result<(), BusFault> {
-        self.tag = self.tag.wrapping_add(1);
+    fn carry(&mut self, ask: Ask, tag: u8, place: Place, words: &[u8]) -> Result<(), BusFault> {
         let mut last = BusFault::Broken;
         for _ in 0..TRIES_MAX {
-            let length =
-                frame::write(ask, self.tag, place, words, &mut self.frame).ok_or(BusFault::Length(words.len()))?;
+            let length = frame::write(ask, tag, place, words, &mut self.frame).ok_or(BusFault::Length(words.len()))?;
             let frame = self.frame.get_mut(..length).ok_or(BusFault::Length(words.len()))?;
             self.device.transfer_in_place(frame).map_err(|error| BusFault::Spi(error.kind()))?;
-            last = match frame::answer(self.tag, frame) {
+            last = match frame::answer(tag, frame) {
                 Ok(status) => match status.said {
                     Said::Done | Said::Repeated => return Ok(()),
                     Said::Broken => BusFault::Broken,
@@ -143,7 +150,8 @@ impl<D: SpiDevice> Bus for SpiBus<D> {
         whole(words)?;
         let mut at = place.word;
         for part in words.chunks(WORDS_MAX * WORD_BYTES) {
-            self.carry(Ask::Write, Place { word: at, ..place }, part)?;
+            self.tag = self.tag.wrapping_add(1);
+            self.carry(Ask::Write, self.tag, Place { word: at, ..place }, part)?;
             at = after(at, part);
         }
         Ok(())
@@ -151,7 +159,17 @@ impl<D: SpiDevice> Bus for SpiBus<D> {
 
     fn run(&mut self, place: Place, words: &[u8]) -> Result<(), BusFault> {
         whole(words)?;
-        self.carry(Ask::Run, place, words)
+        let before = match self.job {
+            Some(tag) => tag,
+            None => {
+                let mut status = [0; WORD_BYTES];
+                self.fetch(Place { space: Space::Registers, word: Register::Status as u16 }, &mut status)?;
+                status[1]
+            }
+        };
+        let tag = before.wrapping_add(1);
+        self.job = Some(tag);
+        self.carry(Ask::Run, tag, place, words)
     }
 
     fn garbled(&self) -> u32 {

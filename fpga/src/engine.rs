@@ -62,6 +62,11 @@ impl<B: Bus> Engine<B> {
         Self { bus }
     }
 
+    /// The bus, alone.
+    pub fn into_bus(self) -> B {
+        self.bus
+    }
+
     /// The bus.
     pub const fn bus(&mut self) -> &mut B {
         &mut self.bus

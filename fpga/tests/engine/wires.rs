@@ -212,3 +212,30 @@ fn changed_weights_are_found() {
     bytes[70] ^= 4;
     assert!(matches!(engine.check(0, &bytes, 100), Err(EngineFault::Changed { word: 0, .. })));
 }
+
+#[test]
+fn a_job_is_never_taken_for_one_of_long_ago() {
+    let mut engine = Engine::new(SpiBus::new(cosim()));
+    let run = |engine: &mut Engine<SpiBus<Cosim>>| {
+        engine.begin(bank(0, 0), &INPUT).unwrap();
+        engine.finish(100).unwrap();
+        let mut output = [0; 8];
+        engine.fetch(bank(0, 0), &mut output).unwrap();
+        output
+    };
+    engine.load(weights(0), &image()).unwrap();
+    engine.choose(0, 10_000).unwrap();
+    let clean = run(&mut engine);
+    // As many frames as there are tags.
+    for frames in 250..260 {
+        for _ in 0..frames {
+            engine.progress().unwrap();
+        }
+        assert_eq!(run(&mut engine), clean, "after {frames} frames");
+    }
+    // A driver that knows nothing of the jobs before it.
+    for _ in 0..3 {
+        engine = Engine::new(SpiBus::new(engine.into_bus().into_device()));
+        assert_eq!(run(&mut engine), clean, "a new driver");
+    }
+}
