@@ -19,3 +19,5 @@ pub mod twin;
 pub mod compile;
 #[cfg(feature = "std")]
 pub mod cosim;
+#[cfg(feature = "std")]
+pub mod score;

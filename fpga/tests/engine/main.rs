@@ -11,6 +11,7 @@
 
 mod dice;
 mod layers;
+mod networks;
 mod requantise;
 mod wires;
 

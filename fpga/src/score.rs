@@ -1,0 +1,150 @@
+//! Scoring by a plan: on an engine, or on its twin.
+
+use std::boxed::Box;
+use std::vec::Vec;
+
+use crate::bus::Bus;
+use crate::compile::{Layout, Plan};
+use crate::engine::{Engine, EngineFault};
+use crate::layer::{BANK_WORDS, TABLE_WORDS, WEIGHT_WORDS, WORD_BYTES};
+use crate::registers::Space;
+use crate::twin::{Banks, Fault, Memory, Word};
+
+/// Looks at the status until a job is done, at most: each takes as long as a frame of ten bytes.
+const LOOKS_MAX: u32 = 1_000_000;
+
+/// Where a row's scores come from.
+pub trait Scores {
+    /// What can go wrong.
+    type Error;
+
+    /// Scores one input, `[rows, columns, channels]`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no output.
+    fn score(&mut self, input: &[i8]) -> Result<Vec<i8>, Self::Error>;
+}
+
+/// An engine with a plan in it.
+#[derive(Debug)]
+pub struct Loaded<B> {
+    engine: Engine<B>,
+    plan: Plan,
+}
+
+impl<B: Bus> Loaded<B> {
+    /// Loads the plan and has the engine check that its weights arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineFault`].
+    pub fn new(mut engine: Engine<B>, plan: Plan) -> Result<Self, EngineFault> {
+        engine.identify()?;
+        for section in &plan.sections {
+            let words = section.words.as_flattened();
+            engine.load(section.place, words)?;
+            if section.place.space == Space::Weights {
+                engine.check(section.place.word, words, LOOKS_MAX)?;
+            }
+        }
+        engine.choose(plan.first_layer, plan.limit_clk())?;
+        Ok(Self { engine, plan })
+    }
+
+    /// The engine.
+    pub const fn engine(&mut self) -> &mut Engine<B> {
+        &mut self.engine
+    }
+
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+impl<B: Bus> Scores for Loaded<B> {
+    type Error = EngineFault;
+
+    fn score(&mut self, input: &[i8]) -> Result<Vec<i8>, EngineFault> {
+        for bank in 1..self.plan.input.banks() {
+            self.engine.load(self.plan.input.place(bank), self.plan.input.pack(bank, input).as_flattened())?;
+        }
+        self.engine.begin(self.plan.input.place(0), self.plan.input.pack(0, input).as_flattened())?;
+        self.engine.finish(LOOKS_MAX)?;
+        let mut output = std::vec![0; self.plan.output.shape.count()];
+        for bank in 0..self.plan.output.banks() {
+            let mut words = std::vec![[0; WORD_BYTES]; self.plan.output.words()];
+            self.engine.fetch(self.plan.output.place(bank), words.as_flattened_mut())?;
+            self.plan.output.unpack(bank, &words, &mut output);
+        }
+        Ok(output)
+    }
+}
+
+/// The twin with a plan in it.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    weights: Vec<Word>,
+    table: Vec<Word>,
+    banks: Box<Banks>,
+    plan: Plan,
+}
+
+impl Twin {
+    /// Loads the plan.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let mut twin = Self {
+            weights: Vec::new(),
+            table: std::vec![[0; WORD_BYTES]; TABLE_WORDS],
+            banks: Box::new([[[0; WORD_BYTES]; BANK_WORDS]; 2]),
+            plan,
+        };
+        for section in twin.plan.sections.clone() {
+            match section.place.space {
+                Space::Weights => {
+                    twin.weights.resize(WEIGHT_WORDS, [0; WORD_BYTES]);
+                    put(&mut twin.weights, section.place.word, &section.words);
+                }
+                Space::Table => put(&mut twin.table, section.place.word, &section.words),
+                Space::Activations => twin.activations(section.place.word, &section.words),
+                Space::Registers => {}
+            }
+        }
+        twin
+    }
+
+    fn activations(&mut self, word: u16, words: &[Word]) {
+        if let Some(bank) = self.banks.get_mut(usize::from(word / Layout::BANK)) {
+            put(bank, word % Layout::BANK, words);
+        }
+    }
+}
+
+impl Scores for Twin {
+    type Error = Fault;
+
+    fn score(&mut self, input: &[i8]) -> Result<Vec<i8>, Fault> {
+        for bank in 0..self.plan.input.banks() {
+            let words = self.plan.input.pack(bank, input);
+            self.activations(self.plan.input.place(bank).word, &words);
+        }
+        let memory = Memory { weights: &self.weights, table: &self.table };
+        memory.run(self.plan.first_layer, &mut self.banks)?;
+        let mut output = std::vec![0; self.plan.output.shape.count()];
+        for bank in 0..self.plan.output.banks() {
+            let at = usize::from(self.plan.output.from);
+            let words = self.banks.get(usize::from(bank)).and_then(|bank| bank.get(at..)).unwrap_or_default();
+            self.plan.output.unpack(bank, words, &mut output);
+        }
+        Ok(output)
+    }
+}
+
+fn put(memory: &mut [Word], at: u16, words: &[Word]) {
+    for (to, word) in memory.iter_mut().skip(at.into()).zip(words) {
+        *to = *word;
+    }
+}
