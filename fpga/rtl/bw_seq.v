@@ -293,22 +293,24 @@ module bw_seq (
     wire [ 9:0] next_group   = at_group + ((by_two | pair | x_group[0]) ? column_stride : 10'd0);
     wire [ 9:0] next_row     = at_row + row_step;
     wire [ 9:0] next_channel = at_channel + {9'd0, ~sums};
-    wire [ 9:0] next         = channel_end ? next_channel
-                             : row_end     ? next_row
-                             : group_end   ? next_group
-                             : line_end    ? next_line
-                             : column_end  ? next_column
-                             :               at + 10'd1;
-    wire [ 8:0] next_x       = row_end    ? first_column
-                             : group_end  ? x_group + ((by_two | pair) ? 9'd2 : 9'd1)
-                             : line_end   ? x_group
-                             : column_end ? x + 9'd1
-                             :              x;
-    wire [ 8:0] next_y       = channel_end ? first_row
-                             : row_end     ? y_row + {5'd0, rows_apart}
-                             : group_end   ? y_row
-                             : line_end    ? y + 9'd1
-                             :               y;
+
+    // One of them is set: what ends with this tap.
+    wire ends_word    = ~c_end;
+    wire ends_column  = c_end & ~kx_end;
+    wire ends_line    = c_end & kx_end & ~ky_end;
+    wire ends_group   = group_end & ~ox_end;
+    wire ends_row     = group_end & ox_end & ~oy_end;
+    wire ends_channel = group_end & ox_end & oy_end;
+
+    wire [ 9:0] next   = ({10{ends_word}} & (at + 10'd1)) | ({10{ends_column}} & next_column)
+                       | ({10{ends_line}} & next_line) | ({10{ends_group}} & next_group)
+                       | ({10{ends_row}} & next_row) | ({10{ends_channel}} & next_channel);
+    wire [ 8:0] next_x = ({9{ends_word}} & x) | ({9{ends_column}} & (x + 9'd1)) | ({9{ends_line}} & x_group)
+                       | ({9{ends_group}} & (x_group + {7'd0, by_two | pair, ~(by_two | pair)}))
+                       | ({9{ends_row | ends_channel}} & first_column);
+    wire [ 8:0] next_y = ({9{ends_word | ends_column}} & y) | ({9{ends_line}} & (y + 9'd1))
+                       | ({9{ends_group}} & y_row) | ({9{ends_row}} & (y_row + {5'd0, rows_apart}))
+                       | ({9{ends_channel}} & first_row);
     wire [ 9:0] next_out     = channel_end ? out_channel + {9'd0, ~sums | (out_byte == 3'd7)}
                              : out + ((pair | out_odd | ox_end) ? out_stride : 10'd0);
     wire [13:0] next_weights = w_channel + weights_step;

@@ -51,7 +51,7 @@ fn the_rounding_is_that_of_floats() {
         let mut words = Vec::new();
         for (sum, scale) in &parameters {
             words.push([0; 8]);
-            words.push((u64::from(scale.to_bits()) << 32 | u64::from(*sum as u32)).to_le_bytes());
+            words.push((u64::from(scale.to_bits()) << 32 | u64::from(sum.cast_unsigned())).to_le_bytes());
         }
         engine.load(weights(8), words.as_flattened()).unwrap();
         engine.choose(0, 100_000).unwrap();
