@@ -45,6 +45,9 @@ pub enum EngineFault {
     /// The job was stopped, by its limit or at a layer that makes no sense.
     #[error("the job was stopped after {0} clk")]
     Stopped(u32),
+    /// It answered a known question with something else.
+    #[error("the engine's answer to a known question is wrong")]
+    Wrong,
     /// Still not done after so many looks.
     #[error("not done after {0} looks")]
     Late(u32),

@@ -16,6 +16,8 @@ pub mod requant;
 pub mod twin;
 
 #[cfg(feature = "std")]
+pub mod accelerator;
+#[cfg(feature = "std")]
 pub mod compile;
 #[cfg(feature = "std")]
 pub mod cosim;

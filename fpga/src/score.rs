@@ -39,17 +39,42 @@ impl<B: Bus> Loaded<B> {
     /// # Errors
     ///
     /// [`EngineFault`].
-    pub fn new(mut engine: Engine<B>, plan: Plan) -> Result<Self, EngineFault> {
-        engine.identify()?;
-        for section in &plan.sections {
-            let words = section.words.as_flattened();
-            engine.load(section.place, words)?;
-            if section.place.space == Space::Weights {
-                engine.check(section.place.word, words, LOOKS_MAX)?;
-            }
+    pub fn new(engine: Engine<B>, plan: Plan) -> Result<Self, EngineFault> {
+        let mut loaded = Self::later(engine, plan);
+        loaded.load()?;
+        Ok(loaded)
+    }
+
+    /// To be loaded with [`Loaded::load`] before it scores.
+    pub const fn later(engine: Engine<B>, plan: Plan) -> Self {
+        Self { engine, plan }
+    }
+
+    /// Loads the plan, again if need be, and has the engine check that its weights arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineFault`].
+    pub fn load(&mut self) -> Result<(), EngineFault> {
+        self.engine.identify()?;
+        self.engine.stop()?;
+        for section in &self.plan.sections {
+            self.engine.load(section.place, section.words.as_flattened())?;
         }
-        engine.choose(plan.first_layer, plan.limit_clk())?;
-        Ok(Self { engine, plan })
+        self.check()?;
+        self.engine.choose(self.plan.first_layer, self.plan.limit_clk())
+    }
+
+    /// Compares the engine's weights with the plan's.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineFault::Changed`].
+    pub fn check(&mut self) -> Result<(), EngineFault> {
+        for section in self.plan.sections.iter().filter(|section| section.place.space == Space::Weights) {
+            self.engine.check(section.place.word, section.words.as_flattened(), LOOKS_MAX)?;
+        }
+        Ok(())
     }
 
     /// The engine.

@@ -13,6 +13,7 @@
 mod dice;
 mod layers;
 mod networks;
+mod recovery;
 mod requantise;
 mod wires;
 

@@ -170,7 +170,7 @@ const fn same(kernel: u16, stride: u8) -> Window {
     Window { kernel: [kernel, kernel], strides: [stride, stride], before: [pad, pad], after: [pad, pad] }
 }
 
-fn networks() -> Vec<(&'static str, Network)> {
+pub(crate) fn networks() -> Vec<(&'static str, Network)> {
     let mlp = |seed, widths: &[u16]| {
         let mut maker = Maker::new(seed, Shape::row(widths[0]));
         for (number, width) in widths[1..].iter().enumerate() {
