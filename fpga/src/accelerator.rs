@@ -80,6 +80,18 @@ pub enum Backend {
     },
 }
 
+/// The engine works again: by what, and what it said to the row that was asked.
+struct Climbed {
+    by: Rung,
+    answer: Option<Vec<i8>>,
+}
+
+/// It does not.
+struct Failed {
+    fault: EngineFault,
+    reload: Option<String>,
+}
+
 /// An engine, how to load it, and its twin.
 #[derive(Debug)]
 pub struct Accelerator<B, R> {
@@ -113,7 +125,7 @@ impl<B: Bus, R: Reload> Accelerator<B, R> {
             Self { loaded, reload, twin, known: (question, answer), backend, unchecked: 0, events: Vec::new() };
         match accelerator.climb(None) {
             Ok(_) => accelerator.backend = Backend::Engine,
-            Err((from, reload)) => accelerator.fall(from, reload),
+            Err(failed) => accelerator.fall(failed),
         }
         Ok(accelerator)
     }
@@ -135,15 +147,18 @@ impl<B: Bus, R: Reload> Accelerator<B, R> {
     }
 
     /// Loads the weights and asks the known question; if that is no use, after the bitstream. Says by which.
-    fn climb(&mut self, row: Option<&[i8]>) -> Result<(Rung, Option<Vec<i8>>), (EngineFault, Option<String>)> {
-        let first = match self.prove(row) {
-            Ok(answer) => return Ok((Rung::Weights, answer)),
+    fn climb(&mut self, row: Option<&[i8]>) -> Result<Climbed, Failed> {
+        let fault = match self.prove(row) {
+            Ok(answer) => return Ok(Climbed { by: Rung::Weights, answer }),
             Err(fault) => fault,
         };
         if let Err(why) = self.reload.reload() {
-            return Err((first, Some(why)));
+            return Err(Failed { fault, reload: Some(why) });
         }
-        self.prove(row).map(|answer| (Rung::Bitstream, answer)).map_err(|fault| (fault, None))
+        match self.prove(row) {
+            Ok(answer) => Ok(Climbed { by: Rung::Bitstream, answer }),
+            Err(fault) => Err(Failed { fault, reload: None }),
+        }
     }
 
     fn prove(&mut self, row: Option<&[i8]>) -> Result<Option<Vec<i8>>, EngineFault> {
@@ -156,8 +171,8 @@ impl<B: Bus, R: Reload> Accelerator<B, R> {
         row.map(|row| self.loaded.score(row)).transpose()
     }
 
-    fn fall(&mut self, from: EngineFault, reload: Option<String>) {
-        self.tell(Event::Fallen { from, reload });
+    fn fall(&mut self, failed: Failed) {
+        self.tell(Event::Fallen { from: failed.fault, reload: failed.reload });
         self.backend = Backend::Twin { rows_left: ROWS_APART };
     }
 
@@ -194,13 +209,13 @@ impl<B: Bus, R: Reload> Scores for Accelerator<B, R> {
             }
         };
         match climbed {
-            Ok((by, Some(answer))) => {
+            Ok(Climbed { by, answer: Some(answer) }) => {
                 self.backend = Backend::Engine;
                 self.tell(from.map_or(Event::Returned, |from| Event::Recovered { by, from }));
                 return Ok(answer);
             }
-            Ok((_, None)) => {}
-            Err((fault, reload)) if from.is_some() => self.fall(fault, reload),
+            Ok(Climbed { answer: None, .. }) => {}
+            Err(failed) if from.is_some() => self.fall(failed),
             // That it fails was said when it first did.
             Err(_) => self.backend = Backend::Twin { rows_left: ROWS_APART },
         }
