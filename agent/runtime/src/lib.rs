@@ -30,6 +30,7 @@ pub mod npz;
 mod ops;
 pub mod prepare;
 pub mod profile;
+pub mod quantize;
 pub mod sample;
 mod sizes;
 pub mod tensor;

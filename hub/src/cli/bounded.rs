@@ -37,6 +37,7 @@ pub(super) const fn opens_model(command: &args::Command) -> bool {
                 | ModelCommand::Publish { .. }
                 | ModelCommand::Prepare(_)
                 | ModelCommand::Vectors(_)
+                | ModelCommand::Quantize(_)
                 | ModelCommand::Test(_)
                 | ModelCommand::Diff(_)
         );

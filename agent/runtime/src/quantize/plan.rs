@@ -1,0 +1,246 @@
+//! What of a graph is quantised: layers, what moves their numbers, and which values share a scale.
+//!
+//! ```text
+//!   image ─ Reshape ─ Conv ─ Relu ─ MaxPool ─ Flatten ─ Gemm ─ Softmax
+//!   └──── one ────┘   └─ layer ─┘ ── one scale ────┘    layer   floats
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use tract_onnx::pb::NodeProto;
+
+use super::weights::output_axis;
+use crate::ops::quant::lower::graph::{FLOAT, Graph, float, int};
+
+/// What moves numbers and looks at none, or at their order alone: scales stay as they are.
+const MOVES: [&str; 7] = ["Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+/// What stays float for the sake of the answers.
+const DELICATE: [&str; 4] = ["LogSoftmax", "Sigmoid", "Softmax", "Tanh"];
+/// Dimensions of the weights of a convolution over lines or images.
+const CONV_RANKS: [usize; 2] = [3, 4];
+
+/// A product, a mean or a sum with what follows it until its numbers are quantised.
+#[derive(Clone, Debug)]
+pub(super) struct Layer {
+    /// The place of the product, the mean or the sum.
+    pub(super) place: usize,
+    /// The place of the sum with a stored bias that follows a `MatMul`.
+    pub(super) bias: Option<usize>,
+    /// Whether it has weights.
+    pub(super) is_product: bool,
+    /// Its name.
+    pub(super) name: String,
+    /// Its operators, in order.
+    pub(super) operators: Vec<String>,
+    /// The values that it reads, without those that are stored.
+    pub(super) inputs: Vec<String>,
+    /// The value that it makes.
+    pub(super) output: String,
+}
+
+/// A node that stays float, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// What it computes.
+    pub operator: String,
+    /// Why it is not quantised.
+    pub why: String,
+}
+
+/// What becomes of a graph.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// In the order of the graph.
+    pub(super) layers: Vec<Layer>,
+    /// Every value that is quantised, with the one whose scale it has.
+    pub(super) roots: BTreeMap<String, String>,
+    /// Places of the nodes that move quantised numbers.
+    pub(super) moves: BTreeSet<usize>,
+    /// What stays float.
+    pub(super) kept: Vec<Kept>,
+}
+
+impl Plan {
+    /// Plans for a graph that is tidy.
+    pub(super) fn of(graph: &Graph) -> Self {
+        let mut plan = Self { layers: Vec::new(), roots: BTreeMap::new(), moves: BTreeSet::new(), kept: Vec::new() };
+        let floats = plan.find_layers(graph);
+        let needed = plan.needed(graph, &floats);
+        plan.share(graph, &floats, &needed);
+        for (place, why) in floats {
+            if let (Some(Some(node)), false) = (graph.nodes.get(place), plan.moves.contains(&place)) {
+                plan.kept.push(Kept { name: name(node), operator: node.op_type.clone(), why });
+            }
+        }
+        plan
+    }
+
+    /// Values that have a scale of their own, in the order of their names.
+    pub(super) fn own(&self) -> impl Iterator<Item = &String> {
+        self.roots.iter().filter(|(value, root)| value == root).map(|(value, _)| value)
+    }
+
+    /// Finds the layers; the other nodes by place, with what speaks against each.
+    fn find_layers(&mut self, graph: &Graph) -> BTreeMap<usize, String> {
+        let (mut floats, mut taken) = (BTreeMap::new(), BTreeSet::new());
+        for (place, node) in graph.nodes.iter().enumerate() {
+            let Some(node) = node.as_ref().filter(|_| !taken.contains(&place)) else { continue };
+            match layer(graph, place, node) {
+                Ok((layer, places)) => {
+                    taken.extend(places);
+                    self.layers.push(layer);
+                }
+                Err(why) => {
+                    floats.insert(place, why);
+                }
+            }
+        }
+        floats
+    }
+
+    /// Values that a layer reads, and those that they are moved from.
+    fn needed(&self, graph: &Graph, floats: &BTreeMap<usize, String>) -> BTreeSet<String> {
+        let mut needed: BTreeSet<String> = self.layers.iter().flat_map(|layer| &layer.inputs).cloned().collect();
+        for place in floats.keys().rev() {
+            if let Some(Some(node)) = graph.nodes.get(*place)
+                && let (true, Some(from), Some(to)) = (is_move(node), node.input.first(), node.output.first())
+                && needed.contains(to)
+                && graph.stored(from).is_none()
+            {
+                needed.insert(from.clone());
+            }
+        }
+        needed
+    }
+
+    /// Gives every quantised value the one whose scale it has.
+    fn share(&mut self, graph: &Graph, floats: &BTreeMap<usize, String>, needed: &BTreeSet<String>) {
+        let outputs: BTreeSet<&String> = self.layers.iter().map(|layer| &layer.output).collect();
+        self.roots.extend(needed.iter().chain(outputs).map(|value| (value.clone(), value.clone())));
+        for place in floats.keys() {
+            let Some(Some(node)) = graph.nodes.get(*place) else { continue };
+            if let (true, Some(from), Some(to)) = (is_move(node), node.input.first(), node.output.first())
+                && let Some(root) = self.roots.get(from).cloned()
+            {
+                self.roots.insert(to.clone(), root);
+                self.moves.insert(*place);
+            }
+        }
+    }
+}
+
+/// The layer that begins with a node, and the places of all its nodes.
+fn layer(graph: &Graph, place: usize, node: &NodeProto) -> Result<(Layer, Vec<usize>), String> {
+    let is_product = matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+    match node.op_type.as_str() {
+        _ if !node.domain.is_empty() && node.domain != "ai.onnx" => return Err(strange()),
+        "Conv" | "Gemm" | "MatMul" => product(graph, node)?,
+        "AveragePool" | "GlobalAveragePool" => {}
+        "Add" => {
+            if node.input.iter().any(|name| graph.stored(name).is_some()) {
+                return Err("it adds stored numbers, and follows no MatMul".to_owned());
+            }
+        }
+        "Relu" | "Clip" => return Err("it follows no layer that it could join".to_owned()),
+        name if MOVES.contains(&name) => return Err("what comes in is not quantised".to_owned()),
+        name if DELICATE.contains(&name) => return Err("eight bits would blur its answers".to_owned()),
+        _ => return Err(strange()),
+    }
+    let (mut last, mut places, mut bias) = (node, vec![place], None);
+    if let Some((at, add)) = graph.only_reader(node).filter(|_| node.op_type == "MatMul")
+        && is_bias(graph, node, add)
+    {
+        (last, bias) = (add, Some(at));
+        places.push(at);
+    }
+    if let Some((at, cut)) = graph.only_reader(last).filter(|(_, reader)| is_cut(graph, reader)) {
+        last = cut;
+        places.push(at);
+    }
+    let operators = places.iter().filter_map(|at| Some(graph.nodes.get(*at)?.as_ref()?.op_type.clone())).collect();
+    let inputs = node.input.iter().take(if is_product { 1 } else { 2 }).filter(|name| !name.is_empty());
+    let layer = Layer {
+        place,
+        bias,
+        is_product,
+        name: name(node),
+        operators,
+        inputs: inputs.cloned().collect(),
+        output: last.output.first().cloned().unwrap_or_default(),
+    };
+    Ok((layer, places))
+}
+
+fn strange() -> String {
+    "it is not among the operators that are quantised".to_owned()
+}
+
+/// Whether a product has weights that can be quantised.
+fn product(graph: &Graph, node: &NodeProto) -> Result<(), String> {
+    let name = node.input.get(1).map_or("", String::as_str);
+    let weights = graph.stored(name).ok_or("its weights are computed")?;
+    if weights.data_type != FLOAT || graph.floats(name).is_none_or(|floats| floats.is_empty()) {
+        return Err("its weights are not FP32".to_owned());
+    }
+    if node.input.first().is_none_or(|data| graph.stored(data).is_some()) {
+        return Err("what it reads is stored".to_owned());
+    }
+    let rank = weights.dims.len();
+    match node.op_type.as_str() {
+        "Conv" if !CONV_RANKS.contains(&rank) => return Err(format!("its weights have {rank} dimensions")),
+        "Gemm" | "MatMul" if rank != 2 => return Err(format!("its weights have {rank} dimensions")),
+        "Gemm" if int(node, "transA").unwrap_or(0) != 0 => return Err("its first matrix is transposed".to_owned()),
+        _ => {}
+    }
+    let outputs = weights.dims.get(output_axis(node)).copied().unwrap_or(0);
+    match node.input.get(2).filter(|name| !name.is_empty()) {
+        Some(bias) if !is_list(graph, bias, outputs) => {
+            Err("its bias is not stored, or not one number for each output".to_owned())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether it is stored as one float, or one for each output.
+fn is_list(graph: &Graph, name: &str, outputs: i64) -> bool {
+    let Some(tensor) = graph.stored(name).filter(|tensor| tensor.data_type == FLOAT) else { return false };
+    let (last, before) = tensor.dims.split_last().unwrap_or((&1, &[]));
+    before.iter().all(|size| *size == 1) && (*last == 1 || *last == outputs)
+}
+
+fn is_bias(graph: &Graph, product: &NodeProto, add: &NodeProto) -> bool {
+    let columns = product.input.get(1).and_then(|name| graph.stored(name)?.dims.last().copied());
+    let other = add.input.iter().find(|name| Some(*name) != product.output.first());
+    add.op_type == "Add" && columns.zip(other).is_some_and(|(columns, other)| is_list(graph, other, columns))
+}
+
+/// Whether it is an activation that does nothing but cut, at stored bounds.
+fn is_cut(graph: &Graph, node: &NodeProto) -> bool {
+    let has_stored = |name: &String| name.is_empty() || graph.floats(name).is_some_and(|bound| bound.len() == 1);
+    match node.op_type.as_str() {
+        "Relu" => true,
+        "Clip" => node.input.iter().skip(1).all(has_stored),
+        _ => false,
+    }
+}
+
+/// Whether a node only moves numbers.
+pub(super) fn is_move(node: &NodeProto) -> bool {
+    let outputs = node.output.iter().filter(|name| !name.is_empty()).count();
+    MOVES.contains(&node.op_type.as_str()) && node.domain.is_empty() && outputs == 1
+}
+
+/// Whether a product has no factors, and its first matrix is as it comes.
+pub(super) fn is_plain(node: &NodeProto) -> bool {
+    let is_one = |name: &str| float(node, name).is_none_or(|factor| factor.to_bits() == 1.0_f32.to_bits());
+    is_one("alpha") && is_one("beta") && int(node, "transA").unwrap_or(0) == 0
+}
+
+/// The name of a node, or of what it makes.
+pub(super) fn name(node: &NodeProto) -> String {
+    let name = if node.name.is_empty() { node.output.first().unwrap_or(&node.name) } else { &node.name };
+    name.chars().filter(|letter| !letter.is_control()).take(80).collect()
+}
