@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
     if let Ok(cli) = Cli::try_parse_from(&words)
         && bounded::opens_model(&cli.command)
     {
-        let ended = bounded::run(cli.bounds, &words);
+        let ended = bounded::run(cli.bounds, &words, bounded::beyond(&cli.command));
         return ended.unwrap_or_else(|failure| failure.report()).code();
     }
     run(words).code()

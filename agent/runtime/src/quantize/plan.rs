@@ -27,6 +27,8 @@ pub(super) struct Layer {
     pub(super) place: usize,
     /// The place of the sum with a stored bias that follows a `MatMul`.
     pub(super) bias: Option<usize>,
+    /// The place of the activation at its end.
+    pub(super) cut: Option<usize>,
     /// Whether it has weights.
     pub(super) is_product: bool,
     /// Its name.
@@ -86,14 +88,20 @@ impl Plan {
     /// Finds the layers; the other nodes by place, with what speaks against each.
     fn find_layers(&mut self, graph: &Graph) -> BTreeMap<usize, String> {
         let (mut floats, mut taken) = (BTreeMap::new(), BTreeSet::new());
+        // Values that are certain to be quantised, and so to be FP32.
+        let mut known = BTreeSet::new();
         for (place, node) in graph.nodes.iter().enumerate() {
             let Some(node) = node.as_ref().filter(|_| !taken.contains(&place)) else { continue };
-            match layer(graph, place, node) {
+            match layer(graph, place, node, &known) {
                 Ok((layer, places)) => {
                     taken.extend(places);
+                    known.insert(layer.output.clone());
                     self.layers.push(layer);
                 }
                 Err(why) => {
+                    if is_move(node) && node.input.first().is_some_and(|from| known.contains(from)) {
+                        known.extend(node.output.iter().cloned());
+                    }
                     floats.insert(place, why);
                 }
             }
@@ -133,7 +141,12 @@ impl Plan {
 }
 
 /// The layer that begins with a node, and the places of all its nodes.
-fn layer(graph: &Graph, place: usize, node: &NodeProto) -> Result<(Layer, Vec<usize>), String> {
+fn layer(
+    graph: &Graph,
+    place: usize,
+    node: &NodeProto,
+    known: &BTreeSet<String>,
+) -> Result<(Layer, Vec<usize>), String> {
     let is_product = matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
     match node.op_type.as_str() {
         _ if !node.domain.is_empty() && node.domain != "ai.onnx" => return Err(strange()),
@@ -143,13 +156,16 @@ fn layer(graph: &Graph, place: usize, node: &NodeProto) -> Result<(Layer, Vec<us
             if node.input.iter().any(|name| graph.stored(name).is_some()) {
                 return Err("it adds stored numbers, and follows no MatMul".to_owned());
             }
+            if !node.input.iter().any(|name| known.contains(name)) {
+                return Err("nothing that it adds is quantised".to_owned());
+            }
         }
         "Relu" | "Clip" => return Err("it follows no layer that it could join".to_owned()),
         name if MOVES.contains(&name) => return Err("what comes in is not quantised".to_owned()),
         name if DELICATE.contains(&name) => return Err("eight bits would blur its answers".to_owned()),
         _ => return Err(strange()),
     }
-    let (mut last, mut places, mut bias) = (node, vec![place], None);
+    let (mut last, mut places, mut bias, mut end) = (node, vec![place], None, None);
     if let Some((at, add)) = graph.only_reader(node).filter(|_| node.op_type == "MatMul")
         && is_bias(graph, node, add)
     {
@@ -157,7 +173,7 @@ fn layer(graph: &Graph, place: usize, node: &NodeProto) -> Result<(Layer, Vec<us
         places.push(at);
     }
     if let Some((at, cut)) = graph.only_reader(last).filter(|(_, reader)| is_cut(graph, reader)) {
-        last = cut;
+        (last, end) = (cut, Some(at));
         places.push(at);
     }
     let operators = places.iter().filter_map(|at| Some(graph.nodes.get(*at)?.as_ref()?.op_type.clone())).collect();
@@ -165,6 +181,7 @@ fn layer(graph: &Graph, place: usize, node: &NodeProto) -> Result<(Layer, Vec<us
     let layer = Layer {
         place,
         bias,
+        cut: end,
         is_product,
         name: name(node),
         operators,

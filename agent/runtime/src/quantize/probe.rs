@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::QuantizeError;
 use crate::cpu::{Cpu, Reals};
-use crate::{Scorer as _, Tensor};
+use crate::{LoadError, Scorer as _, Tensor, inspect};
 
 /// Most rows of a block.
 const BLOCK_ROWS_MAX: usize = 256;
@@ -27,7 +27,7 @@ pub(super) struct Probe {
 impl Probe {
     /// Opens these values of a model.
     pub(super) fn new(model: &[u8], values: &[String]) -> Result<Self, QuantizeError> {
-        let signature = Cpu::load(model)?.signature().clone();
+        let signature = inspect::read(model).map_err(LoadError::from)?.1.signature;
         let inside: Vec<String> = values
             .iter()
             .filter(|value| {

@@ -69,6 +69,8 @@ impl<'p> Rewrite<'p> {
             if let Some(layer) = products.get(&place) {
                 if layer.is_product {
                     weights.insert(place, self.product(layer, &mut node)?);
+                } else {
+                    self.saturate(layer, &mut node);
                 }
                 self.read_inputs(&mut node);
             } else if plan.moves.contains(&place) {
@@ -121,6 +123,20 @@ impl<'p> Rewrite<'p> {
         let inputs = |first: &str| vec![first.to_owned(), scale.clone(), zero.clone()];
         self.made.push(node("QuantizeLinear", &format!("{value}~quantize"), inputs(from), &bytes));
         self.made.push(node("DequantizeLinear", &format!("{value}~dequantize"), inputs(&bytes), to));
+    }
+
+    /// Takes a `Relu` out behind a sum or a mean: the least byte is zero, and quantising saturates there. Runtimes
+    /// then compute on integers what they would not with something between.
+    fn saturate(&mut self, layer: &Layer, node: &mut NodeProto) {
+        let Some((place, Some(cut))) = layer.cut.map(|place| (place, self.graph.nodes.get(place).cloned().flatten()))
+        else {
+            return;
+        };
+        let is_at_least = |scale: &Scale| scale.zero == i8::MIN;
+        if cut.op_type == "Relu" && self.scales.get(&layer.output).is_some_and(is_at_least) {
+            node.output = cut.output;
+            self.graph.remove(place);
+        }
     }
 
     /// Quantises the weights and the bias of a product.
