@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bellwether_runtime::lower::{Bound, bind, lowered};
 use bellwether_runtime::quantize::{Calibrate, LayerReport, Options, OutputReport, Report, Rows, Tensors, quantize};
-use bellwether_runtime::{Data, Sample, inspect, npz};
+use bellwether_runtime::{Data, Sample, advice, inspect, npz};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -74,9 +74,12 @@ pub(super) fn run(context: &Context, given: &Quantize) -> Result<Exit, Failure> 
     let model = contents(&given.file)?;
     let (model, _) = bind(&model, &given.sizes).map_err(|fault| refused(&given.file, &fault))?;
     let (model, _) = lowered(&model).map_err(|fault| refused(&given.file, &fault))?;
-    let signature = inspect(&model).map_err(|fault| refused(&given.file, &fault))?.signature;
+    let facts = inspect(&model).map_err(|fault| {
+        let next = advice(&file_name(&given.file), &model).unwrap_or("no model was written");
+        refused(&given.file, &fault).next(next)
+    })?;
     let bytes = contents(&given.input)?;
-    let sample = Sample::read(&file_name(&given.input), &bytes, &signature);
+    let sample = Sample::read(&file_name(&given.input), &bytes, &facts.signature);
     let sample = sample.map_err(|fault| refused(&given.input, &fault))?;
     let labels = given.labels.as_ref().map(|name| labels(&bytes, name).map_err(|fault| refused(&given.input, &fault)));
     let labels = labels.transpose()?;

@@ -258,6 +258,7 @@ pub(super) fn is_plain(node: &NodeProto) -> bool {
 
 /// The name of a node, or of what it makes.
 pub(super) fn name(node: &NodeProto) -> String {
-    let name = if node.name.is_empty() { node.output.first().unwrap_or(&node.name) } else { &node.name };
+    let mut names = std::iter::once(&node.name).chain(&node.output);
+    let name = names.find(|name| !name.is_empty()).unwrap_or(&node.name);
     name.chars().filter(|letter| !letter.is_control()).take(80).collect()
 }
