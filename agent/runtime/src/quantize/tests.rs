@@ -181,7 +181,7 @@ fn separable(opset: i64) -> Vec<u8> {
 }
 
 fn operators(model: &[u8]) -> BTreeMap<String, u32> {
-    crate::inspect(model).unwrap().operators
+    inspect(model).unwrap().operators
 }
 
 /// Quantises twice, and holds the answers to those of float.
@@ -225,7 +225,7 @@ fn convolutions_pools_and_moves_are_quantised_and_the_softmax_is_not() {
 #[test]
 fn an_older_operator_set_is_raised() {
     let (old, new) = (quantised(&separable(9), Options::default()), quantised(&separable(13), Options::default()));
-    assert_eq!(crate::inspect(&old.model).unwrap().opset, 13);
+    assert_eq!(inspect(&old.model).unwrap().opset, 13);
     assert_eq!(old.report.outputs, new.report.outputs);
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bellwether_runtime::quantize::{Calibrate, Options, Quantised, Rows, quantize};
-use bellwether_runtime::{Cpu, Data, Sample, Scorer as _, Tensor, inspect, npz};
+use bellwether_runtime::{Cpu, Data, Sample, Scorer as _, inspect, npz};
 
 use crate::cases;
 
