@@ -114,3 +114,41 @@ fn raise_node(graph: &mut Graph, node: &mut NodeProto, ranks: &[(String, usize)]
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::{GraphProto, OperatorSetIdProto};
+
+    use super::*;
+    use crate::ops::quant::lower::graph::node;
+
+    fn raised(version: i64, operator: &str) -> Result<ModelProto, String> {
+        let set = OperatorSetIdProto { domain: String::new(), version };
+        let mut node = node(operator, "n", vec!["x".to_owned()], "y");
+        node.attribute = vec![with_int("axes", 0)];
+        node.attribute[0].ints = vec![1, 2];
+        let graph = GraphProto { node: vec![node], ..GraphProto::default() };
+        let mut model = ModelProto { opset_import: vec![set], graph: Some(graph), ..ModelProto::default() };
+        raise(&mut model).map(|()| model)
+    }
+
+    #[test]
+    fn axes_become_an_input() {
+        let model = raised(11, "Squeeze").unwrap();
+        assert_eq!(model.opset_import[0].version, LEAST);
+        let graph = model.graph.unwrap();
+        assert_eq!((graph.node[0].input.len(), graph.node[0].attribute.len()), (2, 0));
+        assert_eq!(
+            (&graph.initializer[0].name, &graph.initializer[0].int64_data),
+            (&graph.node[0].input[1], &vec![1, 2])
+        );
+        assert_eq!(raised(17, "Squeeze").unwrap().graph.unwrap().node[0].input.len(), 1, "as it was");
+    }
+
+    #[test]
+    fn what_meant_something_else_is_refused_by_name() {
+        assert_eq!(raised(9, "Upsample"), Err("Upsample".to_owned()));
+        assert_eq!(raised(12, "Softmax"), Err("Softmax".to_owned()), "nobody says that it is of a matrix");
+        assert_eq!(raised(5, "Relu"), Err("operator set 5".to_owned()));
+    }
+}

@@ -262,3 +262,62 @@ pub(super) fn name(node: &NodeProto) -> String {
     let name = names.find(|name| !name.is_empty()).unwrap_or(&node.name);
     name.chars().filter(|letter| !letter.is_control()).take(80).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::{GraphProto, TensorProto, ValueInfoProto};
+
+    use super::*;
+    use crate::ops::quant::lower::graph::node;
+
+    /// A plan for nodes with weights `w` of 2 by 2; `x` comes in, `y` goes out.
+    fn plan(nodes: &[(&str, &[&str], &str)]) -> Plan {
+        let made = |(operator, inputs, output): &(&str, &[&str], &str)| {
+            node(operator, "", inputs.iter().map(|name| (*name).to_owned()).collect(), output)
+        };
+        let value = |name: &str| ValueInfoProto { name: name.to_owned(), ..ValueInfoProto::default() };
+        let weights = TensorProto {
+            name: "w".to_owned(),
+            data_type: FLOAT,
+            dims: vec![2, 2],
+            float_data: vec![1.0; 4],
+            ..TensorProto::default()
+        };
+        let mut graph = GraphProto {
+            node: nodes.iter().map(made).collect(),
+            initializer: vec![weights],
+            input: vec![value("x")],
+            output: vec![value("y")],
+            ..GraphProto::default()
+        };
+        Plan::of(&Graph::new(&mut graph))
+    }
+
+    const PRODUCT: (&str, &[&str], &str) = ("MatMul", &["f", "w"], "p");
+
+    #[test]
+    fn what_only_moves_has_the_scale_of_what_comes_in() {
+        let plan = plan(&[("Flatten", &["x"], "f"), PRODUCT, ("Relu", &["p"], "r"), ("Reshape", &["r", "s"], "y")]);
+        let roots: Vec<(&str, &str)> = plan.roots.iter().map(|(value, root)| (value.as_str(), root.as_str())).collect();
+        assert_eq!(roots, [("f", "x"), ("r", "r"), ("x", "x"), ("y", "r")]);
+        assert_eq!((plan.layers[0].operators.join("+"), plan.kept), ("MatMul+Relu".to_owned(), vec![]));
+    }
+
+    #[test]
+    fn sums_are_quantised_only_behind_layers() {
+        let of_sizes = plan(&[("Shape", &["x"], "s"), ("Add", &["s", "s"], "y")]);
+        assert!(of_sizes.layers.is_empty() && of_sizes.roots.is_empty(), "they may be of whole numbers");
+        let both = plan(&[("Identity", &["x"], "f"), PRODUCT, ("Add", &["p", "f"], "a"), ("Relu", &["a"], "y")]);
+        assert_eq!(both.layers[1].operators, ["Add", "Relu"]);
+        assert_eq!(both.layers[1].inputs, ["p", "f"]);
+    }
+
+    #[test]
+    fn an_activation_whose_numbers_others_read_too_stays_by_itself() {
+        let plan = plan(&[("Identity", &["x"], "f"), PRODUCT, ("Relu", &["p"], "r"), ("Mul", &["p", "r"], "y")]);
+        assert_eq!(plan.layers[0].output, "p");
+        let kept: Vec<&str> = plan.kept.iter().map(|kept| kept.operator.as_str()).collect();
+        assert_eq!(kept, ["Relu", "Mul"]);
+        assert!(plan.kept[0].why.contains("no layer that it could join") && plan.kept[0].name == "r");
+    }
+}

@@ -12,7 +12,7 @@ use crate::cases;
 /// The least share of rows whose greatest answer is that of the float model.
 const AGREEMENT: f64 = 0.97;
 /// The same for `concat`, whose features spread over three steps of their bytes: means of 64 numbers far from zero.
-/// Of what onnxruntime's quantiser makes of it with the same rows and choices 94.4 % agree.
+/// Of what onnxruntime's quantiser makes of it, with the same rows and a scale for each output, 94.4 % agree.
 const AGREEMENT_CONCAT: f64 = 0.944;
 /// The file of a case's rows, and of its float model.
 const ROWS: &str = "rows.npz";
