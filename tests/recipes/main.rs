@@ -81,6 +81,36 @@ fn every_recipe_of_the_page_ends_in_a_package_that_scores() {
 }
 
 #[test]
+fn a_float_network_becomes_one_of_eight_bits() {
+    let folder = folder();
+    let run = desk(folder.path());
+    let data = |file: &str| repository().join("tests/data").join(file).to_str().unwrap().to_owned();
+    let at = |file: &str| folder.path().join(file).to_str().unwrap().to_owned();
+    let (cnn, rows, out) = (data("digits-cnn.onnx"), data("digits-input.npz"), at("int8.onnx"));
+    let report = done(&run(&["model", "quantize", &cnn, "--input", &rows, "--out", &out, "-o", "json"]));
+    assert_eq!((&report["calibration_rows"], &report["judged_rows"]), (&Value::from(8), &Value::from(8)));
+    assert_eq!(report["layers"][0]["operator"], "Conv+Relu", "{report}");
+    assert_eq!((&report["outputs"][0]["agreement"], &report["accuracy"]), (&Value::from(1.0), &Value::Null));
+    let again = at("again.onnx");
+    let text = run(&["model", "quantize", &cnn, "--input", &rows, "--out", &again]);
+    assert!(text.code == 0 && text.stdout.contains("stays float  Softmax softmax: eight bits"), "{text}");
+    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(&again).unwrap());
+    let prepared = done(&run(&["model", "prepare", &out, "-o", "json"]));
+    assert_eq!((&prepared["advice"], prepared["operators"]["Conv"].as_u64()), (&Value::Array(vec![]), Some(1)));
+    let refused = |words: &[&str], what: &str| {
+        let ran = run(&[&["model", "quantize"], words].concat());
+        assert!(ran.code == 6 && ran.stderr.contains(what), "{what}: {ran}");
+    };
+    let (new, wrong) = (at("new.onnx"), data("digits.npz"));
+    refused(&[&cnn, "--input", &rows, "--out", &out], "exists");
+    refused(&[&out, "--input", &rows, "--out", &new], "quantised already");
+    refused(&[&cnn, "--input", &wrong, "--out", &new], "no array `image`");
+    refused(&[&cnn, "--input", &rows, "--out", &new, "--labels", "y"], "no array `y` for --labels: it has image");
+    refused(&[&cnn, "--input", &rows, "--out", &new, "--calibration-rows", "16"], "left to judge by");
+    assert!(!folder.path().join("new.onnx").exists());
+}
+
+#[test]
 fn what_cannot_be_done_is_said_with_the_next_step() {
     let folder = folder();
     let run = desk(folder.path());

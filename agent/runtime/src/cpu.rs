@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use bellwether_protocol::manifest::{DataType, TensorSignature};
 use tract_onnx::pb::tensor_shape_proto::dimension;
-use tract_onnx::pb::{GraphProto, type_proto};
+use tract_onnx::pb::{GraphProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::{
     DatumType, InferenceFact, InferenceModel, InferenceModelExt as _, IntoRunnable as _, TValue, TVec,
     Tensor as TractTensor, TractResult, TypedFact, TypedModel, TypedRunnableModel,
@@ -63,6 +63,15 @@ pub struct Cpu {
     analysed: VecDeque<Shapes>,
 }
 
+/// Numbers of a tensor as floats.
+#[derive(Clone, Debug)]
+pub(crate) struct Reals {
+    /// The sizes of its dimensions.
+    pub(crate) shape: Vec<usize>,
+    /// Row-major.
+    pub(crate) numbers: Vec<f32>,
+}
+
 impl std::fmt::Debug for Cpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cpu")
@@ -79,7 +88,20 @@ impl Cpu {
     ///
     /// [`LoadError`]; a panic of the runtime is caught and becomes one.
     pub fn load(bytes: &[u8]) -> Result<Self, LoadError> {
+        Self::load_open(bytes, &[])
+    }
+
+    /// As [`Cpu::load`], for [`Cpu::reals`] alone: values inside the graph come out behind its outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub(crate) fn load_open(bytes: &[u8], inside: &[String]) -> Result<Self, LoadError> {
         let (mut proto, facts) = inspect::read(bytes)?;
+        if let Some(graph) = &mut proto.graph {
+            let value = |name: &String| ValueInfoProto { name: name.clone(), ..ValueInfoProto::default() };
+            graph.output.extend(inside.iter().map(value));
+        }
         let assumes_rows = proto.graph.as_mut().is_some_and(name_rows);
         let parse = || ops::parse(proto);
         let model = caught(parse).map_err(LoadError::Crashed)?.map_err(|why| LoadError::Refused(chain(&why)))?;
@@ -168,6 +190,36 @@ impl Cpu {
         caught(work).map_err(ScoreError::Crashed)?.map_err(|why| ScoreError::Failed(chain(&why)))
     }
 
+    /// Scores; every output as it comes, and values inside behind them.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreError`]; also where a value inside does not hold FP32.
+    pub(crate) fn reals(&mut self, inputs: &[Tensor]) -> Result<Vec<Reals>, ScoreError> {
+        let declared = self.signature.outputs.len();
+        let real = |(place, value): (usize, &TValue)| {
+            let kind = value.datum_type();
+            if place >= declared && kind != DatumType::F32 {
+                return Err(ScoreError::Failed(format!("a value inside holds {kind:?}: FP32 is expected")));
+            }
+            let data = from_tract(value, DataType::Fp32).map_err(|why| ScoreError::Failed(chain(&why)))?;
+            let Data::Fp32(numbers) = data else { return Err(ScoreError::Failed("no floats came".to_owned())) };
+            Ok(Reals { shape: value.shape().to_vec(), numbers })
+        };
+        self.scored(inputs)?.iter().enumerate().map(real).collect()
+    }
+
+    fn scored(&mut self, inputs: &[Tensor]) -> Result<TVec<TValue>, ScoreError> {
+        let inputs = arrange(&self.signature, inputs)?;
+        let plan = self.plan(&inputs)?;
+        caught(|| -> TractResult<TVec<TValue>> {
+            let values = inputs.iter().map(|tensor| Ok(into_tract(tensor)?.into())).collect::<TractResult<_>>()?;
+            plan.run(values)
+        })
+        .map_err(ScoreError::Crashed)?
+        .map_err(|why| ScoreError::Failed(chain(&why)))
+    }
+
     /// The plan for these inputs, made if there is none.
     fn plan(&mut self, inputs: &[&Tensor]) -> Result<Plan, ScoreError> {
         let fits = |shapes: &Shapes| shapes.iter().zip(inputs).all(|(shape, tensor)| shape == tensor.shape());
@@ -201,14 +253,7 @@ impl Scorer for Cpu {
     }
 
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ScoreError> {
-        let inputs = arrange(&self.signature, inputs)?;
-        let plan = self.plan(&inputs)?;
-        let outputs = caught(|| -> TractResult<TVec<TValue>> {
-            let values = inputs.iter().map(|tensor| Ok(into_tract(tensor)?.into())).collect::<TractResult<_>>()?;
-            plan.run(values)
-        })
-        .map_err(ScoreError::Crashed)?
-        .map_err(|why| ScoreError::Failed(chain(&why)))?;
+        let outputs = self.scored(inputs)?;
         let specs = &self.signature.outputs;
         if outputs.len() != specs.len() {
             return Err(ScoreError::Failed(format!("{} outputs came, {} were declared", outputs.len(), specs.len())));

@@ -5,9 +5,10 @@
 //!      │
 //!      ├──────cpu────────> Scorer <──check── vectors (another runtime's answers)
 //!      │                                        │
-//!      └──lower──prepare──> package bytes       └─> Verdict
-//!                              │
-//!                          examine   the same checks again, by whoever receives a package
+//!      ├──lower──prepare──> package bytes       └─> Verdict
+//!      │                       │
+//!      │                   examine   the same checks again, by whoever receives a package
+//!      └──quantize──> model-int8.onnx, Report   eight bits, by a sample of data
 //! ```
 //!
 //! Publisher, hub and device run this same code, so what is refused on a device was refused before.
@@ -30,6 +31,7 @@ pub mod npz;
 mod ops;
 pub mod prepare;
 pub mod profile;
+pub mod quantize;
 pub mod sample;
 mod sizes;
 pub mod tensor;

@@ -37,6 +37,7 @@ pub(super) const fn opens_model(command: &args::Command) -> bool {
                 | ModelCommand::Publish { .. }
                 | ModelCommand::Prepare(_)
                 | ModelCommand::Vectors(_)
+                | ModelCommand::Quantize(_)
                 | ModelCommand::Test(_)
                 | ModelCommand::Diff(_)
         );
@@ -44,8 +45,17 @@ pub(super) const fn opens_model(command: &args::Command) -> bool {
     matches!(command, args::Command::Approve(_) | args::Command::Verify(_))
 }
 
+/// What to know of a model that needs more than a command may take.
+pub(super) const fn beyond(command: &args::Command) -> &'static str {
+    if matches!(command, args::Command::Model(ModelCommand::Quantize(_))) {
+        "fewer rows take less time"
+    } else {
+        "devices would refuse it as well"
+    }
+}
+
 /// Runs this command line once more as a bounded child, and ends as that does.
-pub(super) fn run(bounds: Bounds, words: &[OsString]) -> Result<Exit, Failure> {
+pub(super) fn run(bounds: Bounds, words: &[OsString], beyond: &str) -> Result<Exit, Failure> {
     let limits = Limits { cpu_seconds: bounds.model_seconds, memory_kib: bounds.model_mib.saturating_mul(1024) };
     let mut child = Command::new(this_program());
     child.arg(SUBCOMMAND).args(limits.arguments()).args(words.iter().skip(1));
@@ -58,7 +68,7 @@ pub(super) fn run(bounds: Bounds, words: &[OsString]) -> Result<Exit, Failure> {
     } else {
         (format!("the model ended the process that opened it ({status})"), "--model-mib allows it more memory")
     };
-    Err(Failure::new(Exit::Conflict, what).next(format!("devices would refuse it as well; {next}")))
+    Err(Failure::new(Exit::Conflict, what).next(format!("{beyond}; {next}")))
 }
 
 /// Runs as the child if the arguments say so.

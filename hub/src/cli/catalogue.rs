@@ -23,6 +23,13 @@ pub(super) enum ModelCommand {
     #[command(after_help = "Examples:\n  bellwether model vectors model.onnx --input rows.npz --out vectors.npz\n  \
                       bellwether model vectors model.onnx --out vectors.npz --python .venv/bin/python")]
     Vectors(super::vectors::NewVectors),
+    /// Make a float network one of eight bits, by a sample of its data, and say what that costs
+    #[command(after_help = "Examples:\n  \
+                      bellwether model quantize model.onnx --input rows.npz --out model-int8.onnx\n  \
+                      bellwether model quantize model.onnx --input rows.npz --labels y --calibrate mse --out int8.onnx\n\n\
+                      Half of the rows calibrate: ranges of values are taken from them. The other half judges: \
+                      errors, agreement\nand accuracy are told of rows that did not calibrate.")]
+    Quantize(super::quantize::Quantize),
     /// Score rows here exactly as a device would, with the time that every operator takes
     #[command(after_help = "Examples:\n  bellwether model test digits:3 --input rows.csv\n  \
                       bellwether model test model.onnx --input rows.npz -o json")]

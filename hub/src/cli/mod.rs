@@ -5,7 +5,7 @@
 //! [`key`], [`root`], [`model`], [`sign`], [`reject`], [`recall`], [`rollout`], [`device`], [`data`], [`audit`],
 //! [`events`], [`webhook`], [`hub`] the nouns; [`signer`] whatever keeps a private key; [`evidence`] and
 //! [`verify`] what can be known before a signature; [`export`] a release for programs that know in-toto;
-//! [`workbench`] and [`vectors`] models on the desk, [`bounded`] the process in which they are opened; [`handover`] statements as files; [`doctor`] the
+//! [`workbench`], [`vectors`] and [`quantize`] models on the desk, [`bounded`] the process in which they are opened; [`handover`] statements as files; [`doctor`] the
 //! checks; [`dev_ca`] certificates to try TLS with. Private keys never leave this process, or never
 //! enter it; the hub only ever sees signatures.
 
@@ -31,6 +31,7 @@ mod hub;
 mod key;
 mod model;
 mod output;
+mod quantize;
 mod recall;
 mod reject;
 mod release;
@@ -73,7 +74,7 @@ pub fn main() -> ExitCode {
     if let Ok(cli) = Cli::try_parse_from(&words)
         && bounded::opens_model(&cli.command)
     {
-        let ended = bounded::run(cli.bounds, &words);
+        let ended = bounded::run(cli.bounds, &words, bounded::beyond(&cli.command));
         return ended.unwrap_or_else(|failure| failure.report()).code();
     }
     run(words).code()

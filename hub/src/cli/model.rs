@@ -56,6 +56,7 @@ pub(super) async fn run(context: &Context, command: ModelCommand) -> Result<Exit
         }
         ModelCommand::Prepare(given) => super::workbench::prepared(context, &given),
         ModelCommand::Vectors(given) => super::vectors::run(context, &given),
+        ModelCommand::Quantize(given) => super::quantize::run(context, &given),
         ModelCommand::Test(given) => super::workbench::tested(context, &given).await,
         ModelCommand::Diff(given) => super::workbench::differ(context, &given).await,
         ModelCommand::Download { model, file, release } => download(context, &model, &file, release.as_deref()).await,

@@ -18,7 +18,7 @@ mod losses;
 mod ml;
 mod ngrams;
 mod product;
-mod quant;
+pub(crate) mod quant;
 mod recurrent;
 mod softmax;
 mod windows;

@@ -17,5 +17,6 @@
 mod cases;
 mod classical_ops;
 mod node_suite;
+mod quantised_here;
 mod quantised_set;
 mod sklearn_set;

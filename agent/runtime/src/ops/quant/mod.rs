@@ -18,7 +18,7 @@ mod depthwise;
 mod finish;
 mod kernel;
 mod linear;
-mod lower;
+pub(crate) mod lower;
 mod node;
 mod number;
 mod pointwise;

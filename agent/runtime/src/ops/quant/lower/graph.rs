@@ -6,29 +6,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// Codes of `TensorProto.DataType`.
-pub(super) const FLOAT: i32 = 1;
-pub(super) const UINT8: i32 = 2;
-pub(super) const INT8: i32 = 3;
-pub(super) const INT32: i32 = 6;
+pub(crate) const FLOAT: i32 = 1;
+pub(crate) const UINT8: i32 = 2;
+pub(crate) const INT8: i32 = 3;
+pub(crate) const INT32: i32 = 6;
 
 /// Scale and zero point of a whole tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Scaled {
+pub(crate) struct Scaled {
     /// The value before it is made real, or after it is quantised.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Name of the scale.
-    pub(super) scale_name: String,
+    pub(crate) scale_name: String,
     /// Name of the zero point, empty if there is none.
-    pub(super) zero_name: String,
-    pub(super) scale: f32,
-    pub(super) zero: i32,
+    pub(crate) zero_name: String,
+    pub(crate) scale: f32,
+    pub(crate) zero: i32,
     /// Element type of the quantised tensor; 0 where only what makes it says so.
-    pub(super) kind: i32,
+    pub(crate) kind: i32,
 }
 
 /// A graph under work: nodes are taken out and put in by place.
-pub(super) struct Graph {
-    pub(super) nodes: Vec<Option<NodeProto>>,
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Option<NodeProto>>,
     stored: BTreeMap<String, TensorProto>,
     /// Those of the stored that nodes make.
     constants: BTreeSet<String>,
@@ -40,7 +40,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    pub(super) fn new(graph: &mut GraphProto) -> Self {
+    pub(crate) fn new(graph: &mut GraphProto) -> Self {
         let mut stored: BTreeMap<String, TensorProto> = BTreeMap::new();
         for node in &graph.node {
             let value = node.attribute.iter().find(|attribute| attribute.name == "value");
@@ -71,7 +71,7 @@ impl Graph {
     }
 
     /// Counts again who makes and reads what.
-    pub(super) fn index(&mut self) {
+    pub(crate) fn index(&mut self) {
         self.makers.clear();
         self.readers.clear();
         for (place, node) in self.nodes.iter().enumerate() {
@@ -84,13 +84,13 @@ impl Graph {
     }
 
     /// The node that makes a value, with its place.
-    pub(super) fn maker(&self, name: &str) -> Option<(usize, &NodeProto)> {
+    pub(crate) fn maker(&self, name: &str) -> Option<(usize, &NodeProto)> {
         let place = *self.makers.get(name)?;
         Some((place, self.nodes.get(place)?.as_ref()?))
     }
 
     /// The node that alone reads the first output of a node, with its place.
-    pub(super) fn only_reader(&self, node: &NodeProto) -> Option<(usize, &NodeProto)> {
+    pub(crate) fn only_reader(&self, node: &NodeProto) -> Option<(usize, &NodeProto)> {
         let name = node.output.first()?;
         match self.readers.get(name)?.as_slice() {
             [place] if !self.kept.contains(name) => Some((*place, self.nodes.get(*place)?.as_ref()?)),
@@ -99,17 +99,17 @@ impl Graph {
     }
 
     /// Whether a value leaves the graph, or an inner graph reads it.
-    pub(super) fn is_kept(&self, name: &str) -> bool {
+    pub(crate) fn is_kept(&self, name: &str) -> bool {
         self.kept.contains(name)
     }
 
     /// A stored tensor.
-    pub(super) fn stored(&self, name: &str) -> Option<&TensorProto> {
+    pub(crate) fn stored(&self, name: &str) -> Option<&TensorProto> {
         self.stored.get(name)
     }
 
     /// Stores a tensor under a name that nothing has, which is returned.
-    pub(super) fn store(&mut self, mut tensor: TensorProto, like: &str) -> String {
+    pub(crate) fn store(&mut self, mut tensor: TensorProto, like: &str) -> String {
         let name = self.fresh(like);
         tensor.name.clone_from(&name);
         self.stored.insert(name.clone(), tensor);
@@ -117,7 +117,7 @@ impl Graph {
     }
 
     /// A name that nothing has.
-    pub(super) fn fresh(&mut self, like: &str) -> String {
+    pub(crate) fn fresh(&mut self, like: &str) -> String {
         let mut count = 0_u32;
         loop {
             let name = format!("{like}~{count}");
@@ -128,8 +128,21 @@ impl Graph {
         }
     }
 
+    /// This name, or one like it that nothing has.
+    pub(crate) fn claim(&mut self, name: &str) -> String {
+        if self.names.insert(name.to_owned()) { name.to_owned() } else { self.fresh(name) }
+    }
+
+    /// Stores a tensor under its name, or one like it that nothing has, which is returned.
+    pub(crate) fn keep(&mut self, mut tensor: TensorProto) -> String {
+        tensor.name = self.claim(&tensor.name);
+        let name = tensor.name.clone();
+        self.stored.insert(name.clone(), tensor);
+        name
+    }
+
     /// The floats of a stored tensor.
-    pub(super) fn floats(&self, name: &str) -> Option<Vec<f32>> {
+    pub(crate) fn floats(&self, name: &str) -> Option<Vec<f32>> {
         let tensor = self.stored(name)?;
         if tensor.data_type != FLOAT {
             return None;
@@ -139,7 +152,7 @@ impl Graph {
     }
 
     /// The integers of a stored tensor of 8 or 32 bits.
-    pub(super) fn integers(&self, name: &str) -> Option<Vec<i32>> {
+    pub(crate) fn integers(&self, name: &str) -> Option<Vec<i32>> {
         let tensor = self.stored(name)?;
         let raw = &tensor.raw_data;
         let raw: Vec<i32> = match tensor.data_type {
@@ -152,7 +165,7 @@ impl Graph {
     }
 
     /// The real value that a `DequantizeLinear` with one stored scale makes.
-    pub(super) fn real(&self, name: &str) -> Option<Scaled> {
+    pub(crate) fn real(&self, name: &str) -> Option<Scaled> {
         let (_, node) = self.maker(name)?;
         if node.op_type != "DequantizeLinear" {
             return None;
@@ -161,7 +174,7 @@ impl Graph {
     }
 
     /// What a `QuantizeLinear` with one stored scale makes.
-    pub(super) fn quantised(&self, node: &NodeProto) -> Option<Scaled> {
+    pub(crate) fn quantised(&self, node: &NodeProto) -> Option<Scaled> {
         if node.op_type != "QuantizeLinear" || int(node, "output_dtype").is_some() {
             return None;
         }
@@ -186,7 +199,7 @@ impl Graph {
     }
 
     /// Takes nodes out whose outputs nobody needs: those that only turn numbers.
-    pub(super) fn prune(&mut self) {
+    pub(crate) fn prune(&mut self) {
         for place in (0..self.nodes.len()).rev() {
             let Some(Some(node)) = self.nodes.get(place) else { continue };
             let turns = matches!(
@@ -201,7 +214,7 @@ impl Graph {
     }
 
     /// Takes a node out.
-    pub(super) fn remove(&mut self, place: usize) {
+    pub(crate) fn remove(&mut self, place: usize) {
         let Some(node) = self.nodes.get_mut(place).and_then(Option::take) else { return };
         for name in &node.output {
             if self.makers.get(name) == Some(&place) {
@@ -219,7 +232,7 @@ impl Graph {
     }
 
     /// Puts a node in the place of another.
-    pub(super) fn replace(&mut self, place: usize, node: NodeProto) {
+    pub(crate) fn replace(&mut self, place: usize, node: NodeProto) {
         self.remove(place);
         self.makers.extend(node.output.iter().map(|name| (name.clone(), place)));
         for name in node.input.iter().filter(|name| !name.is_empty()) {
@@ -231,7 +244,7 @@ impl Graph {
     }
 
     /// Puts the nodes back, without what nobody reads any more.
-    pub(super) fn finish(mut self, graph: &mut GraphProto, is_changed: bool) {
+    pub(crate) fn finish(mut self, graph: &mut GraphProto, is_changed: bool) {
         if is_changed {
             self.prune();
         }
@@ -263,33 +276,33 @@ fn read_within(graph: &GraphProto, names: &mut BTreeSet<String>) {
 }
 
 /// A number, if there is such an attribute.
-pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
+pub(crate) fn int(node: &NodeProto, name: &str) -> Option<i64> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
 }
 
 /// A list of numbers, empty if there is none.
-pub(super) fn ints<'n>(node: &'n NodeProto, name: &str) -> &'n [i64] {
+pub(crate) fn ints<'n>(node: &'n NodeProto, name: &str) -> &'n [i64] {
     let found = node.attribute.iter().find(|attribute| attribute.name == name);
     found.map(|attribute| attribute.ints.as_slice()).unwrap_or_default()
 }
 
 /// A float, if there is such an attribute.
-pub(super) fn float(node: &NodeProto, name: &str) -> Option<f32> {
+pub(crate) fn float(node: &NodeProto, name: &str) -> Option<f32> {
     node.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.f)
 }
 
 /// An attribute with a number.
-pub(super) fn with_int(name: &str, value: i64) -> AttributeProto {
+pub(crate) fn with_int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.to_owned(), r#type: 2, i: value, ..AttributeProto::default() }
 }
 
 /// An attribute with a float.
-pub(super) fn with_float(name: &str, value: f32) -> AttributeProto {
+pub(crate) fn with_float(name: &str, value: f32) -> AttributeProto {
     AttributeProto { name: name.to_owned(), r#type: 1, f: value, ..AttributeProto::default() }
 }
 
 /// A node that makes what another made.
-pub(super) fn node(op_type: &str, name: &str, input: Vec<String>, output: &str) -> NodeProto {
+pub(crate) fn node(op_type: &str, name: &str, input: Vec<String>, output: &str) -> NodeProto {
     NodeProto {
         op_type: op_type.to_owned(),
         name: name.to_owned(),

@@ -12,7 +12,7 @@
 
 mod expand;
 mod fuse;
-mod graph;
+pub(crate) mod graph;
 mod images;
 mod tables;
 
