@@ -132,8 +132,7 @@ module bw_seq (
     wire tap_now       = state[TAPS] & ~hold & (may_end | ~group_end);
     wire parameter_now = state[PARAMETER] & ~hold;
     wire lane_now      = state[LANES] & ~hold & (quarter == 2'd0);
-    wire lane_done     = state[LANES] & (quarter == 2'd3);
-    wire last_lane     = lane_done & (count == 3'd7);
+    reg  lane_done, last_lane;                    // its fourth clk
 
     wire group_two = pair & ~(odd & ox_end);
 
@@ -226,7 +225,7 @@ module bw_seq (
 
     initial begin
         state = 8'd1 << IDLE;
-        {stop_job, stop_now} = 2'd0;
+        {stop_job, stop_now, lane_done, last_lane} = 4'd0;
         quarter = 2'd0;
         failed = 1'b0;
         fetched = 2'd0;
@@ -238,6 +237,8 @@ module bw_seq (
 
     always @(posedge clk) begin
         if (lane_now | quarter != 2'd0) quarter <= quarter + 2'd1;
+        lane_done <= quarter == 2'd2 & ~stop;
+        last_lane <= quarter == 2'd2 & count == 3'd7 & ~stop;
 
         if (state[IDLE] & start) begin
             state  <= 8'd1 << FETCH;
@@ -392,20 +393,17 @@ module bw_seq (
         else if (move & channel_end) out_channel <= next_out;
     end
 
+    // Which word is next: it is loaded, or goes on by one.
+    wire        w_load = state[IDLE] | state[DRAIN] | clear | (move & group_end);
+    wire        w_on   = fetch_now | tap_now | ((parameter_now | lane_now) & ~from_table);
+    wire [13:0] w_from = state[IDLE] ? job_from : state[DRAIN] ? program_at
+                       : (channel_end & ~clear) ? next_weights : w_channel;
+
     always @(posedge clk) begin
-        if (state[IDLE]) w_at <= job_from;
-        else if (clear) begin
-            w_at <= w_channel;
-            t_at <= t_channel;
-            program_at <= w_at;
-        end else if (state[DRAIN]) w_at <= program_at;
-        else if (move & group_end) begin
-            w_at <= channel_end ? next_weights : w_channel;
-            t_at <= channel_end ? next_table : t_channel;
-        end else begin
-            if (fetch_now | tap_now | ((parameter_now | lane_now) & ~from_table)) w_at <= w_at + 14'd1;
-            if (lane_done) t_at <= t_at + 8'd1;
-        end
+        w_at <= w_load ? w_from : w_at + {13'd0, w_on};
+        if (clear) program_at <= w_at;
+        if (clear | (move & group_end)) t_at <= (channel_end & ~clear) ? next_table : t_channel;
+        else if (lane_done) t_at <= t_at + 8'd1;
         if (fetched[2] & arrived == 3'd1) begin
             w_channel <= w_data[13:0];
             t_channel <= w_data[39:32];
