@@ -86,11 +86,12 @@ module bw_requant (
 
     reg         [23:0] mant5;
     reg signed  [ 9:0] exp5;
-    reg                negative5, zero5;
+    reg                carry5, negative5, zero5; // the carry is not yet in the exponent
 
     always @(posedge clk) begin
         mant5     <= {mant4[24] | mant4[23], mant4[22:0]}; // a carry leaves nothing but the leading bit
-        exp5      <= {2'd0, scale4[30:23]} - 10'd96 - {5'd0, left4} + {9'd0, mant4[24]}; // 31 - left - 127
+        carry5    <= mant4[24];
+        exp5      <= {2'd0, scale4[30:23]} - 10'd96 - {5'd0, left4}; // 31 - left - 127
         negative5 <= negative4;
         zero5     <= ~size4[31];
     end
@@ -121,7 +122,7 @@ module bw_requant (
         if (valid[4]) begin
             mant6     <= mant5;
             triple6   <= {2'd0, mant5} + {1'b0, mant5, 1'b0};
-            exp6      <= exp5;
+            exp6      <= exp5 + {9'd0, carry5};
             negative6 <= negative5;
             zero6     <= zero5;
         end
@@ -148,11 +149,12 @@ module bw_requant (
 
     reg         [23:0] mant11;
     reg signed  [ 9:0] exp11;
-    reg                negative11, zero11;
+    reg                carry11, negative11, zero11;
 
     always @(posedge clk) begin
         mant11     <= {mant10[24] | mant10[23], mant10[22:0]};
-        exp11      <= exp10 + {9'd0, top10} + {9'd0, mant10[24]};
+        carry11    <= mant10[24];
+        exp11      <= exp10 + {9'd0, top10};
         negative11 <= negative10;
         zero11     <= zero10;
     end
@@ -160,7 +162,7 @@ module bw_requant (
     // ---------------------------------------------------------------- 12, 13: to the nearest integer
 
     // Below 512 the integer has nine bits, behind which one is the half and the rest says more or not.
-    wire signed [ 9:0] right11 = 10'sd8 - exp11;
+    wire signed [ 9:0] right11 = 10'sd8 - exp11 - {9'd0, carry11};
     wire        [ 9:0] by11_8  = right11[3] ? {8'd0, mant11[23:22]} : mant11[23:14];
     wire        [ 9:0] by11_4  = right11[2] ? {4'd0, by11_8[9:4]} : by11_8;
     wire        [ 9:0] by11_2  = right11[1] ? {2'd0, by11_4[9:2]} : by11_4;
