@@ -1,21 +1,24 @@
 //! What a network answers, computed in the plainest way: what everything faster is held to.
 
-use bellwether_fpga::compile::network::{Network, Operation, Shape, Weights, What};
+use bellwether_fpga::compile::network::{Network, Operation, Shape, Weights, What, Window};
 use bellwether_fpga::requant::requantize;
 
 /// The shape that a layer makes of one.
 #[must_use]
 pub fn shape(layer: &Operation, input: Shape) -> Shape {
-    let along = |size: u16, at: usize| {
-        let of = |pair: [u8; 2]| u16::from(if at == 0 { pair[0] } else { pair[1] });
-        let kernel = if at == 0 { layer.window.kernel[0] } else { layer.window.kernel[1] };
-        (size + of(layer.window.before) + of(layer.window.after)).saturating_sub(kernel) / of(layer.window.strides) + 1
+    let Window { kernel, strides, before, after } = layer.window;
+    let along = |size: u16, kernel: u16, stride: u8, [before, after]: [u8; 2]| {
+        let padded = u32::from(size) + u32::from(before) + u32::from(after);
+        let steps = padded.saturating_sub(u32::from(kernel)) / u32::from(stride.max(1));
+        u16::try_from(steps + 1).unwrap_or(u16::MAX)
     };
+    let rows = along(input.rows, kernel[0], strides[0], [before[0], after[0]]);
+    let columns = along(input.columns, kernel[1], strides[1], [before[1], after[1]]);
     let channels = match &layer.what {
         What::Convolution(weights) => u16::try_from(weights.scales.len()).unwrap_or(u16::MAX),
         What::Depthwise(_) | What::Mean { .. } | What::Greatest => input.channels,
     };
-    Shape { rows: along(input.rows, 0), columns: along(input.columns, 1), channels }
+    Shape { rows, columns, channels }
 }
 
 /// An image `[rows, columns, channels]`.

@@ -15,6 +15,8 @@ use bellwether_runtime::{Cpu, LoadError, Scorer, Tensor};
 pub(crate) enum Outcome {
     /// Every number is near enough.
     Pass,
+    /// It answers otherwise here and there, by no more than is known of it.
+    Near(String),
     /// The model is refused before anything is scored, with these words.
     Refused(String),
     /// It was accepted and gave no answer.
@@ -28,6 +30,7 @@ impl Outcome {
     pub(crate) const fn word(&self) -> &'static str {
         match self {
             Self::Pass => "pass",
+            Self::Near(_) => "near",
             Self::Refused(_) => "refused",
             Self::Failed(_) => "failed",
             Self::Wrong(_) => "wrong",
@@ -39,7 +42,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pass => f.write_str("pass"),
-            Self::Refused(why) | Self::Failed(why) | Self::Wrong(why) => write!(f, "{}: {why}", self.word()),
+            Self::Near(why) | Self::Refused(why) | Self::Failed(why) | Self::Wrong(why) => {
+                write!(f, "{}: {why}", self.word())
+            }
         }
     }
 }

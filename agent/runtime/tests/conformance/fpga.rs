@@ -5,11 +5,16 @@ use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
+use bellwether_fpga::compile::network::What;
 use bellwether_runtime::fpga::{self, Lifted, Port, reference};
 use bellwether_runtime::npz::{self, Array};
 use bellwether_runtime::tensor::Data;
 
 use crate::cases::{self, Outcome};
+
+/// Most steps that a network with means may be off: onnxruntime takes the mean of real values, and one that
+/// lies in the middle of two bytes goes to either side with the last bit of a sum.
+const APART_MAX: u16 = 1;
 
 /// Numbers that are the same, of how many.
 #[derive(Clone, Copy)]
@@ -67,12 +72,13 @@ fn lifted_networks_answer_as_onnxruntime_does_inside() {
     let python = std::env::var("BELLWETHER_MODELS_PYTHON").expect("BELLWETHER_MODELS_PYTHON names a Python with onnx");
     let script = here.join("tests/conformance/fpga_ends.py");
     assert!(Command::new(python).arg(script).arg(&ends).status().unwrap().success());
-    println!("differing from onnxruntime:\n| model | layers | precise | plain | floats | left behind |");
+    println!("bytes that differ:\n| model | layers | precise | plain | floats | left behind |");
     println!("|---|---|---|---|---|---|");
     for (name, found) in &lifted {
         outcomes.insert(name.clone(), held(name, &ends.join(name), found));
     }
     let _counts = cases::told(&outcomes);
+    assert!(!outcomes.values().any(|outcome| matches!(outcome, Outcome::Wrong(_))), "what is lifted answers rightly");
     cases::held_to(&here.join("tests/conformance/fpga.txt"), &outcomes);
 }
 
@@ -113,8 +119,10 @@ fn held(name: &str, folder: &Path, found: &Lifted) -> Outcome {
     if !found.before.iter().any(|left| left.operator == "Transpose") && quantised(vectors, found) != inputs {
         return Outcome::Wrong("its input is quantised otherwise".to_owned());
     }
+    let has_mean = found.network.layers.iter().any(|layer| matches!(layer.what, What::Mean { .. }));
     match precise.or(plain) {
         Some(same) if same.is_all() => Outcome::Pass,
+        Some(same) if has_mean && same.apart <= APART_MAX => Outcome::Near(same.to_string()),
         other => Outcome::Wrong(shown(other)),
     }
 }
@@ -128,9 +136,9 @@ fn quantised(case: &Path, found: &Lifted) -> Vec<i8> {
 
 /// As the engine has them.
 fn bytes(array: &Array) -> Vec<i8> {
-    match &array.data {
-        Data::Int8(values) => values.clone(),
-        Data::Uint8(values) => values.iter().map(|value| (value ^ 0x80).cast_signed()).collect(),
-        other => panic!("no bytes: {other:?}"),
+    if let Data::Int8(values) = &array.data {
+        return values.clone();
     }
+    let Data::Uint8(values) = &array.data else { panic!("onnxruntime has bytes there") };
+    values.iter().map(|value| (value ^ 0x80).cast_signed()).collect()
 }
