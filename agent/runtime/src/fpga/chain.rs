@@ -13,7 +13,6 @@ use tract_onnx::pb::NodeProto;
 use super::layers::{self, Half, Work};
 use super::model::{Model, named};
 use super::quantised::{Parameter, Quantised, bias, spread};
-use super::stored;
 use super::view::View;
 use crate::validate::find;
 
@@ -50,6 +49,8 @@ pub(super) struct Chain<'m> {
     pub(super) taken: BTreeSet<&'m str>,
 }
 
+const CROSSED: &str = "its bounds leave nothing between them";
+
 /// Bounds of real values.
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -78,6 +79,27 @@ impl Bounds {
             lowest: quantised.quantise(self.low),
             highest: quantised.quantise(self.high),
         }
+    }
+}
+
+/// A step of the chain.
+struct Step<'m> {
+    /// Who is to blame if it cannot be done.
+    node: &'m NodeProto,
+    /// The layer in it, if it is more than moves.
+    work: Option<Half>,
+    /// Bounds of what goes into it.
+    before: Bounds,
+    /// Bounds of what comes out.
+    bounds: Bounds,
+    /// All its nodes, the last of which makes the next value.
+    nodes: Vec<&'m NodeProto>,
+}
+
+impl<'m> Step<'m> {
+    /// Of one node on quantised values.
+    fn of(node: &'m NodeProto, work: Option<Half>) -> Self {
+        Self { node, work, before: Bounds::NONE, bounds: Bounds::NONE, nodes: vec![node] }
     }
 }
 
@@ -114,11 +136,10 @@ impl<'m> Chain<'m> {
                 return Err(stop("the engine has no such operator".to_owned()));
             }
             view.moved(self.model, node).map_err(stop)?;
-            return self.reach(node, None, Reached { view, ..self.at.clone() }, &[node]);
+            return self.reach(Step::of(node, None), Reached { view, ..self.at.clone() });
         };
         let (half, output) = self.quantised(work, node, &mut view).map_err(stop)?;
-        let reached = Reached { view, quantised: output, ..self.at.clone() };
-        self.reach(node, Some((half, Bounds::NONE)), reached, &[node])
+        self.reach(Step::of(node, Some(half)), Reached { view, quantised: output, ..self.at.clone() })
     }
 
     /// A `QLinear` operator or a pool of bytes, and how its output is quantised.
@@ -151,7 +172,7 @@ impl<'m> Chain<'m> {
         let stored = bias_at.map_or(Ok(None), |at| model.operand(node, at))?;
         let bias = |units: &[f32]| match stored {
             None => Ok(vec![0; units.len()]),
-            Some(tensor) => spread(stored::integers(tensor).ok_or("its bias is no INT32")?, units.len()),
+            Some(tensor) => spread(tensor, units.len()),
         };
         Ok((layers::trained(work, node, view, input, &parameter, &bias)?, output))
     }
@@ -191,7 +212,7 @@ impl<'m> Chain<'m> {
     fn float(&self, node: &'m NodeProto, group: &mut Group<'m>) -> Result<(), String> {
         let is_first = node.input.first().is_some_and(|name| name == group.value);
         match (node.op_type.as_str(), &mut group.work) {
-            ("Add", Some((product, half))) if product.op_type == "MatMul" && group.bounds.is_none() => {
+            ("Add", Some((product, half))) if product.op_type == "MatMul" && output(product) == group.value => {
                 let added = node.input.get(usize::from(is_first)).map_or("", String::as_str);
                 return half.add(&|units| bias(self.model, added, units));
             }
@@ -239,8 +260,8 @@ impl<'m> Chain<'m> {
         };
         let (low, high) = (bound(1, "min")?, bound(2, "max")?);
         bounds.low = low.map_or(bounds.low, |low| bounds.low.max(low));
-        bounds.high = high.map_or(bounds.high, |high| bounds.high.min(high).max(bounds.low));
-        Ok(())
+        bounds.high = high.map_or(bounds.high, |high| bounds.high.min(high));
+        if bounds.low > bounds.high { Err(CROSSED.to_owned()) } else { Ok(()) }
     }
 
     /// The end of a group: its floats are quantised.
@@ -249,50 +270,46 @@ impl<'m> Chain<'m> {
         let Group { view, before, work, bounds, nodes, .. } = group;
         let reached = Reached { view, quantised: output, name: self.at.name };
         if let Some((worked, half)) = work {
-            self.narrow(node, before)?;
-            return self.reach(worked, Some((half, bounds)), reached, &nodes);
+            return self.reach(Step { node: worked, work: Some(half), before, bounds, nodes }, reached);
         }
         if !output.is_as(&self.at.quantised) {
             return Err(Stop::at(node, "it quantises anew, with no layer between".to_owned()));
         }
-        self.narrow(node, bounds)?;
-        self.reach(node, None, reached, &nodes)
+        self.reach(Step { node, work: None, before: bounds, bounds: Bounds::NONE, nodes }, reached)
     }
 
-    /// Lets the last layer do what bounds its output.
-    fn narrow(&mut self, node: &'m NodeProto, bounds: Bounds) -> Result<(), Stop<'m>> {
-        if bounds.is_none() {
-            return Ok(());
-        }
-        let Some(Operation { output, .. }) = self.layers.last_mut() else {
-            return Err(Stop::at(node, "there is no layer before its bounds".to_owned()));
-        };
-        let narrow = bounds.quantised(&self.at.quantised);
-        output.lowest = output.lowest.max(narrow.lowest).min(output.highest);
-        output.highest = output.highest.min(narrow.highest).max(output.lowest);
-        Ok(())
-    }
-
-    /// Takes nodes in, the last of which makes the next value.
-    fn reach(
-        &mut self,
-        node: &'m NodeProto,
-        work: Option<(Half, Bounds)>,
-        reached: Reached<'m>,
-        nodes: &[&'m NodeProto],
-    ) -> Result<(), Stop<'m>> {
+    /// Takes a step, or nothing of it.
+    fn reach(&mut self, step: Step<'m>, reached: Reached<'m>) -> Result<(), Stop<'m>> {
+        let Step { node, work, before, bounds, nodes } = step;
         let name = nodes.last().map_or("", |last| output(last));
         if self.model.sizes(name).is_some_and(|sizes| sizes != reached.view.sizes) {
             return Err(Stop::at(node, format!("its sizes come out as {:?}", reached.view.sizes)));
         }
-        if let Some((half, bounds)) = work {
-            let made = half.quantised(&self.at.quantised, &reached.quantised);
-            let (what, window) = made.map_err(|why| Stop::at(node, why))?;
+        let made = work.map(|half| half.quantised(&self.at.quantised, &reached.quantised)).transpose();
+        let made = made.map_err(|why| Stop::at(node, why))?;
+        if !before.is_none() {
+            self.narrow(before).map_err(|why| Stop::at(node, why))?;
+        }
+        if let Some((what, window)) = made {
             let output = bounds.quantised(&reached.quantised);
             self.layers.push(Operation { name: named(node), window, what, output });
         }
         self.taken.extend(nodes.iter().map(|node| output(node)));
         self.at = Reached { name, ..reached };
+        Ok(())
+    }
+
+    /// Lets the last layer do what bounds its output.
+    fn narrow(&mut self, bounds: Bounds) -> Result<(), String> {
+        let Some(Operation { output, .. }) = self.layers.last_mut() else {
+            return Err("there is no layer before its bounds".to_owned());
+        };
+        let narrow = bounds.quantised(&self.at.quantised);
+        let (lowest, highest) = (output.lowest.max(narrow.lowest), output.highest.min(narrow.highest));
+        if lowest > highest {
+            return Err(CROSSED.to_owned());
+        }
+        (output.lowest, output.highest) = (lowest, highest);
         Ok(())
     }
 }
@@ -304,8 +321,6 @@ pub(super) fn output(node: &NodeProto) -> &str {
 
 /// Whether a node leaves the values as they are.
 fn is_move(node: &NodeProto) -> bool {
-    matches!(
-        node.op_type.as_str(),
-        "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Identity" | "Dropout" | "Transpose"
-    )
+    const MOVES: [&str; 7] = ["Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Transpose"];
+    MOVES.contains(&node.op_type.as_str()) && node.output.len() == 1
 }

@@ -169,9 +169,7 @@ pub(super) fn bias(model: &Model<'_>, name: &str, units: &[f32]) -> Result<Vec<i
             validate::shown(name)
         ));
     };
-    let Some(values) = model.operand(node, 0)?.and_then(stored::integers) else {
-        return Err("its bias is quantised to other than INT32".to_owned());
-    };
+    let Some(values) = model.operand(node, 0)? else { return Err("its bias is missing".to_owned()) };
     let zero_points = model.operand(node, 2)?.and_then(stored::integers).unwrap_or_default();
     if zero_points.iter().any(|zero| *zero != 0) {
         return Err("its bias has a zero point".to_owned());
@@ -188,11 +186,15 @@ pub(super) fn bias(model: &Model<'_>, name: &str, units: &[f32]) -> Result<Vec<i
     spread(values, units.len())
 }
 
-/// A bias for each output.
-pub(super) fn spread(values: Vec<i32>, outputs: usize) -> Result<Vec<i32>, String> {
+/// A bias for each output, all in a row.
+pub(super) fn spread(tensor: &TensorProto, outputs: usize) -> Result<Vec<i32>, String> {
+    let Some(values) = stored::integers(tensor) else {
+        return Err(format!("its bias has element type {}: INT32 is needed", tensor.data_type));
+    };
+    let is_row = tensor.dims.iter().rev().skip(1).all(|size| *size == 1);
     match values[..] {
         [one] => Ok(vec![one; outputs]),
-        _ if values.len() == outputs => Ok(values),
-        _ => Err(format!("its bias has {} values for {outputs} outputs", values.len())),
+        _ if is_row && values.len() == outputs => Ok(values),
+        _ => Err(format!("its bias has sizes {:?} for {outputs} outputs", tensor.dims)),
     }
 }

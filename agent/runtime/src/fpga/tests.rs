@@ -261,6 +261,12 @@ fn bounds_are_those_of_the_layer_before() {
     assert_eq!((output.zero_point, output.lowest, output.highest), (1, -5, 13));
     net.then("Relu", &[], vec![]).quantised(0.5, 1);
     assert_eq!(net.lifted().network.layers[0].output.lowest, 1);
+    // What is bounded on a step of the value before is bounded there.
+    net.then("Relu", &[], vec![]).dense(&[1, 1], &[1]).quantised(1.0, 0);
+    assert_eq!(net.lifted().network.layers.len(), 2);
+    let (low, high) = (net.floats(&[1.0]), net.floats(&[0.0]));
+    net.then("Clip", &[&low, &high], vec![]).quantised(1.0, 0);
+    assert_eq!(net.lifted().after[1].why, "its bounds leave nothing between them");
 }
 
 #[test]
@@ -284,6 +290,18 @@ fn a_window_is_padded_and_rounded_as_onnx_says() {
     let counted = padded.into_iter().chain([int("count_include_pad", 1)]).collect();
     assert_eq!(window("AveragePool", counted).unwrap().0.before, [1, 1]);
     assert!(why("MaxPool", vec![kernel, ints("dilations", &[2, 2])]).contains("dilated"));
+}
+
+#[test]
+fn bytes_may_come_in_as_they_are() {
+    let mut net = small(true);
+    // The first node quantises; without it the input is of bytes.
+    let made = net.nodes.remove(0).output[0].clone();
+    net.nodes[0].input[0] = "x".to_owned();
+    net.inputs[0] = value("x", 2, &[-1, 2, 1, 2]);
+    let lifted = net.lifted();
+    assert_eq!((lifted.input.value.as_str(), lifted.before.len()), ("x", 0), "{made} is gone");
+    assert_eq!(lifted.network, small(true).lifted().network);
 }
 
 #[test]

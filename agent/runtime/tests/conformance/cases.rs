@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bellwether_runtime::npz::{self, Array};
 use bellwether_runtime::{Cpu, LoadError, Scorer, Tensor};
@@ -49,8 +49,14 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The folder with a script's cases, one folder each; made if nobody has.
+/// The folder with a script's cases, one folder each; made if nobody has, once for all tests.
 pub(crate) fn made_by(script: &str) -> PathBuf {
+    static MADE: Mutex<BTreeMap<String, Arc<OnceLock<PathBuf>>>> = Mutex::new(BTreeMap::new());
+    let folder = MADE.lock().unwrap().entry(script.to_owned()).or_default().clone();
+    folder.get_or_init(|| make(script)).clone()
+}
+
+fn make(script: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("BELLWETHER_CONFORMANCE") {
         return PathBuf::from(folder).join(script);
     }
