@@ -3,6 +3,8 @@
 //! ```text
 //!  model.onnx ──inspect──> ModelFacts          what it is, without running it
 //!      │
+//!      ├──fpga───────────> Lifted                what of a quantised one an engine in gateware can do
+//!      │
 //!      ├──────cpu────────> Scorer <──check── vectors (another runtime's answers)
 //!      │                                        │
 //!      ├──lower──prepare──> package bytes       └─> Verdict
@@ -25,6 +27,7 @@ pub mod columns;
 pub mod cpu;
 pub mod crash;
 pub mod expected;
+pub mod fpga;
 pub mod inspect;
 pub mod lower;
 pub mod npz;

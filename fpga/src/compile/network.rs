@@ -91,12 +91,13 @@ pub enum What {
     Convolution(Weights),
     /// A convolution of each channel by itself; as many outputs as inputs.
     Depthwise(Weights),
-    /// The mean of each channel, times `scale`: that of the input over that of the output.
+    /// The mean of each channel; what lies outside of the image counts as zero.
     Mean {
-        /// Not yet divided by the number of places.
-        scale: f32,
+        /// What the sum over all places of the kernel is multiplied by: the scale of the input over that of
+        /// the output and the number of places, `input / (output * places)`.
+        sum_scale: f32,
     },
-    /// The greatest of each channel; quantised like the input.
+    /// The greatest of each channel, of what lies within the image; quantised like the input.
     Greatest,
 }
 

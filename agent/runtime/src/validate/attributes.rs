@@ -57,22 +57,22 @@ const NUMBERS: [(&str, i64, i64); 25] = [
 ];
 
 /// The attribute of this name.
-pub(super) fn find<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
+pub(crate) fn find<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
 /// A number, if there is one.
-pub(super) fn int(node: &NodeProto, name: &str) -> Option<i64> {
+pub(crate) fn int(node: &NodeProto, name: &str) -> Option<i64> {
     find(node, name).map(|attribute| attribute.i)
 }
 
 /// A list of numbers, if there is one.
-pub(super) fn ints<'n>(node: &'n NodeProto, name: &str) -> Option<&'n [i64]> {
+pub(crate) fn ints<'n>(node: &'n NodeProto, name: &str) -> Option<&'n [i64]> {
     find(node, name).map(|attribute| attribute.ints.as_slice())
 }
 
 /// A text, empty if there is none.
-pub(super) fn text<'n>(node: &'n NodeProto, name: &str) -> &'n str {
+pub(crate) fn text<'n>(node: &'n NodeProto, name: &str) -> &'n str {
     find(node, name).and_then(|attribute| std::str::from_utf8(&attribute.s).ok()).unwrap_or_default()
 }
 

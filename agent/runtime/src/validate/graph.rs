@@ -61,8 +61,20 @@ pub(super) fn check(model: &ModelProto, opset: i64) -> Result<Effort, Invalid> {
     Ok(Effort { nodes: census.nodes, work: census.work, held: census.held })
 }
 
+/// Sizes of every value of the outer graph, as far as they are known.
+pub(super) fn shapes(graph: &GraphProto, opset: i64) -> Result<BTreeMap<&str, Shape>, Invalid> {
+    let known = Census { opset, ..Census::default() }.graph(graph, None, 0)?;
+    Ok(known.into_iter().filter_map(|(name, fact)| Some((name, fact.shape?))).collect())
+}
+
 impl Census {
-    fn graph<'m>(&mut self, graph: &'m GraphProto, outer: Option<&Scope<'_, 'm>>, depth: usize) -> Result<(), Invalid> {
+    /// Checks a graph; what is known of its values.
+    fn graph<'m>(
+        &mut self,
+        graph: &'m GraphProto,
+        outer: Option<&Scope<'_, 'm>>,
+        depth: usize,
+    ) -> Result<BTreeMap<&'m str, Fact<'m>>, Invalid> {
         let here = || format!("graph `{}`", shown(&graph.name));
         self.count(graph, depth).map_err(|fault| fault.at(here()))?;
         let mut scope = Scope { known: BTreeMap::new(), readers: BTreeMap::new(), outer };
@@ -93,7 +105,7 @@ impl Census {
                 return Err(named("two outputs have this name"));
             }
         }
-        Ok(())
+        Ok(scope.known)
     }
 
     fn count(&mut self, graph: &GraphProto, depth: usize) -> Result<(), Fault> {
@@ -229,7 +241,7 @@ impl Census {
             "Scan" => {
                 let body = attributes::graph(node, "body")?;
                 scan(node, body, inputs)?;
-                self.graph(body, Some(scope), depth + 1).map_err(At::Within)
+                self.graph(body, Some(scope), depth + 1).map(drop).map_err(At::Within)
             }
             _ => Ok(()),
         }

@@ -37,7 +37,11 @@ mod tests;
 pub(crate) mod trees;
 mod windows;
 
+use std::collections::BTreeMap;
+
 use tract_onnx::pb::{ModelProto, NodeProto, OperatorSetIdProto};
+
+pub(crate) use attributes::{find, int, ints, text};
 
 /// Most nodes of a model, inner graphs included: a MobileNet has 300, a transformer of twelve layers
 /// 1,500; a chain of 2,400 transpositions takes tract
@@ -152,6 +156,16 @@ pub(crate) fn validate(model: &ModelProto) -> Result<Effort, Invalid> {
     graph::check(model, opset)
 }
 
+/// Sizes of every value of a model's outer graph, as far as they are known; `None` where one varies.
+///
+/// # Errors
+///
+/// As [`validate`].
+pub(crate) fn shapes(model: &ModelProto) -> Result<BTreeMap<&str, Vec<Option<u64>>>, Invalid> {
+    let opset = operator_set(model).map_err(|fault| fault.at("the model".to_owned()))?;
+    model.graph.as_ref().map_or_else(|| Ok(BTreeMap::new()), |graph| graph::shapes(graph, opset))
+}
+
 fn operator_set(model: &ModelProto) -> Result<i64, Fault> {
     if let Some(function) = model.functions.first() {
         return Err(Fault::new(format!("it defines the function `{}`", shown(function.name())), INLINE));
@@ -193,7 +207,7 @@ fn place(node: &NodeProto) -> String {
 }
 
 /// A stranger's text, short and without control characters.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 80;
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).take(SHOWN_CHARS_MAX).collect()
 }

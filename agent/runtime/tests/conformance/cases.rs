@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bellwether_runtime::npz::{self, Array};
 use bellwether_runtime::{Cpu, LoadError, Scorer, Tensor};
@@ -15,6 +15,8 @@ use bellwether_runtime::{Cpu, LoadError, Scorer, Tensor};
 pub(crate) enum Outcome {
     /// Every number is near enough.
     Pass,
+    /// It answers otherwise here and there, by no more than is known of it.
+    Near(String),
     /// The model is refused before anything is scored, with these words.
     Refused(String),
     /// It was accepted and gave no answer.
@@ -28,6 +30,7 @@ impl Outcome {
     pub(crate) const fn word(&self) -> &'static str {
         match self {
             Self::Pass => "pass",
+            Self::Near(_) => "near",
             Self::Refused(_) => "refused",
             Self::Failed(_) => "failed",
             Self::Wrong(_) => "wrong",
@@ -39,13 +42,21 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pass => f.write_str("pass"),
-            Self::Refused(why) | Self::Failed(why) | Self::Wrong(why) => write!(f, "{}: {why}", self.word()),
+            Self::Near(why) | Self::Refused(why) | Self::Failed(why) | Self::Wrong(why) => {
+                write!(f, "{}: {why}", self.word())
+            }
         }
     }
 }
 
-/// The folder with a script's cases, one folder each; made if nobody has.
+/// The folder with a script's cases, one folder each; made if nobody has, once for all tests.
 pub(crate) fn made_by(script: &str) -> PathBuf {
+    static MADE: Mutex<BTreeMap<String, Arc<OnceLock<PathBuf>>>> = Mutex::new(BTreeMap::new());
+    let folder = MADE.lock().unwrap().entry(script.to_owned()).or_default().clone();
+    folder.get_or_init(|| make(script)).clone()
+}
+
+fn make(script: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("BELLWETHER_CONFORMANCE") {
         return PathBuf::from(folder).join(script);
     }

@@ -16,6 +16,7 @@
 
 mod cases;
 mod classical_ops;
+mod fpga;
 mod node_suite;
 mod quantised_here;
 mod quantised_set;

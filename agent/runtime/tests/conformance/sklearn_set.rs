@@ -42,7 +42,7 @@ fn judge(case: &Path) -> Outcome {
     }
     match cases::compared(&mut *scorer, case, NEAR, NEAR) {
         Outcome::Pass => alone(&mut *scorer, case),
-        other @ (Outcome::Refused(_) | Outcome::Failed(_) | Outcome::Wrong(_)) => other,
+        other @ (Outcome::Near(_) | Outcome::Refused(_) | Outcome::Failed(_) | Outcome::Wrong(_)) => other,
     }
 }
 
