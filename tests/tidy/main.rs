@@ -348,6 +348,8 @@ fn dependencies(count: Count) -> Vec<(String, Vec<String>)> {
         .map(|package| {
             let mut knows = list(package, "dependencies").unwrap_or_default();
             knows.retain(|one| count == Count::Tests || one.get("kind").and_then(Value::as_str) != Some("dev"));
+            // Itself with more features, for its tests, is nobody else.
+            knows.retain(|one| name(one) != name(package));
             (name(package), knows.iter().map(name).collect())
         })
         .collect();

@@ -38,10 +38,9 @@ pub(super) fn pack(step: &Step<'_>) -> Result<Packed, Unfit> {
     match &step.operation.what {
         What::Convolution(weights) => convolution(step, weights, taps),
         What::Depthwise(weights) => depthwise(step, weights, taps),
-        What::Mean { scale } => {
+        What::Mean { sum_scale } => {
             let zero = i32::from(step.zero_point) * i32::try_from(taps).unwrap_or(i32::MAX);
-            #[expect(clippy::cast_precision_loss, reason = "a kernel has at most 65,536 places")]
-            let parameter = parameter(step, zero.wrapping_neg(), scale / taps as f32)?;
+            let parameter = parameter(step, zero.wrapping_neg(), *sum_scale)?;
             step.large("places of its kernel", taps, LANE_WEIGHTS_MAX)?;
             Ok(of_ones(step, taps, parameter))
         }

@@ -84,10 +84,9 @@ fn one(operation: &Operation, image: &Image, channel: usize, top: i32, left: i32
                 .sum();
             requantize(sum + weights.bias[channel], weights.scales[channel], zero_point, lowest, highest)
         }
-        What::Mean { scale } => {
-            let count = places.clone().count();
+        What::Mean { sum_scale } => {
             let sum: i32 = places.map(|(y, x)| image.at(y, x, channel, image.zero_point) - zero).sum();
-            requantize(sum, scale / count as f32, zero_point, lowest, highest)
+            requantize(sum, *sum_scale, zero_point, lowest, highest)
         }
         What::Greatest => places.map(|(y, x)| image.at(y, x, channel, i8::MIN)).max().unwrap() as i8,
     }
@@ -155,13 +154,14 @@ impl Maker {
 
     fn pool(self, greatest: bool) -> Self {
         let window = Window { kernel: [2, 2], strides: [2, 2], before: [0, 0], after: [0, 0] };
-        let what = if greatest { What::Greatest } else { What::Mean { scale: 1.3 } };
+        let what = if greatest { What::Greatest } else { What::Mean { sum_scale: 1.3 / 4.0 } };
         self.push("pool 2x2", window, what, false)
     }
 
     fn mean(self) -> Self {
         let window = Window::whole(self.shape);
-        self.push("mean", window, What::Mean { scale: 1.1 }, false)
+        let places = f32::from(self.shape.rows * self.shape.columns);
+        self.push("mean", window, What::Mean { sum_scale: 1.1 / places }, false)
     }
 }
 
