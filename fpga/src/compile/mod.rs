@@ -9,6 +9,7 @@
 
 mod layout;
 pub mod network;
+pub mod reference;
 mod weights;
 
 use std::string::String;

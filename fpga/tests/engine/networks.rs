@@ -1,8 +1,7 @@
 //! Whole networks: what a plain interpreter says, the twin says, and so does the Verilog.
 
 use bellwether_fpga::compile::network::{Network, Operation, Output, Shape, Weights, What, Window};
-use bellwether_fpga::compile::{Plan, compile};
-use bellwether_fpga::requant::requantize;
+use bellwether_fpga::compile::{Plan, compile, reference};
 use bellwether_fpga::score::{Loaded, Scores, Twin};
 
 use crate::dice::Dice;
@@ -10,99 +9,18 @@ use crate::engine;
 
 const ROWS: usize = 3;
 
-/// `[rows, columns, channels]`.
-struct Image {
-    shape: Shape,
-    zero_point: i8,
-    values: Vec<i8>,
-}
-
-impl Image {
-    fn at(&self, row: i32, column: i32, channel: usize, outside: i8) -> i32 {
-        let (rows, columns) = (i32::from(self.shape.rows), i32::from(self.shape.columns));
-        if !(0..rows).contains(&row) || !(0..columns).contains(&column) {
-            return outside.into();
-        }
-        self.values[(row * columns + column) as usize * usize::from(self.shape.channels) + channel].into()
-    }
-}
-
-/// Straight from the definition, one output after the other.
-fn interpret(network: &Network, input: &[i8]) -> Vec<i8> {
-    let mut image = Image { shape: network.input, zero_point: network.zero_point, values: input.to_vec() };
-    for operation in &network.layers {
-        image = apply(operation, &image);
-    }
-    image.values
-}
-
-fn apply(operation: &Operation, image: &Image) -> Image {
-    let Window { kernel, strides, before, after } = operation.window;
-    let along = |size: u16, axis: usize| {
-        (size + u16::from(before[axis]) + u16::from(after[axis]) - kernel[axis]) / u16::from(strides[axis]) + 1
-    };
-    let channels = match &operation.what {
-        What::Convolution(weights) => weights.bias.len() as u16,
-        What::Depthwise(_) | What::Mean { .. } | What::Greatest => image.shape.channels,
-    };
-    let shape = Shape { rows: along(image.shape.rows, 0), columns: along(image.shape.columns, 1), channels };
-    let mut values = Vec::new();
-    for row in 0..shape.rows {
-        for column in 0..shape.columns {
-            for channel in 0..usize::from(channels) {
-                let top = i32::from(row) * i32::from(strides[0]) - i32::from(before[0]);
-                let left = i32::from(column) * i32::from(strides[1]) - i32::from(before[1]);
-                values.push(one(operation, image, channel, top, left));
-            }
-        }
-    }
-    let zero_point = if operation.what == What::Greatest { image.zero_point } else { operation.output.zero_point };
-    Image { shape, zero_point, values }
-}
-
-fn one(operation: &Operation, image: &Image, channel: usize, top: i32, left: i32) -> i8 {
-    let [rows, columns] = operation.window.kernel;
-    let places = (0..i32::from(rows)).flat_map(|y| (0..i32::from(columns)).map(move |x| (top + y, left + x)));
-    let Output { zero_point, lowest, highest } = operation.output;
-    let inputs = usize::from(image.shape.channels);
-    let zero = i32::from(image.zero_point);
-    match &operation.what {
-        What::Convolution(weights) => {
-            let row = &weights.values[channel * places.clone().count() * inputs..];
-            let sum: i32 = places
-                .flat_map(|(y, x)| (0..inputs).map(move |input| (y, x, input)))
-                .zip(row)
-                .map(|((y, x, input), weight)| i32::from(*weight) * (image.at(y, x, input, image.zero_point) - zero))
-                .sum();
-            requantize(sum + weights.bias[channel], weights.scales[channel], zero_point, lowest, highest)
-        }
-        What::Depthwise(weights) => {
-            let row = &weights.values[channel * places.clone().count()..];
-            let sum: i32 = places
-                .zip(row)
-                .map(|((y, x), weight)| i32::from(*weight) * (image.at(y, x, channel, image.zero_point) - zero))
-                .sum();
-            requantize(sum + weights.bias[channel], weights.scales[channel], zero_point, lowest, highest)
-        }
-        What::Mean { sum_scale } => {
-            let sum: i32 = places.map(|(y, x)| image.at(y, x, channel, image.zero_point) - zero).sum();
-            requantize(sum, *sum_scale, zero_point, lowest, highest)
-        }
-        What::Greatest => places.map(|(y, x)| image.at(y, x, channel, i8::MIN)).max().unwrap() as i8,
-    }
-}
-
 /// Makes layers with random weights and scales that fill eight bits.
 struct Maker {
     dice: Dice,
     network: Network,
     shape: Shape,
+    zero_point: i8,
 }
 
 impl Maker {
     fn new(seed: u64, input: Shape) -> Self {
         let network = Network { input, zero_point: -3, layers: Vec::new() };
-        Self { dice: Dice::new(seed), network, shape: input }
+        Self { dice: Dice::new(seed), zero_point: network.zero_point, network, shape: input }
     }
 
     fn weights(&mut self, outputs: u16, each: u16) -> Weights {
@@ -116,13 +34,11 @@ impl Maker {
 
     fn push(mut self, name: &str, window: Window, what: What, relu: bool) -> Self {
         let zero_point = if relu { -128 } else { 5 };
-        let greatest = what == What::Greatest;
+        // The greatest value is one of those that were there.
+        let zero_point = if what == What::Greatest { self.zero_point } else { zero_point };
         let lowest = if relu { zero_point } else { -128 };
-        let output = if greatest {
-            Output { zero_point: 0, lowest: -128, highest: 127 }
-        } else {
-            Output { zero_point, lowest, highest: 127 }
-        };
+        let output = Output { zero_point, lowest, highest: 127 };
+        self.zero_point = zero_point;
         let along = |size: u16, axis: usize| {
             (size + u16::from(window.before[axis]) + u16::from(window.after[axis]) - window.kernel[axis])
                 / u16::from(window.strides[axis])
@@ -220,7 +136,7 @@ fn the_twin_says_what_a_plain_interpreter_says() {
         let mut twin = Twin::new(compile(&network).unwrap());
         for _ in 0..ROWS {
             let input = rows(&mut dice, network.input.count());
-            let expected = interpret(&network, &input);
+            let expected = reference::run(&network, &input);
             assert_eq!(twin.score(&input).unwrap(), expected, "{name}");
             assert!(expected.iter().any(|value| *value != expected[0]), "{name} says something");
         }

@@ -14,7 +14,6 @@ mod chain;
 mod layers;
 mod model;
 mod quantised;
-pub mod reference;
 mod stored;
 #[cfg(test)]
 mod tests;

@@ -223,7 +223,7 @@ fn reference_computes_the_small_model() {
     let lifted = small(false).lifted();
     // Real values [[1, 2], [3, 4]], channels first; weights are worth 0.25 a step, biases 1.25 and -2.5.
     let bytes: Vec<i8> = [1.0, 2.0, 3.0, 4.0].map(|real| lifted.input.quantised.quantise(real)).to_vec();
-    let answer = reference::run(&lifted.network, &lifted.input.to_engine(&bytes).unwrap());
+    let answer = bellwether_fpga::compile::reference::run(&lifted.network, &lifted.input.to_engine(&bytes).unwrap());
     // Channel 0: 0.25 x + 0.5 y + 1.25 = 3, 3.75; channel 1: 0.75 x + y - 2.5 = 1.25, 3. Dense: a quarter of
     // 1 * 3 + 2 * 3.75 + 3 * 1.25 + 4 * 3 = 26.25, which is 6.5625.
     assert_eq!(answer, [7 + 7]);
@@ -245,7 +245,8 @@ fn digits_are_read_as_onnxruntime_reads_them() {
     let greatest = |row: &[f32]| (0..10).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
     for (image, expected) in floats("in/image").chunks(64).zip(floats("out/probabilities").chunks(10)) {
         let bytes: Vec<i8> = image.iter().map(|pixel| lifted.input.quantised.quantise(*pixel)).collect();
-        let answer = reference::run(&lifted.network, &lifted.input.to_engine(&bytes).unwrap());
+        let answer =
+            bellwether_fpga::compile::reference::run(&lifted.network, &lifted.input.to_engine(&bytes).unwrap());
         let logits: Vec<f32> = answer.iter().map(|value| lifted.output.quantised.real(*value)).collect();
         assert_eq!(greatest(&logits), greatest(expected));
     }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use bellwether_fpga::compile::network::What;
-use bellwether_runtime::fpga::{self, Lifted, Port, reference};
+use bellwether_fpga::compile::{compile, reference};
+use bellwether_fpga::score::{Scores, Twin};
+use bellwether_runtime::fpga::{self, Lifted, Port};
 use bellwether_runtime::npz::{self, Array};
 use bellwether_runtime::tensor::Data;
 
@@ -72,7 +74,7 @@ fn lifted_networks_answer_as_onnxruntime_does_inside() {
     let python = std::env::var("BELLWETHER_MODELS_PYTHON").expect("BELLWETHER_MODELS_PYTHON names a Python with onnx");
     let script = here.join("tests/conformance/fpga_ends.py");
     assert!(Command::new(python).arg(script).arg(&ends).status().unwrap().success());
-    println!("bytes that differ:\n| model | layers | precise | plain | floats | left behind |");
+    println!("bytes that differ:\n| model | layers | precise | plain | floats | left behind | the engine |");
     println!("|---|---|---|---|---|---|");
     for (name, found) in &lifted {
         outcomes.insert(name.clone(), held(name, &ends.join(name), found));
@@ -103,8 +105,15 @@ fn held(name: &str, folder: &Path, found: &Lifted) -> Outcome {
     let ends: BTreeMap<String, Array> = npz::read(&std::fs::read(folder.join("ends.npz")).unwrap()).unwrap();
     let inputs = bytes(&ends["input"]);
     let mut out = Vec::new();
+    let plan = compile(&found.network);
+    let fits = plan.as_ref().map_or_else(ToString::to_string, |_| "fits".to_owned());
+    let mut twin = plan.ok().map(Twin::new);
     for row in inputs.chunks(found.input.shape.count()) {
-        let answer = reference::run(&found.network, &found.input.to_engine(row).unwrap());
+        let row = found.input.to_engine(row).unwrap();
+        let answer = reference::run(&found.network, &row);
+        if let Some(twin) = &mut twin {
+            assert_eq!(twin.score(&row).unwrap(), answer, "{name}: the engine's twin");
+        }
         out.extend(found.output.from_engine(&answer));
     }
     let same = |name: &str| ends.get(name).map(|array| Same::of(&out, &bytes(array)));
@@ -112,7 +121,7 @@ fn held(name: &str, folder: &Path, found: &Lifted) -> Outcome {
     let (precise, plain, floats) = (same("precise"), same("plain"), same("floats"));
     let left: Vec<&str> = found.after.iter().map(|left| left.operator.as_str()).collect();
     let [a, b, c] = [precise, plain, floats].map(shown);
-    println!("| {name} | {} | {a} | {b} | {c} | {} |", found.network.layers.len(), left.join(" "));
+    println!("| {name} | {} | {a} | {b} | {c} | {} | {fits} |", found.network.layers.len(), left.join(" "));
     let case: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(folder.join("ends.json")).unwrap()).unwrap();
     let vectors = Path::new(case["vectors"].as_str().unwrap()).parent().unwrap();

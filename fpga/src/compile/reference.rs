@@ -1,11 +1,12 @@
 //! What a network answers, computed in the plainest way: what everything faster is held to.
 
-use bellwether_fpga::compile::network::{Network, Operation, Shape, Weights, What, Window};
-use bellwether_fpga::requant::requantize;
+use std::vec::Vec;
+
+use super::network::{Network, Operation, Shape, Weights, What, Window};
+use crate::requant::requantize;
 
 /// The shape that a layer makes of one.
-#[must_use]
-pub fn shape(layer: &Operation, input: Shape) -> Shape {
+fn shape(layer: &Operation, input: Shape) -> Shape {
     let Window { kernel, strides, before, after } = layer.window;
     let along = |size: u16, kernel: u16, stride: u8, [before, after]: [u8; 2]| {
         let padded = u32::from(size) + u32::from(before) + u32::from(after);
