@@ -22,6 +22,12 @@ fn what_icepack_wrote_is_accepted() {
 }
 
 #[test]
+fn the_shipped_engine_is_accepted() {
+    let engine = include_bytes!("../../../rtl/up5k/bellwether.bin");
+    assert_eq!(check(engine).unwrap().part, Part::Up5k);
+}
+
+#[test]
 fn pieces_of_any_size_say_the_same() {
     for size in [1, 2, 3, 7, 256, 4096, 100_000] {
         let mut walk = Walk::new();
