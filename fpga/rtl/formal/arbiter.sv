@@ -2,7 +2,8 @@
 // arithmetic and memories that do anything they may.
 //
 // Of each memory one word is looked at: any, but the same for ever, so what holds for it holds for all.
-// bw_spi, bw_mac and the two small memories of bw_core (groups that wait, bias and scale) say anything.
+// bw_spi, bw_mac and the two small memories of bw_core (groups that wait, bias and scale) say anything:
+// arbiter.ys leaves them out, as their words are no matter here.
 `default_nettype none
 
 // Any host of which host.sv is true: words seven clk apart or more, unchanged meanwhile, until they are done.
