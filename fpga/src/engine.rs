@@ -45,6 +45,14 @@ pub enum EngineFault {
     /// The job was stopped, by its limit or at a layer that makes no sense.
     #[error("the job was stopped after {0} clk")]
     Stopped(u32),
+    /// The input is of another size than the plan's.
+    #[error("an input of {got} values came where the plan has {expected}")]
+    Length {
+        /// By the plan.
+        expected: usize,
+        /// Came.
+        got: usize,
+    },
     /// It answered a known question with something else.
     #[error("the engine's answer to a known question is wrong")]
     Wrong,

@@ -93,6 +93,10 @@ impl<B: Bus> Scores for Loaded<B> {
     type Error = EngineFault;
 
     fn score(&mut self, input: &[i8]) -> Result<Vec<i8>, EngineFault> {
+        let (expected, got) = (self.plan.input.shape.count(), input.len());
+        if got != expected {
+            return Err(EngineFault::Length { expected, got });
+        }
         for bank in 1..self.plan.input.banks() {
             self.engine.load(self.plan.input.place(bank), self.plan.input.pack(bank, input).as_flattened())?;
         }
@@ -152,6 +156,10 @@ impl Scores for Twin {
     type Error = Fault;
 
     fn score(&mut self, input: &[i8]) -> Result<Vec<i8>, Fault> {
+        let (expected, got) = (self.plan.input.shape.count(), input.len());
+        if got != expected {
+            return Err(Fault::Length { expected, got });
+        }
         for bank in 0..self.plan.input.banks() {
             let words = self.plan.input.pack(bank, input);
             self.activations(self.plan.input.place(bank).word, &words);

@@ -39,6 +39,14 @@ pub enum Fault {
         /// Word of the weight memory.
         at: u16,
     },
+    /// The input is of another size than the plan's.
+    #[error("an input of {got} values came where the plan has {expected}")]
+    Length {
+        /// By the plan.
+        expected: usize,
+        /// Came.
+        got: usize,
+    },
     /// So many layers and no end.
     #[error("a job of more than {0} layers: none of them is the last")]
     Endless(usize),

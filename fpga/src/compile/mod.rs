@@ -10,6 +10,8 @@
 mod layout;
 pub mod network;
 pub mod reference;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 use std::string::String;
@@ -66,6 +68,14 @@ pub enum Unfit {
     /// There is nothing to do.
     #[error("the network has no layers")]
     Empty,
+    /// A shape of no values.
+    #[error("{layer}: {shape:?} has no values")]
+    Hollow {
+        /// Which layer, or the input.
+        layer: String,
+        /// What goes in or comes out.
+        shape: Shape,
+    },
     /// Something is larger than the engine counts.
     #[error("{layer}: {what} is {got}, and at most {most} here")]
     Large {
@@ -121,9 +131,10 @@ impl Plan {
 ///
 /// [`Unfit`] says what does not fit.
 pub fn compile(network: &Network) -> Result<Plan, Unfit> {
-    let mut shapes = Vec::from([network.input]);
+    let mut shapes = Vec::from([filled("input", network.input)?]);
     for operation in &network.layers {
-        shapes.push(output_shape(operation, shapes.last().copied().unwrap_or(network.input))?);
+        let shape = output_shape(operation, shapes.last().copied().unwrap_or(network.input))?;
+        shapes.push(filled(&operation.name, shape)?);
     }
     let pads = padding_values(network);
     let places = Places::new(&shapes, network, BANK_WORDS - pads.len())?;
@@ -159,6 +170,10 @@ impl Step<'_> {
             Ok(_) | Err(_) => Err(Unfit::Large { layer: layer(), what, got, most }),
         }
     }
+}
+
+fn filled(layer: &str, shape: Shape) -> Result<Shape, Unfit> {
+    if shape.count() == 0 { Err(Unfit::Hollow { layer: layer.into(), shape }) } else { Ok(shape) }
 }
 
 fn output_shape(operation: &Operation, input: Shape) -> Result<Shape, Unfit> {

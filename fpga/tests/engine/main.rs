@@ -22,6 +22,7 @@ use bellwether_fpga::bus::SpiBus;
 use bellwether_fpga::cosim::Cosim;
 use bellwether_fpga::engine::Engine;
 use bellwether_fpga::frame::{Place, Space};
+use bellwether_fpga::layer::{BANK_WORDS, Kind, Layer, Parameters};
 
 /// A simulated engine of its own.
 fn cosim() -> Cosim {
@@ -37,6 +38,39 @@ fn engine() -> Engine<SpiBus<Cosim>> {
     let mut engine = Engine::new(SpiBus::new(cosim()));
     engine.identify().unwrap();
     engine
+}
+
+/// The last layer: of one place, so many words of it, at the begin of the first bank.
+const fn one_place(words: u16) -> Layer {
+    Layer {
+        kind: Kind::Sums,
+        pair: false,
+        last: true,
+        parameters: Parameters::Inline,
+        rows: 1,
+        columns: 1,
+        kernel_rows: 1,
+        kernel_columns: 1,
+        rows_apart: 1,
+        columns_apart: 1,
+        first_row: 0,
+        first_column: 0,
+        height: 1,
+        width: 1,
+        pad_word: BANK_WORDS as u16 - 1,
+        channels: 1,
+        words,
+        weights: 0,
+        weights_step: 0,
+        from: 0,
+        row_stride: words,
+        column_stride: words,
+        out: 0,
+        out_stride: 1,
+        zero_point: 0,
+        lowest: -128,
+        highest: 127,
+    }
 }
 
 fn weights(word: u16) -> Place {

@@ -1,10 +1,10 @@
 //! Sums and scales at every edge: the rounding of the engine is that of a CPU's floats.
 
-use bellwether_fpga::layer::{BANK_WORDS, Kind, Layer, Parameters};
+use bellwether_fpga::layer::Layer;
 use bellwether_fpga::requant::requantize;
 
 use crate::dice::Dice;
-use crate::{bank, engine, setting, weights};
+use crate::{bank, engine, one_place, setting, weights};
 
 const CHANNELS: usize = 1024;
 
@@ -15,33 +15,12 @@ fn the_rounding_is_that_of_floats() {
     let mut engine = engine();
     let mut dice = Dice::new(7);
     let layer = Layer {
-        kind: Kind::Sums,
-        pair: false,
-        last: true,
-        parameters: Parameters::Inline,
-        rows: 1,
-        columns: 1,
-        kernel_rows: 1,
-        kernel_columns: 1,
-        rows_apart: 1,
-        columns_apart: 1,
-        first_row: 0,
-        first_column: 0,
-        height: 1,
-        width: 1,
-        pad_word: BANK_WORDS as u16 - 1,
         channels: CHANNELS as u16,
-        words: 1,
         weights: 8,
         weights_step: 2,
-        from: 0,
-        row_stride: 1,
-        column_stride: 1,
         out: 1,
         out_stride: CHANNELS as u16 / 8,
-        zero_point: 0,
-        lowest: -128,
-        highest: 127,
+        ..one_place(1)
     };
     let mut counted = 0;
     for _ in 0..rounds {

@@ -4,10 +4,10 @@ use bellwether_fpga::bus::{Bus, BusFault, SpiBus};
 use bellwether_fpga::cosim::{Cosim, Gone};
 use bellwether_fpga::engine::{Engine, EngineFault};
 use bellwether_fpga::frame::Garbled;
-use bellwether_fpga::layer::{BANK_WORDS, Kind, Layer, Parameters};
+use bellwether_fpga::layer::Layer;
 use embedded_hal::spi::{ErrorType, Operation, SpiDevice};
 
-use crate::{bank, cosim, weights};
+use crate::{bank, cosim, one_place, weights};
 
 /// A wire that flips one bit of one transaction.
 struct Wire {
@@ -55,35 +55,8 @@ impl SpiDevice for Wire {
 
 /// 16 inputs, 8 outputs.
 fn small_layer() -> Layer {
-    Layer {
-        kind: Kind::Sums,
-        pair: false,
-        last: true,
-        parameters: Parameters::Inline,
-        rows: 1,
-        columns: 1,
-        kernel_rows: 1,
-        kernel_columns: 1,
-        rows_apart: 1,
-        columns_apart: 1,
-        first_row: 0,
-        first_column: 0,
-        height: 1,
-        width: 1,
-        pad_word: BANK_WORDS as u16 - 1,
-        channels: 8,
-        words: 2,
-        weights: 5,
-        weights_step: 3,
-        from: 0,
-        row_stride: 2,
-        column_stride: 2,
-        out: 0, // over the input: a job that ran twice would give something else
-        out_stride: 1,
-        zero_point: 0,
-        lowest: -128,
-        highest: 127,
-    }
+    // The output lies over the input: a job that ran twice would give something else.
+    Layer { channels: 8, weights: 5, weights_step: 3, ..one_place(2) }
 }
 
 fn image() -> Vec<u8> {
