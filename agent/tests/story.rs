@@ -100,7 +100,8 @@ impl Desk {
                 | RecordBody::Gap(_)
                 | RecordBody::Profile(_)
                 | RecordBody::Sample(_)
-                | RecordBody::Agreement(_) => {}
+                | RecordBody::Agreement(_)
+                | RecordBody::Offload(_) => {}
             }
         }
     }

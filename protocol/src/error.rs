@@ -72,12 +72,14 @@ rejects! {
     OperatorsUnsupported = 66, "needs a newer operator set";
     NotEnoughMemory = 67, "needs more memory than the device has";
     WrongKind = 68, "a kind of package this device does not install";
+    BitstreamMismatch = 69, "the bitstream is no engine for this model";
     ModelDoesNotLoad = 80, "the runtime cannot load the model";
     GoldenMismatch = 81, "the model does not reproduce its golden vectors";
     SelfTestTimeout = 82, "the self-test did not end in time";
     Crashed = 83, "the runtime crashed";
     ScoringErrors = 84, "scoring failed in probation";
     LatencyBudget = 85, "slower in probation than its declared latency budget";
+    AcceleratorFault = 86, "the FPGA stopped scoring with it in probation";
     DiskFull = 90, "no room on the device";
     StorageFault = 91, "the device's storage failed";
     Withdrawn = 92, "superseded before it was installed";

@@ -60,6 +60,8 @@ pub enum FileRole {
     Baseline,
     /// What is asked of devices that run it: a [`crate::policy::Policy`]; at most one.
     Policy,
+    /// What is loaded into the FPGA of a device that has one, for this model; at most one.
+    Bitstream,
 }
 
 /// The tensors a model takes and gives.

@@ -45,7 +45,8 @@ pub struct Package<'b> {
 
 impl<'b> Package<'b> {
     /// Opens a package: header, manifest, sizes, the digest of every file, and that a model
-    /// package has exactly one model, and at most one file each of vectors, baseline and policy.
+    /// package has exactly one model, and at most one file each of vectors, baseline, policy
+    /// and bitstream.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl<'b> Package<'b> {
         }
         let count = |role| self.manifest.files.iter().filter(|file| file.role == role).count();
         let models = if self.manifest.kind == Kind::Model { 1 } else { 0 };
-        let at_most_one = [FileRole::Vectors, FileRole::Baseline, FileRole::Policy];
+        let at_most_one = [FileRole::Vectors, FileRole::Baseline, FileRole::Policy, FileRole::Bitstream];
         if count(FileRole::Model) != models || at_most_one.into_iter().any(|role| count(role) > 1) {
             return Err(Reject::ManifestMismatch);
         }

@@ -54,7 +54,7 @@ fn every_statement_keeps_its_bytes() {
             "command" | "command-log" => shown::<Command>(&signed),
             "ack" => shown::<Ack>(&signed),
             "report" | "report-held" => shown::<Report>(&signed),
-            "batch" | "batch-watched" | "batch-agreement" => shown::<Batch>(&signed),
+            "batch" | "batch-watched" | "batch-agreement" | "batch-offload" => shown::<Batch>(&signed),
             "connect" => shown::<Connect>(&signed),
             "enrol" => shown::<Enrol>(&signed),
             "attestation" => shown::<Attestation>(&signed),

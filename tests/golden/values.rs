@@ -13,11 +13,11 @@ use bellwether_protocol::package::{chunk_digests, encode_head};
 use bellwether_protocol::profile::{Bins, Column, Counts, Of, Side, Source, append};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Ack, Agreement, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect, Enrol, Epoch,
-    Event, Exit, Failure, FleetId, Floor, Hold, KeyClass, KeyEntry, KeyStatus, Known, Log, LogWhy, Mode, ModelReport,
-    Order, Otherwise, OutboxId, PackageRef, Phase, Profile, PublicKey, Reason, Recall, Recalled, Record, RecordBody,
-    Release, Report, Request, Requires, RoleSet, Root, Running, Sample, Scores, Signed, StageGrant, Statement,
-    Thresholds, Tick, Validity, Wanted, seal,
+    Accelerator, Ack, Agreement, Assignment, Attestation, AuditHead, Batch, Checkpoint, Cohort, Command, Connect,
+    Enrol, Epoch, Event, Exit, Failure, FleetId, Floor, Hold, KeyClass, KeyEntry, KeyStatus, Known, Log, LogWhy, Mode,
+    ModelReport, Offload, Order, Otherwise, OutboxId, PackageRef, Phase, Profile, PublicKey, Reason, Recall, Recalled,
+    Record, RecordBody, Release, Report, Request, Requires, RoleSet, Root, Running, Sample, ScoredBy, Scores, Signed,
+    StageGrant, Statement, Thresholds, Tick, Validity, Wanted, seal,
 };
 
 /// Publisher, two approvers, the hub's registry and director, two devices: by their seeds.
@@ -110,6 +110,11 @@ impl Values {
                 "batch-agreement",
                 "One more record: how a model in the shadow did.",
                 signed(&batch_agreement(), fleet, &[DEVICE]),
+            ),
+            (
+                "batch-offload",
+                "One more: where rows were scored of a model that an FPGA takes.",
+                signed(&batch_offload(), fleet, &[DEVICE]),
             ),
             ("command-log", "A command to cam-1: send the end of the log.", signed(&command_log(), fleet, &[DIRECTOR])),
             ("connect", "The password with which cam-1 opens a session.", signed(&connect(), fleet, &[DEVICE])),
@@ -400,6 +405,27 @@ fn batch_agreement() -> Batch<'static> {
     let record = Record { at: Millis(1_700_000_120_000), body: RecordBody::Agreement(agreement) };
     let records = std::iter::once(record).collect();
     Batch { device: device(), outbox: OutboxId([0xab; 16]), oldest: 305, first: 305, records }
+}
+
+fn batch_offload() -> Batch<'static> {
+    let ModelRef { name, version } = digits(3);
+    let offload = Offload {
+        name,
+        version,
+        accelerator: Accelerator::Ice40Up5k,
+        build: Some(0x1234_abcd),
+        by: ScoredBy::Twin,
+        engine_rows: 1797,
+        twin_rows: 12,
+        cycles: 1797 * 11_405,
+        macs: 1797 * 84_224,
+        clock_khz: 24_000,
+        recovered: 1,
+        cause: "the engine's answer to a known question is wrong",
+    };
+    let record = Record { at: Millis(1_700_000_180_000), body: RecordBody::Offload(offload) };
+    let records = std::iter::once(record).collect();
+    Batch { device: device(), outbox: OutboxId([0xab; 16]), oldest: 306, first: 306, records }
 }
 
 fn command() -> Command {

@@ -40,7 +40,8 @@ impl Number {
             other @ (RecordBody::Event(_)
             | RecordBody::Profile(_)
             | RecordBody::Failure(_)
-            | RecordBody::Agreement(_)) => {
+            | RecordBody::Agreement(_)
+            | RecordBody::Offload(_)) => {
                 panic!("nobody pushed {other:?}")
             }
         }

@@ -33,7 +33,10 @@ pub use device::{Batch, Connect, Enrol, Hold, Known, ModelReport, Nonce, OutboxI
 pub use key::{FleetId, KeyId, KeyName, KeyTag, PublicKey, Signature, SignatureBytes};
 pub use online::{Ack, Assignment, Attestation, AuditHead, Command, Epoch, Mode, Order, Request, Wanted};
 pub use recall::{Checkpoint, Floor, Otherwise, Recall, Recalled};
-pub use record::{Agreement, Event, Exit, Failure, Log, LogWhy, Profile, Reason, Record, RecordBody, Sample, Scores};
+pub use record::{
+    Accelerator, Agreement, Event, Exit, Failure, Log, LogWhy, Offload, Profile, Reason, Record, RecordBody, Sample,
+    ScoredBy, Scores,
+};
 pub use release::{Cohort, PackageRef, Release, Requires, StageGrant, Validity, bucket};
 pub use root::{KeyClass, KeyEntry, KeyStatus, RoleSet, Root, RootFault, Thresholds};
 pub use verify::{Approved, Granted, TrustedRoot, open_by};

@@ -37,6 +37,8 @@ pub enum RecordBody<'a> {
     Log(Log<'a>),
     /// How often a model in the shadow said what the one that answers said.
     Agreement(Agreement),
+    /// Where rows were scored of a model that an FPGA takes.
+    Offload(Offload<'a>),
 }
 
 /// How scoring went in one window.
@@ -75,6 +77,82 @@ pub struct Agreement {
     pub errors: u32,
     /// 95th percentile of the time of a call in the shadow, in microseconds.
     pub p95_us: u32,
+}
+
+/// Where rows were scored of a model whose package has a bitstream, since the previous such record of it.
+/// Rows are those of calls that were answered; what a self-test scores does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offload<'a> {
+    /// The model.
+    pub name: ModelName,
+    /// The version that answered.
+    pub version: Version,
+    /// What the device has.
+    pub accelerator: Accelerator,
+    /// What the engine in it says it was built from; none before it was asked, and of a twin.
+    pub build: Option<u32>,
+    /// Who scores now.
+    pub by: ScoredBy,
+    /// Rows that the engine scored.
+    pub engine_rows: u32,
+    /// Rows that its twin scored, in software.
+    pub twin_rows: u32,
+    /// Cycles of the engine for its rows.
+    pub cycles: u64,
+    /// Multiplications of the engine for its rows.
+    pub macs: u64,
+    /// Cycles in a millisecond.
+    pub clock_khz: u32,
+    /// Faults of the engine after which it scored again.
+    pub recovered: u16,
+    /// The latest fault for people, at most [`crate::limit::CAUSE_BYTES_MAX`]; empty if there was none.
+    pub cause: &'a str,
+}
+
+/// What a device has to offload models to. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Accelerator {
+    /// Software that gives the answers of an engine, where there is none.
+    Twin,
+    /// The engine's gateware in simulation, cycle by cycle.
+    Simulated,
+    /// The engine in an iCE40 UP5K.
+    Ice40Up5k,
+}
+
+impl Accelerator {
+    /// In `snake_case`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Twin => "twin",
+            Self::Simulated => "simulated",
+            Self::Ice40Up5k => "ice40_up5k",
+        }
+    }
+}
+
+/// Who scores a model whose package has a bitstream. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ScoredBy {
+    /// The twin: the engine is another model's, or nobody has called yet.
+    Waiting,
+    /// The engine.
+    Engine,
+    /// The twin: the engine failed, or there is none.
+    Twin,
+}
+
+impl ScoredBy {
+    /// In `snake_case`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Engine => "engine",
+            Self::Twin => "twin",
+        }
+    }
 }
 
 /// A step of an install.
