@@ -11,6 +11,7 @@ use bellwether_protocol::time::Millis;
 use serde::Deserialize;
 
 pub use crate::conditions::{BadWindow, Window};
+pub use crate::offload::Accelerator;
 use crate::score::Pace;
 
 /// Where the agent scores unless told otherwise; a free port if this one is taken.
@@ -76,6 +77,8 @@ pub struct Config {
     pub install_windows: Vec<Window>,
     /// Whether installs wait while the device runs on its battery.
     pub install_on_mains: bool,
+    /// What models are offloaded to whose packages have a bitstream; nothing if absent.
+    pub accelerator: Option<Accelerator>,
     /// How slow a simulated device is; a real one is measured.
     #[serde(skip)]
     pub pace: Option<Pace>,
@@ -108,6 +111,7 @@ impl Default for Config {
             outbox_hours_max: 30 * 24,
             install_windows: Vec::new(),
             install_on_mains: false,
+            accelerator: None,
             pace: None,
         }
     }
@@ -135,7 +139,7 @@ pub enum FileError {
     UnknownKey { got: String, nearest: String },
 }
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "name",
     "hub",
     "ca",
@@ -160,6 +164,7 @@ const KEYS: [&str; 24] = [
     "outbox_hours_max",
     "install_windows",
     "install_on_mains",
+    "accelerator",
 ];
 
 impl Config {

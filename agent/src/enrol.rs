@@ -21,6 +21,8 @@ use crate::error::AgentError;
 use crate::identity;
 use crate::store::Enrolled;
 
+/// Tag of what a device has to offload models to, unless it is told otherwise.
+const ACCELERATOR_TAG: &str = "accelerator";
 /// Most bytes of an answer: a root statement in base64 takes about six KiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long the hub may take to answer.
@@ -118,7 +120,12 @@ pub(crate) async fn enrol(
     let roots = answer.later.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     open_root(token.fleet, &root).map_err(|why| AgentError::WrongFleet { why })?;
     let statement = statement(token, device, key).map_err(|why| hub.misbehaved(why.text()))?;
-    let body = EnrolBody { device, secret: &token.secret, statement, tags: &config.tags };
+    let mut tags = config.tags.clone();
+    if let Some(accelerator) = &config.accelerator {
+        // So that a stage of a rollout can be those that have one.
+        tags.entry(ACCELERATOR_TAG.to_owned()).or_insert_with(|| accelerator.reported().name().to_owned());
+    }
+    let body = EnrolBody { device, secret: &token.secret, statement, tags: &tags };
     let answer: EnrolAnswer =
         hub.ask(client.post(format!("{}/api/v1/enrol", hub.url)).json(&body), ANSWER_BYTES_MAX).await?;
     let told = Told { roots, checkpoint: token.checkpoint.clone() };

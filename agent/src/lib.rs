@@ -12,7 +12,7 @@
 //!
 //! Map of rooms: [`config`] one file, validated once; `identity` and `enrol` who the device is;
 //! `store` what survives; `slot` two places per model and a pointer; `fetch` a download in chunks;
-//! `conditions` when installs may go on; `local` what applications ask beside scores; `outbox` what must reach the hub; [`journal`] the last lines logged; `trial` a model's first load,
+//! `conditions` when installs may go on; `local` what applications ask beside scores; `offload` what of a model an FPGA scores; `outbox` what must reach the hub; [`journal`] the last lines logged; `trial` a model's first load,
 //! in a process of its own; `host` the process in which a model answers; `ended` how such processes
 //! end; `drive` the loop; [`score`] the models that answer; `run` puts it together. A process may hold many agents: nothing here is global.
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "tests compare exact numbers"))]
@@ -28,6 +28,7 @@ mod host;
 mod identity;
 pub mod journal;
 mod local;
+mod offload;
 mod outbox;
 mod room;
 mod run;
@@ -39,6 +40,7 @@ mod trial;
 pub use bellwether_agent_disk::{Bounds, Outbox};
 pub use config::{Config, ConfigError, FileError};
 pub use error::AgentError;
+pub use offload::Accelerator;
 pub use outbox::TreeRows;
 pub use run::{Agent, Running, Status, device_key};
 pub use store::Store;

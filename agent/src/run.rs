@@ -35,6 +35,7 @@ use crate::host::{Fault, Hosts};
 use crate::identity;
 use crate::journal;
 use crate::local;
+use crate::offload::{Accelerator, Setup};
 use crate::score::{Rules, ScoreFault, Scored, Scoring, http};
 use crate::slot::Slots;
 use crate::store::{Enrolled, Store};
@@ -184,6 +185,9 @@ impl Agent {
             Scoring::new(Rules { rows_per_minute_max: config.collect_rows_per_minute_max, pace: config.pace });
         let program = config.trial_program.clone();
         let (hosts, crashes) = Hosts::new(program, config.self_test_ms, config.call_ms_max, memory_kib);
+        let setup = config.accelerator.clone().map(|accelerator| Setup::new(accelerator, &config.data));
+        let accelerator = config.accelerator.as_ref().map(Accelerator::reported);
+        let (hosts, offloaded) = hosts.offloading(setup);
         brain = Box::pin(load_all(brain, (slots.clone(), hosts.clone()), scoring.clone(), clock)).await?;
         let (stop, stopped) = watch::channel(false);
         let (status_is, status) = watch::channel(Status::first(&brain));
@@ -221,9 +225,9 @@ impl Agent {
             window: Millis(config.scores_window_ms),
             profile_window: Millis(config.profile_window_ms),
             span: span.clone(),
-            rest: drive::Rest::default(),
+            rest: drive::Rest::new(accelerator),
         };
-        let mut tasks = vec![tokio::spawn(driver.run(arrivals, (done_here, crashes), stopped).instrument(span))];
+        let mut tasks = vec![tokio::spawn(driver.run(arrivals, (done_here, crashes, offloaded), stopped).instrument(span))];
         tasks.extend(server);
         Ok(Running { device, listen, scoring, status, stop, tasks })
     }

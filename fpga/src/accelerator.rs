@@ -36,6 +36,12 @@ pub trait Reload {
     ///
     /// What went wrong, in words.
     fn reload(&mut self) -> Result<(), String>;
+
+    /// What the engine must say it was built from once this is loaded; `None` if any will do. An engine that
+    /// says something else is loaded anew before it gets any weights.
+    fn build(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// How far down the ladder.
@@ -162,6 +168,12 @@ impl<B: Bus, R: Reload> Accelerator<B, R> {
     }
 
     fn prove(&mut self, row: Option<&[i8]>) -> Result<Option<Vec<i8>>, EngineFault> {
+        if let Some(expected) = self.reload.build() {
+            let got = self.loaded.engine().identify()?.build;
+            if got != expected {
+                return Err(EngineFault::Build { expected, got });
+            }
+        }
         self.loaded.load()?;
         self.unchecked = 0;
         let (question, answer) = &self.known;

@@ -32,6 +32,14 @@ pub enum EngineFault {
     /// Something else answers.
     #[error("register 0 reads {0:#010x}, which is no engine of ours. Load its bitstream first")]
     Stranger(u32),
+    /// An engine of another bitstream answers.
+    #[error("the engine says that it was built from {got:08x}, its bitstream says {expected:08x}")]
+    Build {
+        /// By its bitstream.
+        expected: u32,
+        /// By itself.
+        got: u32,
+    },
     /// What was written is not what is there.
     #[error("the weight memory from word {word} on has CRC-32 {got:#010x} and should have {expected:#010x}")]
     Changed {

@@ -18,6 +18,8 @@ pub mod twin;
 #[cfg(feature = "std")]
 pub mod accelerator;
 #[cfg(feature = "std")]
+pub mod board;
+#[cfg(feature = "std")]
 pub mod compile;
 #[cfg(feature = "std")]
 pub mod cosim;

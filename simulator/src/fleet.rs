@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bellwether_agent::score::Pace;
-use bellwether_agent::{Agent, Config, Running};
+use bellwether_agent::{Accelerator, Agent, Config, Running};
 use bellwether_protocol::id::ModelName;
 use bellwether_runtime::Data;
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ const ROWS_PER_MINUTE: u16 = 60;
 /// same way on every machine.
 const PACE: Pace = Pace { call_us: 150, kib_us: 4 };
 const PACE_SLOW: Pace = Pace { call_us: 300, kib_us: 30 };
+/// Devices with something to offload to: each simulates its own.
+const ACCELERATED_MAX: usize = 8;
 /// Memory that one simulated device offers for a model, in KiB.
 const MEMORY_KIB: u32 = 64 * 1024;
 
@@ -47,6 +49,8 @@ pub struct Plan<'p> {
     pub sites: &'p [&'p str],
     /// How many.
     pub devices: usize,
+    /// What the first devices of the last site have to offload models to.
+    pub accelerator: Accelerator,
 }
 
 /// How the cameras fared: rows scored, and how many answers were what a person saw.
@@ -91,6 +95,13 @@ pub struct Fleet {
 #[must_use]
 pub const fn is_slow(index: usize) -> bool {
     index % 4 == 1
+}
+
+/// Whether device `index` has something to offload models to: the first of the last site.
+#[must_use]
+pub const fn is_accelerated(sites: &[&str], index: usize) -> bool {
+    let sites = if sites.is_empty() { 1 } else { sites.len() };
+    index % sites == sites - 1 && index / sites < ACCELERATED_MAX
 }
 
 impl Fleet {
@@ -171,6 +182,7 @@ fn config(plan: &Plan<'_>, index: usize) -> Config {
         collect_rows_per_minute_max: ROWS_PER_MINUTE,
         pace: Some(if is_slow(index) { PACE_SLOW } else { PACE }),
         probation_ms: PROBATION_MS,
+        accelerator: is_accelerated(plan.sites, index).then(|| plan.accelerator.clone()),
         heartbeat_ms: HEARTBEAT_MS,
         name: Some(name),
         ..Config::default()

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use bellwether_agent::journal;
 use bellwether_hub::{cli, exec};
-use bellwether_simulator::demo::{self, CLI, Options};
+use bellwether_simulator::demo::{self, CLI, Fpga, Options};
 use bellwether_simulator::{cuts, seeds};
 use bellwether_world::cuts::{Pattern, Plan, UPDATES_MAX};
 use bellwether_world::{Faults, Mutant};
@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 #[command(
     name = "bellwether-sim",
     version,
-    after_help = "Examples:\n  bellwether-sim demo\n  bellwether-sim demo --once -o json\n  bellwether-sim demo --devices 60 --data demo-data\n\n\
+    after_help = "Examples:\n  bellwether-sim demo\n  bellwether-sim demo --once -o json\n  bellwether-sim demo --once --fpga rtl\n  bellwether-sim demo --devices 60 --data demo-data\n\n\
                   Exit codes: 0 every step happened, 1 one did not, 2 usage."
 )]
 struct Arguments {
@@ -40,6 +40,10 @@ enum Command {
         /// How many devices.
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(4..=400))]
         devices: u16,
+        /// What one site offloads its models to: `twin` (software), or `rtl` (the engine's Verilog, simulated: run
+        /// `fpga/rtl/build sim` before).
+        #[arg(long, value_enum, default_value = "twin")]
+        fpga: Fpga,
         /// Directory for everything; it stays [default: a new temporary one, removed at the end].
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
@@ -145,8 +149,8 @@ fn main() -> ExitCode {
         .with_filter(filter);
     tracing_subscriber::registry().with(shown).with(journal::layer()).init();
     let (what, done) = match command {
-        Command::Demo { once, devices, data, output } => {
-            let options = Options { once, json: output == "json", devices: devices.into(), data };
+        Command::Demo { once, devices, fpga, data, output } => {
+            let options = Options { once, json: output == "json", devices: devices.into(), fpga, data };
             ("the demo failed", tell(&options))
         }
         Command::Run { seeds, first, seed, devices, faults, chaos_ms, mutant, timeline, output } => {

@@ -50,8 +50,8 @@ pub use check::{Verdict, Worst, check};
 pub use cpu::{Cpu, LoadError};
 pub use inspect::{InspectError, ModelFacts, advice, inspect};
 pub use prepare::{
-    Beside, Described, ExamineError, Examined, Extra, PrepareError, Prepared, describe, examine, open, prepare, repeat,
-    repeat_from,
+    Beside, Described, ExamineError, Examined, Extra, PrepareError, Prepared, describe, examine, open, open_offload,
+    prepare, repeat, repeat_from,
 };
 pub use profile::{NodeTime, ProfileError, profile};
 pub use sample::{Sample, SampleError};

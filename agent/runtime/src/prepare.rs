@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bellwether_fpga::board::Image;
 use bellwether_protocol::digest::{Digest, Hasher};
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
@@ -17,6 +18,7 @@ use bellwether_protocol::trust::PackageRef;
 use crate::baseline::{self, Samples};
 use crate::check::{Verdict, check};
 use crate::cpu::{Cpu, LoadError};
+use crate::fpga::{Offload, OffloadError, Offloads};
 use crate::inspect::{self, ModelFacts};
 use crate::lower;
 use crate::vectors::{Vectors, VectorsError};
@@ -44,6 +46,8 @@ pub struct Beside<'b> {
     pub sizes: &'b [lower::Bound],
     /// What is asked of devices.
     pub policy: Policy,
+    /// What is loaded into the FPGA of devices that have one.
+    pub bitstream: Option<&'b [u8]>,
     /// Anything else.
     pub extras: &'b [Extra],
 }
@@ -68,6 +72,8 @@ pub struct Prepared {
     pub deployable: Result<(), String>,
     /// What of the model was rewritten for devices, in words.
     pub rewritten: Vec<String>,
+    /// What an engine does of it, if there is a bitstream.
+    pub offload: Option<Offloads>,
 }
 
 /// Why no package is made.
@@ -100,6 +106,12 @@ pub enum PrepareError {
     Baseline(Reject),
     #[error("the policy does not read: {0}")]
     Policy(Reject),
+    #[error("{0}")]
+    Offload(#[from] OffloadError),
+    #[error("the engine does not reproduce the golden vectors: {0}")]
+    GoldenOffload(Verdict),
+    #[error("a bitstream is for a model in ONNX")]
+    NoModelForBitstream,
 }
 
 /// Checks a model against its golden vectors and packs it.
@@ -116,7 +128,7 @@ pub fn prepare(
     model: &[u8],
     beside: &Beside<'_>,
 ) -> Result<Prepared, PrepareError> {
-    let Beside { vectors, samples, baseline: made, sizes, policy, extras } = *beside;
+    let Beside { vectors, samples, baseline: made, sizes, policy, bitstream, extras } = *beside;
     if model.is_empty() {
         return Err(PrepareError::Empty);
     }
@@ -144,6 +156,11 @@ pub fn prepare(
     } else {
         (None, None)
     };
+    let offload = match bitstream {
+        Some(_) if advice.is_some() => return Err(PrepareError::NoModelForBitstream),
+        Some(bitstream) => Some(offload(&model, bitstream, vectors)?),
+        None => None,
+    };
     let mut policy_file = [0; POLICY_BYTES_MAX];
     let policy_file: &[u8] = frame::encode(&policy, &mut policy_file).map_err(PrepareError::Manifest)?;
     if let Some(verdict) = golden.as_ref().filter(|verdict| !verdict.passed) {
@@ -156,6 +173,7 @@ pub fn prepare(
     if policy != Policy::default() {
         files.push((fixed_name("policy.bin"), FileRole::Policy, policy_file));
     }
+    files.extend(bitstream.map(|bytes| (fixed_name("engine.bin"), FileRole::Bitstream, bytes)));
     let mut sorted: Vec<_> = extras.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     files.extend(sorted.into_iter().map(|extra| (extra.name.clone(), FileRole::Extra, extra.bytes.as_slice())));
@@ -170,7 +188,20 @@ pub fn prepare(
         golden,
         deployable: advice.map_or(Ok(()), |advice| Err(advice.to_owned())),
         rewritten,
+        offload,
     })
+}
+
+/// What an engine of this bitstream does of a model, once its twin has reproduced the golden vectors.
+fn offload(model: &[u8], bitstream: &[u8], vectors: Option<&[u8]>) -> Result<Offloads, PrepareError> {
+    let image = Image::read(bitstream.to_vec()).map_err(OffloadError::from)?;
+    let offload = Offload::new(model)?;
+    let offloads = offload.offloads(&image)?;
+    let verdict = vectors.map(|bytes| Ok::<_, PrepareError>(check(&mut offload.by_twin(), &Vectors::read(bytes)?)?));
+    match verdict.transpose()?.filter(|verdict| !verdict.passed) {
+        Some(verdict) => Err(PrepareError::GoldenOffload(verdict)),
+        None => Ok(offloads),
+    }
 }
 
 /// A loaded model, what it says of itself, and how its golden vectors went.
@@ -290,6 +321,8 @@ pub struct Examined {
     pub policy: Policy,
     /// What its values looked like where it was made; empty if it came without a baseline.
     pub baseline: Vec<Column>,
+    /// What an engine does of it, if it has a bitstream.
+    pub offload: Option<Offloads>,
 }
 
 /// Why a package is refused.
@@ -319,9 +352,13 @@ impl ExamineError {
             Self::Model(PrepareError::Load(LoadError::Crashed(_)) | PrepareError::Score(ScoreError::Crashed(_))) => {
                 Reject::Crashed
             }
-            Self::Model(PrepareError::Golden(_) | PrepareError::Vectors(_) | PrepareError::Score(_)) => {
-                Reject::GoldenMismatch
-            }
+            Self::Model(
+                PrepareError::Golden(_)
+                | PrepareError::GoldenOffload(_)
+                | PrepareError::Vectors(_)
+                | PrepareError::Score(_),
+            ) => Reject::GoldenMismatch,
+            Self::Model(PrepareError::Offload(_) | PrepareError::NoModelForBitstream) => Reject::BitstreamMismatch,
             Self::Model(_) | Self::NotDeployable(_) => Reject::ModelDoesNotLoad,
         }
     }
@@ -346,6 +383,20 @@ pub fn open(package: &[u8]) -> Result<(Examined, Box<dyn Scorer>), ExamineError>
         (examined, Some(scorer)) => Ok((examined, Box::new(scorer))),
         (examined, None) => Err(ExamineError::NotDeployable(examined.deployable.err().unwrap_or_default())),
     }
+}
+
+/// The model of a package divided between CPU and engine, and the bitstream for that; `None` if it has none.
+/// For whoever has opened it before: golden vectors are not looked at again.
+///
+/// # Errors
+///
+/// [`ExamineError`].
+pub fn open_offload(package: &[u8]) -> Result<Option<(Offload, Image)>, ExamineError> {
+    let package = Package::open(package).map_err(ExamineError::Package)?;
+    let Some(bitstream) = package.file(FileRole::Bitstream) else { return Ok(None) };
+    let model = package.file(FileRole::Model).ok_or(ExamineError::NoModel)?;
+    let image = Image::read(bitstream.to_vec()).map_err(OffloadError::from).map_err(PrepareError::from)?;
+    Ok(Some((Offload::new(model).map_err(PrepareError::from)?, image)))
 }
 
 /// What a package says of itself.
@@ -415,7 +466,8 @@ fn again(package: &[u8], source: Option<&[u8]>) -> Result<Prepared, ExamineError
         .collect();
     let (vectors, baseline) = (opened.file(FileRole::Vectors), opened.file(FileRole::Baseline));
     let bound = source.map(|_| lower::sizes(model)).unwrap_or_default();
-    let beside = Beside { vectors, samples: None, baseline, sizes: &bound, policy, extras: &extras };
+    let bitstream = opened.file(FileRole::Bitstream);
+    let beside = Beside { vectors, samples: None, baseline, sizes: &bound, policy, bitstream, extras: &extras };
     Ok(prepare(&opened.manifest().name, file.name.as_str(), source.unwrap_or(model), &beside)?)
 }
 
@@ -431,6 +483,7 @@ fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
         deployable: Ok(()),
         policy: Policy::default(),
         baseline: Vec::new(),
+        offload: None,
         manifest,
     };
     if let Some(advice) = inspect::advice(file.name.as_str(), model) {
@@ -438,7 +491,8 @@ fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
         let is_bare = examined.manifest.tensors == TensorSignature::default();
         return if is_bare { Ok((examined, None)) } else { Err(ExamineError::Tensors) };
     }
-    let (scorer, facts, golden) = load(model, package.file(FileRole::Vectors))?;
+    let vectors = package.file(FileRole::Vectors);
+    let (scorer, facts, golden) = load(model, vectors)?;
     if facts.signature != examined.manifest.tensors {
         return Err(ExamineError::Tensors);
     }
@@ -451,110 +505,12 @@ fn look(bytes: &[u8]) -> Result<(Examined, Option<Cpu>), ExamineError> {
     if let Some(file) = package.file(FileRole::Baseline) {
         examined.baseline = baseline::read(file, &facts.signature).map_err(PrepareError::Baseline)?;
     }
+    if let Some(bitstream) = package.file(FileRole::Bitstream) {
+        examined.offload = Some(offload(model, bitstream, vectors)?);
+    }
     (examined.facts, examined.golden) = (Some(facts), golden);
     Ok((examined, Some(scorer)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LINEAR: &[u8] = include_bytes!("../../../tests/data/digits-linear.onnx");
-    const VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-linear.vectors.npz");
-
-    fn digits() -> ModelName {
-        "digits".parse().unwrap()
-    }
-
-    fn extra(name: &str) -> Extra {
-        Extra { name: name.parse().unwrap(), bytes: name.as_bytes().to_vec() }
-    }
-
-    fn with(extras: &[Extra]) -> Beside<'_> {
-        let policy = Policy { p95_us_max: Some(5000), ..Policy::default() };
-        Beside { vectors: Some(VECTORS), policy, extras, ..Beside::default() }
-    }
-
-    #[test]
-    fn preparing_is_deterministic_and_examining_finds_the_same() {
-        let one = prepare(&digits(), "a/linear.onnx", LINEAR, &with(&[extra("b"), extra("a")])).unwrap();
-        let two = prepare(&digits(), "other.onnx", LINEAR, &with(&[extra("a"), extra("b")])).unwrap();
-        assert_eq!(one, two);
-        let (examined, scorer) = open(&one.package).unwrap();
-        assert_eq!(
-            (examined.package_ref, examined.source, &examined.manifest, &examined.golden),
-            (one.package_ref, one.source, &one.manifest, &one.golden)
-        );
-        assert_eq!(*scorer.signature(), one.manifest.tensors);
-        let described = describe(&one.package).unwrap();
-        assert_eq!((described.manifest, described.policy), (one.manifest, examined.policy));
-        assert_eq!((examined.policy.p95_us_max, examined.baseline.len()), (Some(5000), 0));
-    }
-
-    #[test]
-    fn a_package_repeats_from_what_is_in_it_and_one_packed_by_other_hands_does_not() {
-        let extras = [extra("b"), extra("a")];
-        let sample = include_bytes!("../../../tests/data/digits-input.npz");
-        let signature = inspect::inspect(LINEAR).unwrap().signature;
-        let rows = crate::Sample::read("digits-input.npz", sample, &signature).unwrap();
-        let samples = Samples { inputs: Some(rows), held_out: None };
-        let whole = prepare(&digits(), "a.onnx", LINEAR, &Beside { samples: Some(&samples), ..with(&extras) }).unwrap();
-        assert!(whole.manifest.files.iter().any(|file| file.role == FileRole::Baseline));
-        assert_eq!(repeat(&whole.package).unwrap().package, whole.package);
-        // The same files in another order are a package, but not the one that preparing gives.
-        let files: Vec<_> = Package::open(&whole.package)
-            .unwrap()
-            .files()
-            .map(|(file, bytes)| (file.name.clone(), file.role, bytes.to_vec()))
-            .collect();
-        let files: Vec<_> =
-            files.iter().rev().map(|(name, role, bytes)| (name.clone(), *role, bytes.as_slice())).collect();
-        let (other, _) = pack(&digits(), &files, whole.manifest.tensors.clone()).unwrap();
-        assert!(examine(&other).is_ok());
-        assert_ne!(repeat(&other).unwrap().package, other);
-    }
-
-    #[test]
-    fn what_was_rewritten_is_said_and_repeats_to_the_same_bytes() {
-        let words = include_bytes!("../tests/data/words.onnx");
-        let prepared = prepare(&digits(), "m.onnx", words, &Beside::default()).unwrap();
-        assert_eq!((prepared.rewritten.len(), prepared.source), (2, Digest::of(words)));
-        let again = repeat(&prepared.package).unwrap();
-        assert_eq!((again.package, again.rewritten), (prepared.package.clone(), Vec::<String>::new()));
-        assert_eq!(examine(&prepared.package).unwrap().facts, prepared.facts);
-    }
-
-    #[test]
-    fn a_wrong_answer_is_refused_before_anybody_signs() {
-        let vectors = include_bytes!("../../../tests/data/bad/wrong-answer.vectors.npz");
-        let why =
-            prepare(&digits(), "m.onnx", LINEAR, &Beside { vectors: Some(vectors), ..Beside::default() }).unwrap_err();
-        assert!(matches!(why, PrepareError::Golden(_)), "{why}");
-        let bad = include_bytes!("../../../tests/data/bad/wrong-shape.vectors.npz");
-        let why = prepare(&digits(), "m.onnx", LINEAR, &Beside { vectors: Some(bad), ..Beside::default() })
-            .unwrap_err()
-            .to_string();
-        assert!(why.contains("[16, 63]: expected [-1, 64]"), "{why}");
-    }
-
-    #[test]
-    fn a_file_that_is_not_onnx_is_kept_but_not_deployable() {
-        let pickle = include_bytes!("../../../tests/data/digits.pkl");
-        let prepared = prepare(&digits(), "models/my model.pkl", pickle, &Beside::default()).unwrap();
-        assert!(prepared.deployable.clone().unwrap_err().contains("skl2onnx"));
-        assert_eq!(prepared.manifest.files[0].name.as_str(), "my_model.pkl");
-        assert_eq!(examine(&prepared.package).unwrap().deployable, prepared.deployable);
-        assert_eq!(open(&prepared.package).err().unwrap().reject(), Reject::ModelDoesNotLoad);
-    }
-
-    #[test]
-    fn a_changed_byte_of_header_or_files_is_refused() {
-        let package = prepare(&digits(), "m.onnx", LINEAR, &Beside::default()).unwrap().package;
-        for at in [0, 5, package.len() / 2, package.len() - 1] {
-            let mut changed = package.clone();
-            changed[at] ^= 1;
-            assert!(examine(&changed).is_err(), "byte {at}");
-        }
-        assert!(examine(&package[..package.len() - 1]).is_err());
-    }
-}
+mod tests;

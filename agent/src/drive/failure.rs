@@ -119,7 +119,7 @@ fn log_of(trial: &[u8], journal: &[u8]) -> Vec<u8> {
 }
 
 /// At most `bytes` of a text, cut between characters.
-fn cut(text: &str, bytes: usize) -> &str {
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -6,6 +6,7 @@
 mod collect;
 mod failure;
 mod inbound;
+mod offload;
 mod outward;
 mod work;
 
@@ -18,12 +19,13 @@ use bellwether_agent_disk::Outbox;
 use bellwether_link::{Arrival, Link};
 use bellwether_protocol::SigningKey;
 use bellwether_protocol::time::Millis;
-use bellwether_protocol::trust::{FleetId, Record, RecordBody};
+use bellwether_protocol::trust::{Accelerator, FleetId, Record, RecordBody};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{self, Clock};
 use crate::conditions::Conditions;
 use crate::host::{Crash, Hosts};
+use crate::offload::Offloaded;
 use crate::outbox::TreeRows;
 use crate::run::Status;
 use crate::score::Scoring;
@@ -38,6 +40,9 @@ pub(crate) use work::{Done, open};
 const TICK: Millis = Millis(1_000);
 /// Finished jobs not looked at yet; there is one at a time, and some given up.
 pub(crate) const DONE_MAX: usize = 16;
+
+/// What threads of this agent tell the loop: jobs that are done, models' processes that ended, offload.
+pub(crate) type Heard = (mpsc::Receiver<Done>, mpsc::Receiver<Crash>, mpsc::Receiver<Offloaded>);
 
 /// Everything the loop holds.
 pub(crate) struct Driver {
@@ -76,6 +81,14 @@ pub(crate) struct Rest {
     trouble: Option<failure::Trouble>,
     window_at: Millis,
     profile_at: Millis,
+    offloads: offload::Offloads,
+}
+
+impl Rest {
+    /// Of a device with this accelerator.
+    pub(crate) fn new(accelerator: Option<Accelerator>) -> Self {
+        Self { offloads: offload::Offloads::new(accelerator), ..Self::default() }
+    }
 }
 
 impl Driver {
@@ -83,7 +96,7 @@ impl Driver {
     pub(crate) async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival>,
-        (mut done, mut crashes): (mpsc::Receiver<Done>, mpsc::Receiver<Crash>),
+        (mut done, mut crashes, mut offloaded): Heard,
         mut stop: watch::Receiver<bool>,
     ) {
         (self.rest.window_at, self.rest.profile_at) = (self.window, self.profile_window);
@@ -95,6 +108,7 @@ impl Driver {
                 Some(arrival) = arrivals.recv() => self.arrived(arrival),
                 Some(done) = done.recv() => self.finished(done),
                 Some(crash) = crashes.recv() => self.crashed(crash),
+                Some(said) = offloaded.recv() => self.offloaded(said),
                 () = tokio::time::sleep_until(wake) => self.tick(),
                 // A sender that is gone is a drop, which ends the task without a farewell.
                 Ok(_) = stop.wait_for(|stop| *stop) => break,
@@ -195,6 +209,7 @@ impl Driver {
     /// Puts what was scored since the last time into the outbox.
     fn close_window(&mut self) {
         self.rest.window_at = self.clock.now().saturating_add(self.window);
+        self.note_offloads();
         let scores = self.scoring.take_windows();
         let agreements = self.scoring.take_agreements();
         if scores.is_empty() && agreements.is_empty() {

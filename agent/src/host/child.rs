@@ -6,15 +6,17 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::limit::PACKAGE_BYTES_MAX;
 use bellwether_runtime::child::{Limits, allow_cpu, asked, close_inherited, die_with_parent};
-use bellwether_runtime::{ScoreError, Scorer};
+use bellwether_runtime::{ScoreError, Scorer as _};
 
 use super::SUBCOMMAND;
-use super::frames::{Broken, Connection, framed, response, tensors};
+use super::frames::{Broken, Connection, call, framed, response};
 use crate::ended::{Verdict, own_peak};
+use crate::offload::{Hosted, Meter, Setup, TELL_EVERY};
 
 /// Exit code with a verdict that refuses the model.
 const REFUSED: u8 = 3;
@@ -40,7 +42,11 @@ fn begin(arguments: &mut impl Iterator<Item = OsString>) -> Result<ExitCode, Str
     let limits = Limits::read(arguments);
     let call_seconds: Option<u64> = arguments.next().and_then(|text| text.to_str()?.parse().ok());
     let (Some(limits), Some(call_seconds)) = (limits, call_seconds) else {
-        return Err(format!("expected {SUBCOMMAND} CPU_SECONDS MEMORY_KIB CALL_CPU_SECONDS"));
+        return Err(format!("expected {SUBCOMMAND} CPU_SECONDS MEMORY_KIB CALL_CPU_SECONDS [OFFLOAD]"));
+    };
+    let setup: Option<Setup> = match arguments.next().map(OsString::into_encoded_bytes) {
+        Some(text) => Some(serde_json::from_slice(&text).map_err(|why| format!("what to offload to: {why}"))?),
+        None => None,
     };
     close_inherited().map_err(|why| format!("what was inherited cannot be closed: {why}"))?;
     limits.apply_to_begin_with().map_err(|why| format!("the limits of this process cannot be set: {why}"))?;
@@ -50,15 +56,18 @@ fn begin(arguments: &mut impl Iterator<Item = OsString>) -> Result<ExitCode, Str
     let socket = UnixStream::from(socket);
     let package = package(&socket).map_err(|why| format!("the package did not come: {why}"))?;
     say(&format!("hosting a package of {} bytes in at most {} KiB", package.len(), limits.memory_kib));
-    let opened = bellwether_runtime::open(&package);
+    let opened = bellwether_runtime::open(&package).and_then(|(_, scorer)| Hosted::new(scorer, &package, setup));
     drop(package);
     let mut connection = Connection::new(socket);
     let verdict = |reject: Option<Reject>, cause| Verdict { reject, cause, peak_kib: own_peak() };
     match opened {
-        Ok((_, mut scorer)) => {
+        Ok(mut hosted) => {
             tell(&mut connection, &verdict(None, String::new()))?;
             say("loaded");
-            serve(&mut connection, scorer.as_mut(), call_seconds).map_err(|why| format!("the agent: {why}"))?;
+            if hosted.meter().is_some() {
+                connection.look_every(TELL_EVERY).map_err(|why| format!("the socket: {why}"))?;
+            }
+            serve(&mut connection, &mut hosted, call_seconds).map_err(|why| format!("the agent: {why}"))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(why) => {
@@ -87,23 +96,34 @@ fn tell(connection: &mut Connection, verdict: &Verdict) -> Result<(), String> {
 }
 
 /// Scores until the agent hangs up.
-fn serve(connection: &mut Connection, scorer: &mut dyn Scorer, call_seconds: u64) -> Result<(), Broken> {
-    let signature = scorer.signature().clone();
+fn serve(connection: &mut Connection, hosted: &mut Hosted, call_seconds: u64) -> Result<(), Broken> {
+    let signature = hosted.scorer().signature().clone();
     let mut frame = Vec::new();
     loop {
-        let length = match connection.receive(None) {
+        let until = hosted.meter().map(|_| Instant::now() + TELL_EVERY);
+        let length = match connection.receive(until) {
             Err(Broken::HungUp) => return Ok(()),
+            Err(Broken::Silent) => {
+                hosted.meter().into_iter().for_each(Meter::tell);
+                continue;
+            }
             received => received?,
         };
         // Where it cannot be set anew, what is left of it must do.
         let _ = allow_cpu(call_seconds);
-        let inputs = tensors(connection.frame(length), &signature.inputs);
+        let (answers, inputs) = call(connection.frame(length), &signature.inputs);
         let result = match inputs {
-            Ok(inputs) => scorer.run(&inputs),
+            Ok(inputs) => hosted.scorer().run(&inputs),
             Err(what) => Err(ScoreError::Failed(format!("the agent sent {what}"))),
         };
         response(&mut frame, &result);
         connection.send(&frame, None)?;
         connection.settle();
+        if let Some(meter) = hosted.meter() {
+            if answers {
+                meter.claim();
+            }
+            meter.tell();
+        }
     }
 }

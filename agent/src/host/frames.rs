@@ -3,19 +3,19 @@
 //! ```text
 //!  agent ──> child   length u64 · package                                       once
 //!  child ──> agent   frame: the verdict, a line of JSON                          once
-//!  agent ──> child   frame: inputs, in the order of the signature                each call
+//!  agent ──> child   frame: answers u8 · inputs, in the order of the signature   each call
 //!  child ──> agent   frame: kind u8 · outputs, in the order of the signature, or why not
 //!
 //!  frame    length u32 · so many bytes             tensors   count u8 · tensor · tensor …
 //!  tensor   rank u8 · sizes u32 … · elements       numbers and elements are little-endian
 //! ```
-//! Names and types are not sent: they are those of the signature that people signed. Nothing that
+//! `answers` is 1 where callers get what comes, 0 in the shadow. Names and types are not sent: they are those of the signature that people signed. Nothing that
 //! the child sends is believed: every length is held against what has come, every shape against the
 //! signature.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bellwether_protocol::limit::RANK_MAX;
 use bellwether_protocol::manifest::TensorSpec;
@@ -62,6 +62,11 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> Self {
         Self { stream, buffer: vec![0; BUFFER_BYTES], filled: 0 }
+    }
+
+    /// Lets [`Connection::receive`] look at its time at least so often.
+    pub(super) fn look_every(&self, pause: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(pause))
     }
 
     /// Sends all of it, by `until` at the latest.
@@ -156,12 +161,24 @@ pub(super) fn framed(frame: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> bo
     true
 }
 
-/// The inputs of a call.
-pub(super) fn request(frame: &mut Vec<u8>, inputs: &[&Tensor]) -> Result<(), ScoreError> {
-    if framed(frame, |frame| put(frame, inputs.iter().copied())) {
+/// The inputs of a call, and whether the model answers those who call.
+pub(super) fn request(frame: &mut Vec<u8>, answers: bool, inputs: &[&Tensor]) -> Result<(), ScoreError> {
+    let fill = |frame: &mut Vec<u8>| {
+        frame.push(u8::from(answers));
+        put(frame, inputs.iter().copied());
+    };
+    if framed(frame, fill) {
         return Ok(());
     }
     Err(ScoreError::Failed(format!("the inputs take more than {FRAME_BYTES_MAX} bytes: send fewer rows at once")))
+}
+
+/// Reads a call; the error says what is wrong with it.
+pub(super) fn call(frame: &[u8], inputs: &[TensorSpec]) -> (bool, Result<Vec<Tensor>, &'static str>) {
+    match frame.split_first() {
+        Some((answers, rest)) => (*answers != 0, tensors(rest, inputs)),
+        None => (false, Err("an empty call")),
+    }
 }
 
 /// What came of a call.
@@ -217,7 +234,7 @@ fn put<'t>(frame: &mut Vec<u8>, tensors: impl ExactSizeIterator<Item = &'t Tenso
 }
 
 /// Reads tensors that must be these, and nothing behind them.
-pub(super) fn tensors(mut bytes: &[u8], specs: &[TensorSpec]) -> Result<Vec<Tensor>, &'static str> {
+fn tensors(mut bytes: &[u8], specs: &[TensorSpec]) -> Result<Vec<Tensor>, &'static str> {
     const SHORT: &str = "tensors that end too early";
     let mut take = |count: usize| {
         let (taken, rest) = bytes.split_at_checked(count).ok_or(SHORT)?;
@@ -275,7 +292,7 @@ mod tests {
 
     fn pair() -> (UnixStream, Connection) {
         let (one, other) = UnixStream::pair().unwrap();
-        other.set_read_timeout(Some(std::time::Duration::from_millis(5))).unwrap();
+        other.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         (one, Connection::new(other))
     }
 
@@ -326,7 +343,7 @@ mod tests {
         child.write_all(&length[2..]).unwrap();
         let sent = large.clone();
         let writer = std::thread::spawn(move || child.write_all(&sent).map(|()| child));
-        let length = agent.receive(Some(Instant::now() + std::time::Duration::from_secs(9))).unwrap();
+        let length = agent.receive(Some(Instant::now() + Duration::from_secs(9))).unwrap();
         assert_eq!(agent.frame(length), large);
         let mut child = writer.join().unwrap().unwrap();
         child.write_all(&u32::MAX.to_le_bytes()).unwrap();

@@ -26,6 +26,7 @@ use super::frames::{Broken, Connection, FRAME_BYTES_MAX};
 use super::{Crash, Fault, Hosts, INLINE_MAX, Place, SUBCOMMAND};
 use crate::ended::{self, Ended, Verdict, died, exit_of, out_of_memory_kills, peak_of, tail};
 use crate::error::Failed;
+use crate::offload::{self, Origin};
 
 /// Pause before a process is started again; doubled each time up to [`PAUSE_LAST`], and from the
 /// beginning after one that lived for [`LONG_LIFE`].
@@ -51,6 +52,8 @@ pub(super) struct Line {
     inner: Mutex<Inner>,
     changed: Condvar,
     slow: AtomicBool,
+    /// Whether callers get what it says.
+    answers: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +88,14 @@ impl Line {
 
     pub(super) fn is_up(&self) -> bool {
         self.lock().is_up
+    }
+
+    pub(super) fn answers(&self) {
+        self.answers.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_answering(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_slow(&self) -> bool {
@@ -307,11 +318,20 @@ impl Keeper {
         };
         let mut command = ended::command(self.hosts.program.as_ref(), SUBCOMMAND);
         command.args(limits.arguments()).arg(self.hosts.call.as_secs().saturating_add(1).to_string());
-        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut says = Stdio::null();
+        if let Some((setup, _)) = &self.hosts.offload {
+            command.arg(serde_json::to_string(setup.as_ref())?);
+            says = Stdio::piped();
+        }
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(says).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         // The child's end of the socket must be the child's alone, or its death would not be heard.
         drop(command);
         let (id, stderr) = (child.id(), child.stderr.take());
+        if let Err(why) = self.listen(&mut child) {
+            ended::end(&mut child);
+            return Err(why);
+        }
         let (log_to, log) = mpsc::channel();
         let reader = thread::Builder::new().name("host-log".into()).spawn(move || {
             // Nobody waits for it only when its keeper has failed.
@@ -323,6 +343,15 @@ impl Keeper {
         }
         self.line.begin(child);
         Ok(Begun { id, connection: Connection::new(ours), log, peak_kib: 0 })
+    }
+
+    /// Has somebody listen to what the process says of its offload.
+    fn listen(&self, child: &mut Child) -> io::Result<()> {
+        let (Some((_, told)), Some(says)) = (&self.hosts.offload, child.stdout.take()) else { return Ok(()) };
+        let origin = Origin { name: self.place.name.clone(), running: self.place.held.target.running };
+        let told = told.clone();
+        thread::Builder::new().name("host-offload".into()).spawn(move || offload::listen(says, &origin, &told))?;
+        Ok(())
     }
 
     /// Hands over the package and waits for the verdict; an error is the blame, if it is not in how

@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 
 use crate::ended::program_of;
 use crate::error::Failed;
+use crate::offload::{Offloaded, Setup};
 use crate::slot::ModelDir;
 pub(crate) use child::run_if_child;
 use frames::{Broken, Connection};
@@ -57,6 +58,8 @@ pub(crate) struct Hosts {
     /// Memory that a model may take, in KiB.
     memory_kib: u32,
     crashes: mpsc::Sender<Crash>,
+    /// What models are offloaded to, and who is told of it.
+    offload: Option<(Arc<Setup>, mpsc::Sender<Offloaded>)>,
 }
 
 /// The release in a slot that a host has.
@@ -113,6 +116,11 @@ impl Pulse {
         self.0.is_up()
     }
 
+    /// From now on those who call get what it says.
+    pub(crate) fn answers(&self) {
+        self.0.answers();
+    }
+
     /// Whether a call takes so long just now that nobody should wait for its end on a thread that
     /// others wait for.
     pub(crate) fn is_slow(&self) -> bool {
@@ -131,7 +139,13 @@ impl Hosts {
     ) -> (Self, mpsc::Receiver<Crash>) {
         let (crashes, told) = mpsc::channel(CRASHES_WAITING_MAX);
         let (patience, call) = (Duration::from_millis(patience_ms), Duration::from_millis(call_ms));
-        (Self { program, patience, call, memory_kib, crashes }, told)
+        (Self { program, patience, call, memory_kib, crashes, offload: None }, told)
+    }
+
+    /// The same, with something to offload models to if there is; and what is told of that.
+    pub(crate) fn offloading(self, setup: Option<Setup>) -> (Self, mpsc::Receiver<Offloaded>) {
+        let (tell, told) = mpsc::channel(CRASHES_WAITING_MAX);
+        (Self { offload: setup.map(|setup| (Arc::new(setup), tell)), ..self }, told)
     }
 
     /// Starts a process with the package of `place`, which was read and hashed as `package`, and waits
@@ -194,7 +208,7 @@ impl Scorer for Host {
 
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ScoreError> {
         let inputs = arrange(&self.signature, inputs)?;
-        frames::request(&mut self.frame, &inputs)?;
+        frames::request(&mut self.frame, self.line.is_answering(), &inputs)?;
         let (life, mut connection) = self.line.take().map_err(ScoreError::Away)?;
         match self.exchange(&mut connection) {
             Ok(result) => {

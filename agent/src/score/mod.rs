@@ -100,6 +100,7 @@ impl std::fmt::Debug for Active {
 impl Active {
     fn new(name: ModelName, running: Running, fitted: Fitted, (rules, shadow): (&Rules, Shade)) -> Self {
         let Fitted { scorer, pulse, policy, baseline, bytes } = fitted;
+        pulse.iter().for_each(Pulse::answers);
         let sampler = Sampler::new(policy.collect, rules.rows_per_minute_max);
         let watches = !baseline.is_empty() || sampler.is_on();
         Self {

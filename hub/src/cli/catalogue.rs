@@ -99,6 +99,10 @@ pub(super) struct Register {
     /// Give a size that varies a number: `height=96`, or `image.2=96` for axis 2 of an input; may be repeated
     #[arg(long = "bind", value_name = "NAME=SIZE")]
     pub(super) sizes: Vec<Bound>,
+    /// Offload the model to the FPGA of devices that have one: its bitstream, or `up5k` for the one that comes
+    /// with this program
+    #[arg(long, value_name = "FILE")]
+    pub(super) bitstream: Option<PathBuf>,
     /// A file that travels beside the model, such as labels
     #[arg(long, value_name = "FILE")]
     pub(super) extra: Vec<PathBuf>,

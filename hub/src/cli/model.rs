@@ -11,6 +11,7 @@ use bellwether_protocol::manifest::{File, FileRole, TensorSignature};
 use bellwether_protocol::policy::{Collect, Policy};
 use bellwether_protocol::trust::{Release, Requires, RoleSet, Validity};
 use bellwether_protocol::{heapless, package};
+use bellwether_runtime::fpga::UP5K;
 use bellwether_runtime::lower::{bind, lowered};
 use bellwether_runtime::prepare::{package_ref, tensors_digest};
 use bellwether_runtime::{Beside, Examined, Extra, ModelFacts, Sample, Samples, examine, inspect, prepare};
@@ -29,10 +30,11 @@ use crate::api::types::{GitView, ModelQuery, RegisterRequest, VersionView};
 
 /// Bytes sent to the hub at a time.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Least agent that a release made here asks for: the first there is, or the first that knows
-/// baselines and policies.
+/// Least agent that a release made here asks for: the first there is, the first that knows baselines and
+/// policies, the first that knows bitstreams.
 const AGENT_LEAST: [u16; 3] = [0, 1, 0];
 const AGENT_OF_POLICIES: [u16; 3] = [0, 2, 0];
+const AGENT_OF_BITSTREAMS: [u16; 3] = [0, 3, 0];
 /// Milliseconds of a day: the hub counts logical time in days since 1970.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -79,6 +81,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
     }
     let bytes = contents(&given.file)?;
     let vectors = given.vectors.as_deref().map(contents).transpose()?;
+    let bitstream = given.bitstream.as_deref().map(bitstream).transpose()?;
     let extras: Result<Vec<Extra>, Failure> = given.extra.iter().map(|path| extra(path)).collect();
     let file_name = file_name(&given.file);
     let samples = samples(&given, &bytes)?;
@@ -88,6 +91,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         samples: Some(&samples),
         sizes: &given.sizes,
         policy: policy(&given),
+        bitstream: bitstream.as_deref(),
         extras: &extras,
         ..Beside::default()
     };
@@ -101,6 +105,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         (Ok(()), None) => eprintln!("! unchecked: pass --vectors to keep a model that scores wrongly off the fleet"),
         (Ok(()), Some(verdict)) => eprintln!("golden check: {verdict}"),
     }
+    prepared.offload.iter().for_each(|offload| eprintln!("offload: {offload}"));
     if beside.policy.collect.is_on() && !may_be_collected(&prepared.manifest.tensors) {
         eprintln!(
             "! rows of this model are not collected: one takes more than {ROW_BYTES_MAX} bytes, or has an open dimension"
@@ -134,6 +139,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         deployable: prepared.deployable,
         policy: beside.policy,
         baseline: Vec::new(),
+        offload: prepared.offload,
     };
     let view = publish(context, &model, &examined, &key, None).await.map_err(|failure| {
         failure.next(format!("{model} is registered as a draft; sign it: bellwether model publish {model} --key {key}"))
@@ -159,6 +165,11 @@ fn samples(given: &Register, model: &[u8]) -> Result<Samples, Failure> {
         inputs: given.baseline.as_ref().map(read).transpose()?,
         held_out: given.held_out.as_ref().map(read).transpose()?,
     })
+}
+
+/// A bitstream: a file, or the one of this version by its part's name.
+pub(super) fn bitstream(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path == Path::new("up5k") { Ok(UP5K.to_vec()) } else { contents(path) }
 }
 
 /// Whether a row, inputs and outputs, fits a record of a device's outbox.
@@ -198,8 +209,12 @@ async fn publish(
         let why = examined.deployable.clone().err().unwrap_or_default();
         Failure::new(Exit::Conflict, format!("devices cannot run {model}: {why}"))
     })?;
-    let is_new = |file: &File| matches!(file.role, FileRole::Baseline | FileRole::Policy);
-    let agent = if examined.manifest.files.iter().any(is_new) { AGENT_OF_POLICIES } else { AGENT_LEAST };
+    let least = |file: &File| match file.role {
+        FileRole::Model | FileRole::Vectors | FileRole::Extra => AGENT_LEAST,
+        FileRole::Baseline | FileRole::Policy => AGENT_OF_POLICIES,
+        FileRole::Bitstream => AGENT_OF_BITSTREAMS,
+    };
+    let agent = examined.manifest.files.iter().map(least).max().unwrap_or(AGENT_LEAST);
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|fault| Failure::error(format!("no randomness: {fault}")))?;
     let release = Release {

@@ -40,6 +40,9 @@ pub(super) struct Prepare {
     /// Give a size that varies a number: `height=96`, or `image.2=96` for axis 2 of an input; may be repeated
     #[arg(long = "bind", value_name = "NAME=SIZE")]
     sizes: Vec<Bound>,
+    /// Say also what an FPGA would do of it: its bitstream, or `up5k` for the one that comes with this program
+    #[arg(long, value_name = "FILE")]
+    bitstream: Option<PathBuf>,
     /// Keep the package; the file must not exist
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -89,6 +92,7 @@ struct Report {
     rewritten: Vec<String>,
     advice: Vec<String>,
     golden: Option<String>,
+    offload: Option<String>,
     load_ms: f64,
     /// What the process held more with the model than before it, at most.
     memory_peak_kib: u64,
@@ -101,7 +105,13 @@ pub(super) fn prepared(context: &Context, given: &Prepare) -> Result<Exit, Failu
     let bytes = contents(&given.file)?;
     let vectors = given.vectors.as_deref().map(contents).transpose()?;
     let file_name = file_name(&given.file);
-    let beside = Beside { vectors: vectors.as_deref(), sizes: &given.sizes, ..Beside::default() };
+    let bitstream = given.bitstream.as_deref().map(super::model::bitstream).transpose()?;
+    let beside = Beside {
+        vectors: vectors.as_deref(),
+        sizes: &given.sizes,
+        bitstream: bitstream.as_deref(),
+        ..Beside::default()
+    };
     let prepared = prepare(&given.name, &file_name, &bytes, &beside).map_err(|fault| {
         Failure::new(Exit::Conflict, format!("{file_name} cannot be prepared: {fault}"))
             .next("mend the model or its vectors")
@@ -131,6 +141,7 @@ pub(super) fn prepared(context: &Context, given: &Prepare) -> Result<Exit, Failu
         rewritten: prepared.rewritten.clone(),
         advice: bellwether_runtime::advice::quantisation(&model),
         golden: prepared.golden.as_ref().map(ToString::to_string),
+        offload: prepared.offload.as_ref().map(ToString::to_string),
         load_ms,
         memory_peak_kib: memory_kib("VmHWM:").saturating_sub(before),
         row,
@@ -162,6 +173,7 @@ fn say(context: &Context, report: &Report) -> Result<(), Failure> {
         ),
     ];
     fields.extend(report.rewritten.iter().map(|what| ("rewritten", what.clone())));
+    fields.extend(report.offload.iter().map(|what| ("offload", what.clone())));
     fields.extend(report.advice.iter().map(|what| ("advice", what.clone())));
     let about = |class: &bellwether_runtime::expected::HardwareClass| {
         let us = report.expected_us.get(class.name).copied().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What goes wrong in the story, and what the hub makes of it: a version that is too slow for some
-//! devices, and a site whose cameras degrade.
+//! Chapters of the story: a version that is too slow for some devices, a site whose cameras degrade, a
+//! site whose model goes to an FPGA.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use bellwether_hub::api::types::{EventQuery, MonitorQuery, MonitorState, Rollout
 
 use super::story::{Demo, SITES, until};
 use crate::data::Degraded;
+use crate::fleet::{Fleet, is_accelerated};
 
 /// How the cameras of a site degrade: out of focus, dimmer, noisy.
 const DEGRADED: Degraded = Degraded { gain: 0.7, noise: 0.08 };
@@ -19,6 +20,17 @@ pub(super) struct Drift {
     pub(super) alerts: usize,
     /// Sites among them.
     pub(super) sites: usize,
+}
+
+/// Where the rows of a model with a bitstream were scored, as the hub tells it.
+#[derive(Clone, Debug)]
+pub(super) struct Offload {
+    /// What devices have.
+    pub(super) to: String,
+    /// Rows of the engine.
+    pub(super) engine_rows: u64,
+    /// Rows of its twin.
+    pub(super) twin_rows: u64,
 }
 
 impl Demo {
@@ -71,6 +83,40 @@ impl Demo {
         let alarmed = alarmed.iter().filter(|monitor| monitor.state == MonitorState::Alarm);
         let sites: BTreeSet<&str> = alarmed.filter_map(|monitor| monitor.site.as_deref()).collect();
         Ok(Drift { alerts: events.len(), sites: sites.len() })
+    }
+
+    /// A version with eight bits and a bitstream, for the devices that have something to offload to.
+    pub(super) async fn offload_a_site(&self, devices: usize) -> anyhow::Result<Offload> {
+        const ROWS: u64 = 100;
+        let names: Vec<String> = (0..devices)
+            .filter(|index| is_accelerated(&SITES, *index))
+            .map(|index| Fleet::name(&SITES, index))
+            .collect();
+        self.register_offloaded().await?;
+        let id = self.start_at_once(4, &names).await?;
+        self.watch_stage(&id, 0, names.len()).await?;
+        let running = || async { Ok((self.running(4).await? == names.len()).then_some(())) };
+        until("every device with an FPGA to run version 4", running).await?;
+        let told = || async {
+            let mut sum = Offload { to: String::new(), engine_rows: 0, twin_rows: 0 };
+            for name in &names {
+                let device = self.client().device(name).await?;
+                let Some(view) = device.models.into_iter().find_map(|model| model.offload) else { return Ok(None) };
+                sum.engine_rows += view.engine_rows;
+                sum.twin_rows += view.twin_rows;
+                sum.to = view.accelerator;
+            }
+            Ok((sum.engine_rows + sum.twin_rows >= ROWS).then_some(sum))
+        };
+        let sum = until("the hub to be told where rows are scored", told).await?;
+        self.say(&format!(
+            "digits:4 on {} devices, offloaded to {}: {} rows by the engine, {} by its twin",
+            names.len(),
+            sum.to,
+            sum.engine_rows,
+            sum.twin_rows
+        ));
+        Ok(sum)
     }
 
     async fn monitors(&self) -> anyhow::Result<Vec<bellwether_hub::api::types::MonitorView>> {

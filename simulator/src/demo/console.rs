@@ -59,7 +59,7 @@ impl Console {
         self.say(&format!("$ bellwether {line}"));
         let output = Command::new(exec::this_program())
             .arg(CLI)
-            .args(line.split(' '))
+            .args(line.split_whitespace())
             .args(extra)
             .env("BELLWETHER_HUB", &self.hub)
             .env("BELLWETHER_TOKEN", &self.token)

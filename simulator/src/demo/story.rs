@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use bellwether_agent::Accelerator;
 use bellwether_hub::api::types::{DeviceQuery, RegisterRequest, RolloutPhase, RolloutState, RolloutView};
 use bellwether_hub::client::{Client, ClientError};
 use bellwether_hub::config::Config;
@@ -39,6 +40,9 @@ const CNN_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn.vector
 const WIDE: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.onnx");
 const WIDE_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.vectors.npz");
 
+const INT8: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
+const INT8_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
+
 /// What truly happened, as the hub tells it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
@@ -66,6 +70,12 @@ pub struct Outcome {
     pub drift_alerts: usize,
     /// Sites among them.
     pub sites_alerted: usize,
+    /// What one site offloads its model to.
+    pub offloaded_to: String,
+    /// Rows that an engine scored there.
+    pub engine_rows: u64,
+    /// Rows that its twin scored there, in software.
+    pub twin_rows: u64,
     /// Seconds from the hub's start to the end of the story.
     pub seconds: f64,
 }
@@ -102,21 +112,22 @@ impl Demo {
     }
 
     /// Everything, until both versions are told and the third is refused.
-    pub(super) async fn tell(&mut self, devices: usize) -> anyhow::Result<Outcome> {
+    pub(super) async fn tell(&mut self, devices: usize, accelerator: Accelerator) -> anyhow::Result<Outcome> {
         let model: ModelName = "digits".parse()?;
         self.make_root().await?;
-        self.start_fleet(devices, &model).await?;
-        self.register(1, "linear", LINEAR, LINEAR_VECTORS).await?;
+        self.start_fleet(devices, &model, accelerator).await?;
+        self.register(1, "linear", (LINEAR, LINEAR_VECTORS), "").await?;
         self.roll_out(1, devices).await?;
         let running_v1 = self.running(1).await?;
         let accuracy_v1 = self.watch_cameras().await?;
-        self.register(2, "cnn", CNN, CNN_VECTORS).await?;
+        self.register(2, "cnn", (CNN, CNN_VECTORS), "").await?;
         self.roll_out(2, devices).await?;
         let accuracy_v2 = self.watch_cameras().await?;
         let refused = self.refuse(&model).await?;
         let rolled_back = self.roll_back_slow(devices).await?;
         let running_v2 = self.running(2).await?;
         let drift = self.degrade_a_site().await?;
+        let offloaded = self.offload_a_site(devices).await?;
         let overview = self.client.overview().await?;
         let outcome = Outcome {
             devices: usize::try_from(overview.devices.online)?,
@@ -131,6 +142,9 @@ impl Demo {
             rows_collected: overview.rows_collected,
             drift_alerts: drift.alerts,
             sites_alerted: drift.sites,
+            offloaded_to: offloaded.to,
+            engine_rows: offloaded.engine_rows,
+            twin_rows: offloaded.twin_rows,
             seconds: (self.console.seconds() * 10.0).round() / 10.0,
         };
         check(&outcome, devices)?;
@@ -164,13 +178,18 @@ impl Demo {
         Ok(())
     }
 
-    async fn start_fleet(&mut self, devices: usize, model: &ModelName) -> anyhow::Result<()> {
+    async fn start_fleet(
+        &mut self,
+        devices: usize,
+        model: &ModelName,
+        accelerator: Accelerator,
+    ) -> anyhow::Result<()> {
         let made = self.console.json(&format!("device token --uses {devices}")).await?;
         let token = made.get("token").and_then(|token| token.as_str()).context("the command printed no token")?;
         let images: Arc<[Image]> = held_out()?.into();
         let url = self.hub.url();
         let home = self.home.join("devices");
-        let plan = Plan { hub: &url, token, home: &home, sites: &SITES, devices };
+        let plan = Plan { hub: &url, token, home: &home, sites: &SITES, devices, accelerator };
         let bar = self.console.bar("devices enrolled", devices as u64);
         let fleet = Fleet::start(&plan, model, &images, |count| bar.set_position(count as u64)).await?;
         bar.finish_and_clear();
@@ -181,13 +200,19 @@ impl Demo {
         Ok(())
     }
 
-    async fn register(&self, version: u32, kind: &str, model: &[u8], vectors: &[u8]) -> anyhow::Result<()> {
+    async fn register(
+        &self,
+        version: u32,
+        kind: &str,
+        (model, vectors): (&[u8], &[u8]),
+        more: &str,
+    ) -> anyhow::Result<()> {
         let [model, vectors] = self.files(kind, model, vectors)?;
         let (baseline, held_out) = (self.sample("baseline.csv", false)?, self.sample("held-out.csv", true)?);
         let line = format!(
             "model register digits {model} --vectors {vectors} --baseline {baseline} --held-out {held_out} \
              --max-p95-ms {BUDGET_MS} --collect-one-in 10 --collect-below 0.6 \
-             --tag team=vision --tag kind={kind} --key demo-ada"
+             --tag team=vision --tag kind={kind} {more} --key demo-ada"
         );
         let view = self.console.json(&line).await?;
         if view.get("version").and_then(serde_json::Value::as_u64) != Some(version.into()) {
@@ -245,7 +270,7 @@ impl Demo {
         Ok(started.get("id").and_then(|id| id.as_str()).context("the command printed no id")?.to_owned())
     }
 
-    async fn watch_stage(&self, id: &str, stage: usize, devices: usize) -> anyhow::Result<()> {
+    pub(super) async fn watch_stage(&self, id: &str, stage: usize, devices: usize) -> anyhow::Result<()> {
         let bar = self.console.bar("devices healthy", devices as u64);
         let passed = || async {
             let rollout = self.client.rollout(id).await?;
@@ -280,7 +305,21 @@ impl Demo {
     }
 
     pub(super) async fn register_wide(&self) -> anyhow::Result<()> {
-        self.register(3, "cnn-wide", WIDE, WIDE_VECTORS).await
+        self.register(3, "cnn-wide", (WIDE, WIDE_VECTORS), "").await
+    }
+
+    pub(super) async fn register_offloaded(&self) -> anyhow::Result<()> {
+        self.register(4, "cnn-int8", (INT8, INT8_VECTORS), "--bitstream up5k").await
+    }
+
+    /// Starts a rollout to these devices alone, and grants it; its id.
+    pub(super) async fn start_at_once(&self, version: u32, devices: &[String]) -> anyhow::Result<String> {
+        let stage = devices.join(",");
+        let line = format!("rollout start digits:{version} --stage device={stage} --soak-seconds {SOAK_SECONDS}");
+        let started = self.console.json(&line).await?;
+        let cohort: String = devices.iter().map(|device| format!(" --device {device}")).collect();
+        self.console.command(&format!("grant digits:{version}{cohort} --key demo-bo")).await?;
+        Ok(started.get("id").and_then(|id| id.as_str()).context("the command printed no id")?.to_owned())
     }
 
     /// Starts a rollout and grants its first stage; its id.
@@ -384,6 +423,7 @@ fn check(outcome: &Outcome, devices: usize) -> anyhow::Result<()> {
         && outcome.rolled_back > 0
         && outcome.rows_collected > 0
         && outcome.sites_alerted == 1
-        && outcome.refused == 2;
+        && outcome.refused == 2
+        && outcome.engine_rows + outcome.twin_rows > 0;
     if whole { Ok(()) } else { bail!("not every step happened: {}", serde_json::to_string(outcome)?) }
 }

@@ -8,11 +8,15 @@
 //! It follows the one way from the model's input for as long as there is nothing on it but what the engine
 //! computes as onnxruntime does; what is left out says why.
 //!
+//! [`Offload`] scores a model so divided: its middle by an engine or the twin, its ends by the CPU.
+//!
 //! **Not here:** what fits into the engine. That is the compiler's to say.
 
 mod chain;
+mod halves;
 mod layers;
 mod model;
+mod offload;
 mod quantised;
 mod stored;
 #[cfg(test)]
@@ -30,7 +34,10 @@ use chain::{Chain, Reached, Stop, output};
 use model::{FLOAT, INT8, Model, UINT8, named};
 use view::View;
 
+pub use offload::{Offload, OffloadError, Offloaded, Offloads};
 pub use quantised::Quantised;
+/// The bitstream of this version for an iCE40 UP5K.
+pub use bellwether_fpga::board::UP5K;
 pub use view::Order;
 
 /// A model, divided between engine and CPU.
