@@ -14,7 +14,7 @@ use bellwether_protocol::trust::ScoredBy;
 use bellwether_runtime::fpga::{Offload, Offloaded};
 use bellwether_runtime::{ExamineError, Scorer};
 
-use super::{Setup, Totals};
+use super::{Accelerator, Setup, Totals};
 
 /// How often numbers are told that change with every call.
 pub(crate) const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -86,10 +86,10 @@ impl Meter {
         if matches!(self.scorer, By::Engine { .. }) || self.totals.by == ScoredBy::Twin {
             return;
         }
-        let Some(board) = self.setup.accelerator.board() else {
+        if self.setup.accelerator == Accelerator::Twin {
             self.totals.by = ScoredBy::Twin;
             return;
-        };
+        }
         let lock = match File::create(&self.setup.lock) {
             Ok(lock) => lock,
             Err(why) => return self.fail(format!("{} cannot be opened: {why}", self.setup.lock.display())),
@@ -97,6 +97,11 @@ impl Meter {
         if lock.try_lock().is_err() {
             return;
         }
+        let board = match self.setup.accelerator.board() {
+            Ok(Some(board)) => board,
+            Ok(None) => return,
+            Err(why) => return self.fail(why),
+        };
         // What it starts is allowed as much as it needs; the next call sets this process its own bound again.
         let _ = bellwether_runtime::child::allow_cpu(u64::MAX);
         match board.accelerator(self.bitstream.clone(), self.plan.clone()) {

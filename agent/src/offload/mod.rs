@@ -18,6 +18,7 @@ mod told;
 use std::path::{Path, PathBuf};
 
 use bellwether_fpga::board::Shared;
+use bellwether_fpga::board::linux::Wiring;
 use bellwether_fpga::board::simulated::Simulated;
 use bellwether_protocol::trust;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,26 @@ pub enum Accelerator {
         /// What `fpga/rtl/build sim` made.
         program: PathBuf,
     },
+    /// The engine in an iCE40 UP5K that this device loads.
+    Ice40 {
+        /// Its SPI, such as `/dev/spidev0.0`.
+        spi: PathBuf,
+        /// The chip of its lines, such as `/dev/gpiochip0`.
+        gpio: PathBuf,
+        /// The line that selects it.
+        select: u32,
+        /// The line of CRESET.
+        reset: u32,
+        /// The line of CDONE.
+        done: u32,
+        /// SCK, 1 to 24 MHz.
+        #[serde(default = "usual_hz")]
+        hz: u32,
+    },
+}
+
+const fn usual_hz() -> u32 {
+    12_000_000
 }
 
 impl Accelerator {
@@ -48,14 +69,20 @@ impl Accelerator {
         match self {
             Self::Twin => trust::Accelerator::Twin,
             Self::Simulated { .. } => trust::Accelerator::Simulated,
+            Self::Ice40 { .. } => trust::Accelerator::Ice40Up5k,
         }
     }
 
     /// The board with the engine; none for a twin.
-    fn board(&self) -> Option<Shared> {
+    fn board(&self) -> Result<Option<Shared>, String> {
         match self {
-            Self::Twin => None,
-            Self::Simulated { program } => Some(Simulated::board(program)),
+            Self::Twin => Ok(None),
+            Self::Simulated { program } => Ok(Some(Simulated::board(program))),
+            Self::Ice40 { spi, gpio, select, reset, done, hz } => {
+                let (spi, gpio) = (spi.clone(), gpio.clone());
+                let wiring = Wiring { spi, gpio, select: *select, reset: *reset, done: *done, hz: *hz };
+                wiring.board().map(Some)
+            }
         }
     }
 }

@@ -6,6 +6,9 @@
 //!   Bitstream: Reload ───────┘
 //! ```
 
+#[cfg(feature = "linux")]
+pub mod linux;
+mod pins;
 #[cfg(feature = "sim")]
 pub mod simulated;
 

@@ -221,3 +221,72 @@ impl<S: Scores<Error: Display> + Send> Scorer for Offloaded<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::Vectors;
+    use crate::{Beside, Cpu, check, npz, prepare};
+    use bellwether_fpga::board::UP5K;
+
+    const CNN: &[u8] = include_bytes!("../../../../tests/data/digits-cnn-int8.onnx");
+    const VECTORS: &[u8] = include_bytes!("../../../../tests/data/digits-cnn-int8.vectors.npz");
+    const LINEAR: &[u8] = include_bytes!("../../../../tests/data/digits-linear.onnx");
+    const DIGITS: &[u8] = include_bytes!("../../../../tests/data/digits.npz");
+
+    /// Every digit of the set, in one batch.
+    fn digits() -> Tensor {
+        let arrays = npz::read(DIGITS).unwrap();
+        let Data::Uint8(pixels) = &arrays["images"].data else { panic!("images are bytes") };
+        let pixels: Vec<f32> = pixels.iter().map(|pixel| f32::from(*pixel) / 16.0).collect();
+        Tensor::new("image".parse().unwrap(), vec![pixels.len() / 64, 64], Data::Fp32(pixels)).unwrap()
+    }
+
+    #[test]
+    fn an_offloaded_model_answers_as_the_whole_one_does() {
+        let mut offloaded = Offload::new(CNN).unwrap().by_twin();
+        assert!(check(&mut offloaded, &Vectors::read(VECTORS).unwrap()).unwrap().passed);
+        let (input, mut cpu) = (digits(), Cpu::load(CNN).unwrap());
+        let (ours, whole) =
+            (offloaded.run(std::slice::from_ref(&input)).unwrap(), cpu.run(std::slice::from_ref(&input)).unwrap());
+        assert_eq!((ours.len(), &ours[0].name, ours[0].shape()), (whole.len(), &whole[0].name, whole[0].shape()));
+        let count = ours[0].shape().iter().product::<usize>();
+        assert_eq!(count, 1797 * 10);
+        let apart = |at| (ours[0].data().number(at).unwrap() - whole[0].data().number(at).unwrap()).abs();
+        let apart = (0..count).map(apart).fold(0.0, f64::max);
+        assert!(apart <= 1e-6, "{apart}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_input_is_said_as_for_any_model() {
+        let mut offloaded = Offload::new(CNN).unwrap().by_twin();
+        let short = Tensor::new("image".parse().unwrap(), vec![1, 63], Data::Fp32(vec![0.0; 63])).unwrap();
+        assert!(matches!(offloaded.run(&[short]), Err(ScoreError::Shape { .. })));
+        assert!(matches!(offloaded.run(&[]), Err(ScoreError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_package_holds_a_model_and_its_bitstream_or_no_mixed_pair() {
+        let name = "digits".parse().unwrap();
+        let with = |bitstream| Beside { vectors: Some(VECTORS), bitstream: Some(bitstream), ..Beside::default() };
+        let prepared = prepare(&name, "m.onnx", CNN, &with(UP5K)).unwrap();
+        let offload = prepared.offload.clone().unwrap();
+        assert_eq!((offload.layers, offload.macs), (5, 84_224), "{offload}");
+        assert_eq!(crate::repeat(&prepared.package).unwrap().package, prepared.package);
+        assert_eq!(crate::examine(&prepared.package).unwrap().offload, prepared.offload);
+        let (_, image) = crate::open_offload(&prepared.package).unwrap().unwrap();
+        assert_eq!(image.facts().build, Some(offload.build));
+        let says = |model, bitstream: &[u8]| prepare(&name, "m.onnx", model, &with(bitstream)).unwrap_err().to_string();
+        let mut flipped = UP5K.to_vec();
+        flipped[5000] ^= 1;
+        assert!(says(CNN, &flipped).contains("the bitstream is refused"), "{}", says(CNN, &flipped));
+        assert!(says(CNN, &UP5K[..UP5K.len() / 2]).contains("the bitstream is refused"));
+        let linear = Beside { bitstream: Some(UP5K), ..Beside::default() };
+        let why = prepare(&name, "m.onnx", LINEAR, &linear).unwrap_err().to_string();
+        assert!(why.contains("not quantised: run `bellwether model quantize`"), "{why}");
+        // The same, of a bitstream whose comment says nothing.
+        let ends = UP5K.windows(2).position(|pair| pair == [0x00, 0xff]).unwrap();
+        let nameless = [&[0xff, 0x00], &UP5K[ends..]].concat();
+        assert!(says(CNN, &nameless).contains("does not say which engine"), "{}", says(CNN, &nameless));
+    }
+}
