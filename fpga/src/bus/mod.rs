@@ -1,5 +1,8 @@
 //! How the engine's memories are reached: over SPI, or as part of the host's own.
 
+#[cfg(feature = "linux")]
+pub mod mapped;
+
 use embedded_hal::spi::{Error as _, ErrorKind, SpiDevice};
 
 use crate::frame::{self, Ask, FRAME_BYTES_MAX, Garbled, Place, Said, WORDS_MAX};
