@@ -15,6 +15,7 @@ mod collect;
 mod footprint;
 mod host;
 mod live;
+mod offload;
 mod profile;
 mod trust;
 
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
     // It needs no fleet, so it can be had alone.
     if std::env::args().nth(1).as_deref() == Some("trust") {
         trust::measure();
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args().nth(1).as_deref() == Some("offload") {
+        offload::measure();
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -72,6 +77,8 @@ async fn measure() {
     collect::measure().await;
     println!();
     trust::measure();
+    println!();
+    offload::measure();
 }
 
 /// What an agent and its model take; the agent, at version 2 of `digits`.
