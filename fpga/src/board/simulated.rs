@@ -29,7 +29,7 @@ impl Simulated {
     #[must_use]
     pub fn board(program: &Path) -> Shared {
         let part = Part::blank(Defect::None);
-        Shared::new(Box::new(Self { program: program.to_owned(), part, engine: None }))
+        Shared::new(Box::new(Self { program: program.to_path_buf(), part, engine: None }))
     }
 
     fn program(&self, build: Option<u32>) -> PathBuf {
