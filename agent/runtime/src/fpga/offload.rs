@@ -64,7 +64,7 @@ pub struct Offloads {
     pub left: Vec<super::Left>,
 }
 
-impl fmt::Display for Offloads {
+impl Display for Offloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { build, layers, macs, cycles, left } = self;
         write!(f, "{layers} layers to the engine {build:08x}, {macs} multiplications in about {cycles} clk a row")?;
