@@ -72,6 +72,8 @@ pub enum What {
     RolloutRolledBack { rollout: u64, model: ModelRef, why: String },
     DriftAlertRaised { model: ModelRef, group: Group, since: Millis, columns: Vec<String>, rows: u64 },
     DriftAlertCleared { model: ModelRef, group: Group },
+    OffloadFell { device: DeviceId, model: ModelRef, why: String },
+    OffloadReturned { device: DeviceId, model: ModelRef },
 }
 
 impl What {
@@ -119,6 +121,8 @@ impl What {
             Self::RolloutRolledBack { .. } => "rollout_rolled_back",
             Self::DriftAlertRaised { .. } => "drift_alert_raised",
             Self::DriftAlertCleared { .. } => "drift_alert_cleared",
+            Self::OffloadFell { .. } => "offload_fell",
+            Self::OffloadReturned { .. } => "offload_returned",
         }
     }
 
@@ -145,7 +149,9 @@ impl What {
             | Self::RolloutRollingBack { model, .. }
             | Self::RolloutRolledBack { model, .. }
             | Self::DriftAlertRaised { model, .. }
-            | Self::DriftAlertCleared { model, .. } => Some(model),
+            | Self::DriftAlertCleared { model, .. }
+            | Self::OffloadFell { model, .. }
+            | Self::OffloadReturned { model, .. } => Some(model),
             Self::RootSet { .. }
             | Self::KeyRequested { .. }
             | Self::KeyRequestWithdrawn { .. }
@@ -182,7 +188,9 @@ impl What {
             | Self::DeviceOffline { device }
             | Self::DeviceRefused { device, .. }
             | Self::RecordsMissing { device, .. }
-            | Self::Install { device, .. } => Some(device),
+            | Self::Install { device, .. }
+            | Self::OffloadFell { device, .. }
+            | Self::OffloadReturned { device, .. } => Some(device),
             _ => None,
         }
     }
@@ -310,6 +318,11 @@ impl fmt::Display for What {
             Self::DriftAlertCleared { model, group } => {
                 write!(f, "{model} at {group} looks like its baseline again")
             }
+            Self::OffloadFell { device, model, why } => {
+                let why = if why.is_empty() { "it did not say why" } else { why };
+                write!(f, "{model} on {device} fell back from the engine to software: {why}")
+            }
+            Self::OffloadReturned { device, model } => write!(f, "{model} on {device} is scored by the engine again"),
         }
     }
 }

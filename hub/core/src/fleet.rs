@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::Learnt;
 use crate::error::Denied;
 use crate::event::What;
+use crate::offload::Offloaded;
 use crate::rules::{Change, Changes, Rules};
 use crate::trust::encode;
 
@@ -90,6 +91,9 @@ pub struct Device {
     /// How models in the shadow did, by model.
     #[serde(default)]
     pub agreements: BTreeMap<ModelName, Agreed>,
+    /// Where rows were scored of models that an FPGA takes, by model.
+    #[serde(default)]
+    pub offloads: BTreeMap<ModelName, Offloaded>,
 }
 
 /// Events or rows that a device caused since an instant.
@@ -231,6 +235,7 @@ impl Device {
             collected: 0,
             learnt: None,
             agreements: BTreeMap::new(),
+            offloads: BTreeMap::new(),
         }
     }
 
@@ -429,6 +434,7 @@ impl Rules {
             learnt: None,
             session,
             outboxes: BTreeMap::new(),
+            offloads: BTreeMap::new(),
             ..device.clone()
         };
         let mut changes = self.changes(id.as_str(), now);

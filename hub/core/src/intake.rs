@@ -7,7 +7,7 @@ use bellwether_protocol::limit::LOG_BYTES_MAX;
 use bellwether_protocol::manifest::{TensorSignature, TensorSpec};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
-    Agreement, Batch, Failure, Log, LogWhy, OutboxId, Record, RecordBody, Sample, Scores,
+    Agreement, Batch, Failure, Log, LogWhy, Offload, OutboxId, Record, RecordBody, Sample, Scores,
 };
 
 use crate::collect::{self, FAILURES_MAX, Failed, LOGGED_BYTES_MAX, Logged, Row, Troubles};
@@ -17,6 +17,7 @@ use crate::event::What;
 use crate::fleet::{
     Agreed, Caused, Device, JUDGED_ROWS_MIN, OUTBOXES_MAX, SCORED_MODELS_MAX, SCORED_VERSIONS_MAX, Totals, may_tell,
 };
+use crate::offload::{Offloaded, Turn};
 use crate::rules::{Change, Changes, Rules};
 
 /// Rows that one device may have stored in [`ROWS_SPAN`] unless it is said otherwise: ten a second.
@@ -104,6 +105,7 @@ impl Intake<'_> {
             RecordBody::Failure(failure) => self.failure(failure),
             RecordBody::Log(log) => self.log(log),
             RecordBody::Agreement(agreement) => self.agreement(agreement),
+            RecordBody::Offload(offload) => self.offload(offload),
         }
     }
 
@@ -129,6 +131,22 @@ impl Intake<'_> {
         sums.passed_by = sums.passed_by.saturating_add(u64::from(told.passed_by));
         sums.errors = sums.errors.saturating_add(u64::from(told.errors));
         sums.p95_us = told.p95_us;
+    }
+
+    fn offload(&mut self, told: &Offload<'_>) {
+        let offloads = &mut self.device.offloads;
+        if !offloads.contains_key(&told.name) && offloads.len() >= SCORED_MODELS_MAX {
+            return;
+        }
+        let (sums, turn) = Offloaded::after(offloads.remove(&told.name), told);
+        offloads.insert(told.name.clone(), sums);
+        let Some(turn) = turn.filter(|_| may_tell(&mut self.device, self.now)) else { return };
+        let device = self.device.id.clone();
+        let model = ModelRef { name: told.name.clone(), version: told.version };
+        self.changes.event(match turn {
+            Turn::Fell(why) => What::OffloadFell { device, model, why },
+            Turn::Returned => What::OffloadReturned { device, model },
+        });
     }
 
     /// Stores a row; false if nobody can make sense of it or there are too many.

@@ -15,7 +15,8 @@
 //! Map: [`registry`] models and versions; [`trust`] who signed what; [`chain`] later roots, recalls and
 //! checkpoints; [`fleet`] devices, desired and
 //! reported; [`keyring`] keys that ask to be listed; [`rollout`] stages and gates; [`intake`] what devices send in batches: rows,
-//! failures and logs in [`collect`], profiles in [`drift`]; [`event`] what happened, chained in [`audit`]; [`error`] who refused and why;
+//! failures and logs in [`collect`], profiles in [`drift`],
+//! who scored where there is an FPGA in [`offload`]; [`event`] what happened, chained in [`audit`]; [`error`] who refused and why;
 //! [`talk`] the frames between the hub and a device.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may"))]
@@ -30,6 +31,7 @@ pub mod event;
 pub mod fleet;
 pub mod intake;
 pub mod keyring;
+pub mod offload;
 pub mod registry;
 pub mod rollout;
 mod rules;

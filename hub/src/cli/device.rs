@@ -11,6 +11,7 @@ use super::args::DeviceCommand;
 use super::diagnose::{diagnose, logs};
 use super::failure::{Exit, Failure};
 use super::model::joined;
+use super::offload;
 use super::release::trusted_root;
 use crate::api::types::{
     DeviceQuery, DeviceTokenRequest, DeviceView, ImportRequest, ImportView, ImportedDevice, LIMIT_MAX, ModelOnDevice,
@@ -101,6 +102,7 @@ fn show(context: &Context, device: &DeviceView) -> Result<Exit, Failure> {
         ("state", device.presence.label().to_owned()),
         ("in sync", if device.in_sync { "yes" } else { "no" }.to_owned()),
         ("models", device.models.iter().map(running).collect::<Vec<_>>().join(", ")),
+        ("FPGA", device.models.iter().filter_map(offload::line).collect::<Vec<_>>().join("; ")),
         ("failed", rejects.collect::<Vec<_>>().join("; ")),
         ("refused", refused.unwrap_or_default()),
         ("tags", joined(&device.tags)),

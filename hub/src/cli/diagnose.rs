@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::{Exit, Failure};
+use super::offload;
 use crate::api::types::{DeviceView, FailedView, LogView, ModelOnDevice, Presence, TroublesView};
 
 /// How often the hub is asked whether the log has come.
@@ -125,6 +126,9 @@ fn findings(device: &DeviceView, troubles: &TroublesView) -> Vec<Finding> {
         if let Some((what, next)) = of_model(id, model) {
             find(what, next);
         }
+        if let Some(what) = offload::fallen(model) {
+            find(what, format!("bellwether device logs {id}"));
+        }
     }
     if device.gaps > 0 {
         let what = format!("{} records of it were dropped or refused", device.gaps);
@@ -176,6 +180,7 @@ mod tests {
             p50_us: None,
             p95_us: None,
             shadow: None,
+            offload: None,
         };
         let (what, next) = of_model("gw-1", &model).unwrap();
         assert_eq!(what, "digits should be at version 3 and runs no version: too slow (code 85)");

@@ -30,6 +30,7 @@ mod home;
 mod hub;
 mod key;
 mod model;
+mod offload;
 mod output;
 mod quantize;
 mod recall;

@@ -9,6 +9,7 @@ use super::events::timeline;
 use super::fleet::{last_seen, state};
 use super::format::{count, digest, exact, kib, micros, moment, share};
 use super::inputs::strip;
+use super::offload;
 use super::pieces::{Tone, bar, button, empty, tag};
 use super::shell::{Page, Parts, Section};
 
@@ -31,7 +32,7 @@ pub(super) fn page(device: &DeviceView, beside: &Beside<'_>, caller: &Caller) ->
             div { h1 { (device.id) } (parts.live("device-state", "sub", headline(device))) }
             (parts.live("device-actions", "actions", actions(device, caller)))
         }
-        section.panel { h2 { "Models" span.soft { "desired beside reported" } } (parts.live("device-models", "", models(device))) }
+        section.panel { h2 { "Models" span.soft { "desired beside reported" } } (parts.live("device-models", "", models(device))) (parts.live("device-fpga", "", offload::table(device))) }
         section.panel { h2 { "Latest inputs" span.soft { "sampled rows and what was answered" } } (parts.live("device-rows", "", rows(beside, caller))) }
         section.panel { h2 { "Failures and log" } (parts.live("device-troubles", "", troubles(device, beside, caller))) }
         div.row.two {

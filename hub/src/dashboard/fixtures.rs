@@ -71,6 +71,7 @@ pub(super) fn device(index: usize) -> DeviceView {
             p50_us: Some(640),
             p95_us: Some(1_940),
             shadow: None,
+            offload: None,
         }],
         in_sync: state == DeviceState::Healthy,
         refused: None,

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use crate::api::types::{DeviceQuery, DeviceView, ModelOnDevice, Page as List, Presence, SiteView};
 
 use super::format::{clock, count};
+use super::offload;
 use super::overview::sites;
 use super::pieces::{Tone, empty, presence_tag, shell, tag};
 use super::shell::{Page, Parts, Section};
@@ -95,7 +96,7 @@ fn line(device: &DeviceView) -> Markup {
             td data-label="State" { (state(device)) }
             td data-label="Models" {
                 @if device.models.is_empty() { span.faint { "none" } }
-                @for model in &device.models { span.running { (running(model)) } }
+                @for model in &device.models { span.running { (running(model)) (offload::mark(model)) } }
             }
             td data-label="Tags" { @for (tag, value) in &device.tags { span.chip { (tag) "=" (value) } } }
             td.mono.soft data-label="Agent" { (device.agent.as_deref().unwrap_or("–")) }

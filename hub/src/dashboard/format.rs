@@ -61,6 +61,12 @@ pub(super) fn micros(number: u32) -> String {
     }
 }
 
+/// `24000` kHz as `24.0 MHz`.
+#[must_use]
+pub(super) fn hertz(khz: u32) -> String {
+    scaled(u64::from(khz), 1000, &[" kHz", " MHz", " GHz", " THz"])
+}
+
 /// Seconds as `45 s`, `19 min`, `2 h 5 min`.
 #[must_use]
 pub(super) fn span(seconds: u64) -> String {
@@ -168,7 +174,7 @@ mod tests {
         assert_eq!([bytes(4_300_000), bytes(12)], ["4.3 MB", "12 B"]);
         assert_eq!([micros(640), micros(1_940), micros(140_000)], ["640 µs", "1.9 ms", "140 ms"]);
         assert_eq!([span(45), span(1_200), span(7_500)], ["45 s", "20 min", "2 h 5 min"]);
-        assert_eq!(kib(65_536), "64.0 MiB");
+        assert_eq!((kib(65_536), hertz(24_000)), ("64.0 MiB".to_owned(), "24.0 MHz".to_owned()));
         let shares = [ppm(0, 9), ppm(1, 100_000), ppm(1, 200), ppm(5, 6), ppm(3, 3)];
         assert_eq!(shares.map(percent), ["0 %", "< 0.1 %", "0.5 %", "83.3 %", "100 %"]);
         assert_eq!([-0.2, 0.314, 4.21, 17.3].map(score), ["0.00", "0.31", "4.2", "17"]);

@@ -28,6 +28,7 @@ mod model;
 mod models;
 mod monitor;
 mod monitors;
+mod offload;
 mod overview;
 mod pieces;
 mod place;

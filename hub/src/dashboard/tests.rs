@@ -14,6 +14,60 @@ fn incident(detail: &MonitorDetail, column: Option<&str>) -> super::shell::Page 
     monitor::page(&monitor::Shown { monitor: detail, groups: &fixtures::monitors(), rollouts: &rollouts, column })
 }
 
+/// A device with an FPGA, and models on it, waiting for it, fallen from it, and on a simulation and a twin.
+fn offloaded() -> DeviceView {
+    let offload = |accelerator, by| OffloadView {
+        accelerator,
+        build: Some("1234abcd".to_owned()),
+        by,
+        engine_rows: 1_797,
+        twin_rows: 203,
+        cycles_per_row: Some(11_405),
+        macs_per_row: Some(84_224),
+        utilisation: Some(923),
+        clock_khz: 24_000,
+        us_per_row: Some(475),
+        recovered: 1,
+        cause: None,
+    };
+    let fault = Some("the engine's answer to a known question is wrong".to_owned());
+    let mut untouched = offload(Accelerator::Ice40Up5k, ScoredBy::Waiting);
+    (untouched.engine_rows, untouched.cycles_per_row, untouched.utilisation, untouched.us_per_row) =
+        (0, None, None, None);
+    let twin = OffloadView { build: None, ..untouched.clone() };
+    let models = [
+        ("digits", offload(Accelerator::Ice40Up5k, ScoredBy::Engine)),
+        ("gauge", untouched),
+        ("wake", OffloadView { cause: fault, ..offload(Accelerator::Ice40Up5k, ScoredBy::Twin) }),
+        ("valve", offload(Accelerator::Simulated, ScoredBy::Engine)),
+        ("motor", OffloadView { accelerator: Accelerator::Twin, by: ScoredBy::Twin, ..twin }),
+    ];
+    let mut device = fixtures::device(3);
+    let bare = device.models.remove(0);
+    device.models = models
+        .map(|(name, offload)| ModelOnDevice { name: name.to_owned(), offload: Some(offload), ..bare.clone() })
+        .into();
+    device
+}
+
+/// The greatest figures there are, beside this text.
+fn made_up(text: &str) -> OffloadView {
+    OffloadView {
+        accelerator: Accelerator::Simulated,
+        build: Some(text.to_owned()),
+        by: ScoredBy::Twin,
+        engine_rows: u64::MAX,
+        twin_rows: u64::MAX,
+        cycles_per_row: Some(u64::MAX),
+        macs_per_row: Some(u64::MAX),
+        utilisation: Some(u32::MAX),
+        clock_khz: u32::MAX,
+        us_per_row: Some(u64::MAX),
+        recovered: u64::MAX,
+        cause: Some(text.to_owned()),
+    }
+}
+
 type Shown = (&'static str, super::shell::Page);
 
 fn full(role: Role) -> Vec<Shown> {
@@ -30,6 +84,8 @@ fn full(role: Role) -> Vec<Shown> {
         ("overview", overview::page(&fixtures::overview(), &[fixtures::model()], &recent.items)),
         ("fleet", fleet::page(&DeviceQuery::default(), &list, &fixtures::sites())),
         ("device", device::page(&fixtures::device(14), &beside, &caller)),
+        ("device-fpga", device::page(&offloaded(), &beside, &caller)),
+        ("fleet-fpga", fleet::page(&DeviceQuery::default(), &Page::whole(vec![offloaded()]), &fixtures::sites())),
         ("device-hidden", device::page(&fixtures::device(14), &device::Beside::default(), &caller)),
         ("models", models::page(&ModelQuery::default(), &[fixtures::model()])),
         ("model", model::page(&detail, &approved, &fixtures::grants(), &caller)),
@@ -119,6 +175,7 @@ fn hostile_names_stay_text() {
     hostile.id = HOSTILE.to_owned();
     hostile.tags.insert(HOSTILE.to_owned(), HOSTILE.to_owned());
     hostile.models[0].phase = HOSTILE.to_owned();
+    hostile.models[0].offload = Some(made_up(HOSTILE));
     let mut bad = fixtures::rollout();
     bad.model = HOSTILE.to_owned();
     bad.timeline[0].what = HOSTILE.to_owned();
@@ -259,6 +316,37 @@ fn a_monitor_tells_what_it_knows_and_how_far_it_is() {
     assert!(unknown.contains("The baseline has no column nothing"));
     let young = words(incident(&fixtures::monitor_detail(MonitorState::NotEnoughData), None));
     assert!(young.contains("64 of 200 needed") && young.contains("once it holds 200 rows"));
+}
+
+#[test]
+fn an_fpga_is_shown_only_where_there_is_one_and_a_simulation_is_called_so() {
+    let caller = fixtures::caller(Role::Viewer);
+    let page = |device: &DeviceView| words(device::page(device, &device::Beside::default(), &caller));
+    assert!(!page(&fixtures::device(3)).contains("FPGA"));
+    let text = page(&offloaded());
+    for told in [
+        "iCE40 UP5K 1234abcd",
+        "simulated gateware",
+        "software twin",
+        "✓engine",
+        "○twin, waiting",
+        "!twinlast fault: the engine's answer to a known question is wrong",
+        "○twin0 by the engine",
+        "1,797 by the engine · 203 by the twin11,405475 µs at 24.0 MHz92.3 %1",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    let list = Page::whole(vec![offloaded()]);
+    let text = words(fleet::page(&DeviceQuery::default(), &list, &fixtures::sites()));
+    let marks = ["digits 2 FPGA", "wake 2 !not on its FPGA", "valve 2 simulated FPGA"];
+    assert!(marks.iter().all(|mark| text.contains(mark)) && text.matches("FPGA").count() == 4, "{text}");
+}
+
+#[test]
+fn the_fpga_is_kept_current_also_where_it_comes_later() {
+    let page = device::page(&fixtures::device(3), &device::Beside::default(), &fixtures::caller(Role::Viewer));
+    let fragments = page.parts.into_fragments();
+    assert!(fragments.contains(&("device-fpga".to_owned(), String::new())));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const WEBHOOKS: &str = "webhook/";
 
 /// What a webhook is told of unless it asks otherwise: what somebody on call wants to know.
-pub(crate) const NOTABLE: [&str; 7] = [
+pub(crate) const NOTABLE: [&str; 9] = [
     "drift_alert_raised",
     "drift_alert_cleared",
     "rollout_rolled_back",
@@ -16,6 +16,8 @@ pub(crate) const NOTABLE: [&str; 7] = [
     "rollout_paused",
     "rollout_aborted",
     "rollout_completed",
+    "offload_fell",
+    "offload_returned",
 ];
 
 /// A webhook as it is stored.

@@ -7,6 +7,7 @@ mod chain;
 mod intake;
 mod keyring;
 mod modes;
+mod offload;
 mod outboxes;
 mod random;
 mod registry;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::offload::OffloadView;
+
 /// Whether a device is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -141,6 +143,9 @@ pub struct ModelOnDevice {
     /// How a version in the shadow did beside the one that answers; absent if none was compared.
     #[serde(default)]
     pub shadow: Option<ShadowView>,
+    /// Where the version that answers was scored, if its package has a bitstream; absent otherwise.
+    #[serde(default)]
+    pub offload: Option<OffloadView>,
 }
 
 /// A version in the shadow beside the one that answered.

@@ -12,6 +12,7 @@ mod drift;
 mod event;
 mod interchange;
 mod model;
+mod offload;
 mod rollout;
 mod system;
 mod trust;
@@ -40,6 +41,7 @@ pub use model::{
     ModelDetail, ModelQuery, ModelView, PackageView, PolicyView, RegisterRequest, RequiresView, StatementRequest,
     StatementView, TensorView, VersionState, VersionView,
 };
+pub use offload::{Accelerator, OffloadView, ScoredBy};
 pub use rollout::{
     ActionRequest, ActionsView, CountsView, FailureAction, FailureView, RolloutAction, RolloutMode, RolloutPhase,
     RolloutRequest, RolloutState, RolloutView, StageState, StageView, TimelineView,

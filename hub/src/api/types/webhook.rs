@@ -15,7 +15,8 @@ pub struct WebhookRequest {
     #[serde(default)]
     pub name: Option<String>,
     /// Kinds of events, such as `rollout_paused`; `rollout_*` is all that begin so, `*` is all.
-    /// Without any: the notable ones, which are drift alerts and how rollouts end or stand still.
+    /// Without any: the notable ones, which are drift alerts, how rollouts end or stand still, and
+    /// models that fall back from an FPGA to software or return to it.
     #[serde(default)]
     pub kinds: Vec<String>,
 }

@@ -8,6 +8,7 @@ use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{Exit, ModelReport, Phase, Running};
 
 use super::super::denied::base64;
+use super::offload::offload;
 use crate::api::types::{
     DeviceState, DeviceView, FailedView, LogView, ModelOnDevice, Presence, RejectView, ReportView, RunningView,
     ShadowView, TroublesView,
@@ -108,6 +109,7 @@ fn model(device: &Device, name: &ModelName) -> ModelOnDevice {
         p50_us: totals.map(|totals| totals.p50_us),
         p95_us: totals.map(|totals| totals.p95_us),
         shadow: device.agreements.get(name).copied().map(shadow),
+        offload: offload(device, name),
     }
 }
 

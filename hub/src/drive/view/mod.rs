@@ -3,6 +3,7 @@
 mod device;
 mod model;
 mod monitor;
+mod offload;
 mod rollout;
 
 pub(super) use device::{device, is_in_state, report, state, troubles};

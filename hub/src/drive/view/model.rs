@@ -174,6 +174,7 @@ fn file(file: &bellwether_protocol::manifest::File) -> FileView {
         FileRole::Extra => "extra",
         FileRole::Baseline => "baseline",
         FileRole::Policy => "policy",
+        FileRole::Bitstream => "bitstream",
     };
     FileView {
         name: file.name.to_string(),
