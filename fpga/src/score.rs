@@ -1,11 +1,21 @@
 //! Scoring by a plan: on an engine, or on its twin.
+//!
+//! A plan whose weights do not all fit has several jobs. Over the bus goes what the next one needs while one
+//! runs and what it was given is checked:
+//!
+//! ```text
+//!   bus      input | weights 1 | weights 2 | ...
+//!   engine           job 0     | job 1     | job 2
+//!   check                      | weights 1 | weights 2
+//! ```
 
 use std::boxed::Box;
 use std::vec::Vec;
 
-use crate::bus::Bus;
-use crate::compile::{Layout, Plan};
+use crate::bus::{Bus, BusFault};
+use crate::compile::{Layout, Plan, Segment};
 use crate::engine::{Engine, EngineFault};
+use crate::frame::Place;
 use crate::layer::{BANK_WORDS, TABLE_WORDS, WEIGHT_WORDS, WORD_BYTES};
 use crate::registers::Space;
 use crate::twin::{Banks, Fault, Memory, Word};
@@ -62,10 +72,10 @@ impl<B: Bus> Loaded<B> {
             self.engine.load(section.place, section.words.as_flattened())?;
         }
         self.check()?;
-        self.engine.choose(self.plan.first_layer, self.plan.limit_clk())
+        self.plan.segments.first().map_or(Ok(()), |segment| choose(&mut self.engine, segment))
     }
 
-    /// Compares the engine's weights with the plan's.
+    /// Compares the weights that stay in the engine with the plan's; those that do not are, whenever they come.
     ///
     /// # Errors
     ///
@@ -97,11 +107,21 @@ impl<B: Bus> Scores for Loaded<B> {
         if got != expected {
             return Err(EngineFault::Length { expected, got });
         }
+        let Some((first, others)) = self.plan.segments.split_first() else { return Ok(Vec::new()) };
+        // It is chosen already if there is no other.
+        if !others.is_empty() {
+            choose(&mut self.engine, first)?;
+        }
         for bank in 1..self.plan.input.banks() {
             self.engine.load(self.plan.input.place(bank), self.plan.input.pack(bank, input).as_flattened())?;
         }
         self.engine.begin(self.plan.input.place(0), self.plan.input.pack(0, input).as_flattened())?;
-        self.engine.finish(LOOKS_MAX)?;
+        let mut running = first;
+        for segment in others {
+            stream(&mut self.engine, running, segment)?;
+            running = segment;
+        }
+        end(&mut self.engine, running)?;
         let mut output = std::vec![0; self.plan.output.shape.count()];
         for bank in 0..self.plan.output.banks() {
             let mut words = std::vec![[0; WORD_BYTES]; self.plan.output.words()];
@@ -109,6 +129,34 @@ impl<B: Bus> Scores for Loaded<B> {
             self.plan.output.unpack(bank, &words, &mut output);
         }
         Ok(output)
+    }
+}
+
+fn choose<B: Bus>(engine: &mut Engine<B>, segment: &Segment) -> Result<(), EngineFault> {
+    engine.choose(segment.first_layer, segment.limit_clk())
+}
+
+/// Writes what a job needs while another is running, and begins it when that has ended.
+fn stream<B: Bus>(engine: &mut Engine<B>, running: &Segment, next: &Segment) -> Result<(), EngineFault> {
+    let Some(streamed) = &next.streamed else { return Ok(()) };
+    let place = streamed.section.place;
+    let Some((last, words)) = streamed.section.words.split_last() else { return Ok(()) };
+    let count = u16::try_from(words.len()).map_err(|_| BusFault::Length(words.len()))?;
+    if count > 0 {
+        engine.load(place, words.as_flattened())?;
+    }
+    end(engine, running)?;
+    choose(engine, next)?;
+    engine.begin(Place { word: place.word + count, ..place }, last)?;
+    engine.begin_check(place.word, words.len() + 1)
+}
+
+/// Waits for the end of a job, and whether it had the weights that it should.
+fn end<B: Bus>(engine: &mut Engine<B>, segment: &Segment) -> Result<(), EngineFault> {
+    engine.finish(LOOKS_MAX)?;
+    match &segment.streamed {
+        Some(streamed) => engine.checked(streamed.section.place.word, streamed.crc, LOOKS_MAX),
+        None => Ok(()),
     }
 }
 
@@ -164,8 +212,13 @@ impl Scores for Twin {
             let words = self.plan.input.pack(bank, input);
             self.activations(self.plan.input.place(bank).word, &words);
         }
-        let memory = Memory { weights: &self.weights, table: &self.table };
-        memory.run(self.plan.first_layer, &mut self.banks)?;
+        for segment in &self.plan.segments {
+            if let Some(streamed) = &segment.streamed {
+                put(&mut self.weights, streamed.section.place.word, &streamed.section.words);
+            }
+            let memory = Memory { weights: &self.weights, table: &self.table };
+            memory.run(segment.first_layer, &mut self.banks)?;
+        }
         let mut output = std::vec![0; self.plan.output.shape.count()];
         for bank in 0..self.plan.output.banks() {
             let at = usize::from(self.plan.output.from);

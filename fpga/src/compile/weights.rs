@@ -26,12 +26,6 @@ pub(super) struct Packed {
     pub(super) channels: usize,
 }
 
-impl Packed {
-    pub(super) fn parameters(&self) -> usize {
-        self.groups.iter().map(|group| group.parameters.len()).sum()
-    }
-}
-
 pub(super) fn pack(step: &Step<'_>) -> Result<Packed, Unfit> {
     let [rows, columns] = step.operation.window.kernel;
     let taps = usize::from(rows) * usize::from(columns);
