@@ -92,6 +92,11 @@ impl<B: Bus> Loaded<B> {
         &mut self.engine
     }
 
+    /// The engine, alone.
+    pub fn into_engine(self) -> Engine<B> {
+        self.engine
+    }
+
     /// The plan.
     #[must_use]
     pub const fn plan(&self) -> &Plan {

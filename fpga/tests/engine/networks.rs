@@ -149,14 +149,22 @@ fn report(name: &str, plan: &Plan, clk: u32, whole: u64) {
     assert!((0.9..1.1).contains(&off), "{name}: {estimate} clk estimated, {clk} taken");
 }
 
-/// `BELLWETHER_FPGA_NETWORKS` says how many networks are compared.
-#[test]
-fn any_network_that_fits_says_what_a_plain_interpreter_says() {
-    const MACS_MAX: u64 = 2_000_000;
-    let wanted = setting("BELLWETHER_FPGA_NETWORKS", 300);
-    let mut dice = Dice::new(setting("BELLWETHER_FPGA_SEED", 1));
-    let (mut same, mut banded, mut streamed, mut unfit) = (0, 0, 0, 0);
-    while same < wanted {
+/// Networks of any layers; those that fit, with their plans.
+struct AnyNetwork {
+    dice: Dice,
+    /// Multiplications at most.
+    macs: u64,
+    /// How many did not fit.
+    unfit: u32,
+}
+
+impl AnyNetwork {
+    fn new(macs: u64) -> Self {
+        Self { dice: Dice::new(setting("BELLWETHER_FPGA_SEED", 1)), macs, unfit: 0 }
+    }
+
+    fn roll(&mut self) -> Network {
+        let dice = &mut self.dice;
         let channels = [1, 2, 3, 8, 12, 40][dice.below(6) as usize];
         let input = Shape { rows: dice.within(1, 40) as u16, columns: dice.within(1, 24) as u16, channels };
         let mut maker = Maker::new(dice.next(), input).any();
@@ -166,27 +174,59 @@ fn any_network_that_fits_says_what_a_plain_interpreter_says() {
         if dice.coin() && maker.shape.count() < 8000 {
             maker = maker.dense(dice.within(1, 80) as u16, false);
         }
-        let network = maker.network;
-        let plan = match compile(&network) {
-            Ok(plan) => plan,
-            Err(Unfit::Large { .. } | Unfit::Tight { .. }) => {
-                unfit += 1;
-                continue;
+        maker.network
+    }
+}
+
+impl Iterator for AnyNetwork {
+    type Item = (Network, Plan);
+
+    fn next(&mut self) -> Option<(Network, Plan)> {
+        loop {
+            let network = self.roll();
+            match compile(&network) {
+                Ok(plan) if plan.costs.iter().map(|cost| cost.macs).sum::<u64>() <= self.macs => {
+                    return Some((network, plan));
+                }
+                Ok(_) => {}
+                Err(Unfit::Large { .. } | Unfit::Tight { .. }) => self.unfit += 1,
+                Err(why) => panic!("{why}: {network:?}"),
             }
-            Err(why) => panic!("{why}: {network:?}"),
-        };
-        if plan.costs.iter().map(|cost| cost.macs).sum::<u64>() > MACS_MAX {
-            continue;
         }
+    }
+}
+
+/// `BELLWETHER_FPGA_NETWORKS` says how many networks are compared.
+#[test]
+fn any_network_that_fits_says_what_a_plain_interpreter_says() {
+    let mut networks = AnyNetwork::new(2_000_000);
+    let mut dice = Dice::new(13);
+    let (mut banded, mut streamed) = (0, 0);
+    let wanted = setting("BELLWETHER_FPGA_NETWORKS", 300);
+    for (network, plan) in networks.by_ref().take(wanted as usize) {
         banded += u64::from(plan.segments.len() == 1 && layers(&plan) > network.layers.len());
         streamed += u64::from(plan.segments.len() > 1);
         let input = rows(&mut dice, network.input.count());
         let expected = reference::run(&network, &input);
-        assert_eq!(Twin::new(plan).score(&input).unwrap(), expected, "{same}: {:?}", network.layers);
-        same += 1;
+        assert_eq!(Twin::new(plan).score(&input).unwrap(), expected, "{:?}", network.layers);
     }
-    println!("{same} networks the same, {banded} of them in bands, {streamed} streamed; {unfit} did not fit");
+    println!("{wanted} networks: {banded} in bands, {streamed} streamed; {} did not fit", networks.unfit);
     assert!(banded > 0 && streamed > 0, "{banded} in bands, {streamed} streamed");
+}
+
+/// The tenth part of `BELLWETHER_FPGA_NETWORKS`.
+#[test]
+fn any_network_that_fits_says_the_same_in_the_engine() {
+    let wanted = setting("BELLWETHER_FPGA_NETWORKS", 300) / 10;
+    let mut dice = Dice::new(14);
+    let mut engine = engine();
+    for (network, plan) in AnyNetwork::new(500_000).take(wanted as usize) {
+        let input = rows(&mut dice, network.input.count());
+        let expected = Twin::new(plan.clone()).score(&input).unwrap();
+        let mut loaded = Loaded::new(engine, plan).unwrap();
+        assert_eq!(loaded.score(&input).unwrap(), expected, "{:?}", network.layers);
+        engine = loaded.into_engine();
+    }
 }
 
 /// Layers of the first job.
