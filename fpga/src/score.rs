@@ -12,8 +12,8 @@
 use std::boxed::Box;
 use std::vec::Vec;
 
-use crate::bus::{Bus, BusFault};
-use crate::compile::{Layout, Plan, Segment};
+use crate::bus::Bus;
+use crate::compile::{Layout, Plan, Segment, Streamed, Tile};
 use crate::engine::{Engine, EngineFault};
 use crate::frame::Place;
 use crate::layer::{BANK_WORDS, TABLE_WORDS, WEIGHT_WORDS, WORD_BYTES};
@@ -72,7 +72,10 @@ impl<B: Bus> Loaded<B> {
             self.engine.load(section.place, section.words.as_flattened())?;
         }
         self.check()?;
-        self.plan.segments.first().map_or(Ok(()), |segment| choose(&mut self.engine, segment))
+        match self.plan.segments.first() {
+            Some(segment) => self.engine.choose(segment.first_layer, segment.limit_clk()),
+            None => Ok(()),
+        }
     }
 
     /// Compares the weights that stay in the engine with the plan's; those that do not are, whenever they come.
@@ -112,56 +115,81 @@ impl<B: Bus> Scores for Loaded<B> {
         if got != expected {
             return Err(EngineFault::Length { expected, got });
         }
-        let Some((first, others)) = self.plan.segments.split_first() else { return Ok(Vec::new()) };
-        // It is chosen already if there is no other.
-        if !others.is_empty() {
-            choose(&mut self.engine, first)?;
+        let mut images = Images::new(&self.plan, input);
+        let mut running: Option<&Segment> = None;
+        for segment in &self.plan.segments {
+            if let Some(streamed) = &segment.streamed {
+                self.engine.load(streamed.section.place, streamed.section.words.as_flattened())?;
+            }
+            if let Some(running) = running {
+                end(&mut self.engine, running, &mut images)?;
+            }
+            // It is chosen already if there is no other.
+            if self.plan.segments.len() > 1 {
+                self.engine.choose(segment.first_layer, segment.limit_clk())?;
+            }
+            begin(&mut self.engine, segment, &images)?;
+            running = Some(segment);
         }
-        for bank in 1..self.plan.input.banks() {
-            self.engine.load(self.plan.input.place(bank), self.plan.input.pack(bank, input).as_flattened())?;
+        if let Some(running) = running {
+            end(&mut self.engine, running, &mut images)?;
         }
-        self.engine.begin(self.plan.input.place(0), self.plan.input.pack(0, input).as_flattened())?;
-        let mut running = first;
-        for segment in others {
-            stream(&mut self.engine, running, segment)?;
-            running = segment;
-        }
-        end(&mut self.engine, running)?;
-        let mut output = std::vec![0; self.plan.output.shape.count()];
-        for bank in 0..self.plan.output.banks() {
-            let mut words = std::vec![[0; WORD_BYTES]; self.plan.output.words()];
-            self.engine.fetch(self.plan.output.place(bank), words.as_flattened_mut())?;
-            self.plan.output.unpack(bank, &words, &mut output);
-        }
-        Ok(output)
+        Ok(images.into_output())
     }
 }
 
-fn choose<B: Bus>(engine: &mut Engine<B>, segment: &Segment) -> Result<(), EngineFault> {
-    engine.choose(segment.first_layer, segment.limit_clk())
-}
-
-/// Writes what a job needs while another is running, and begins it when that has ended.
-fn stream<B: Bus>(engine: &mut Engine<B>, running: &Segment, next: &Segment) -> Result<(), EngineFault> {
-    let Some(streamed) = &next.streamed else { return Ok(()) };
-    let place = streamed.section.place;
-    let Some((last, words)) = streamed.section.words.split_last() else { return Ok(()) };
-    let count = u16::try_from(words.len()).map_err(|_| BusFault::Length(words.len()))?;
-    if count > 0 {
-        engine.load(place, words.as_flattened())?;
+/// Begins a job, and the check of what was streamed for it.
+fn begin<B: Bus>(engine: &mut Engine<B>, segment: &Segment, images: &Images) -> Result<(), EngineFault> {
+    if let Some(Streamed { section, .. }) = &segment.streamed {
+        engine.begin_check(section.place.word, section.words.len())?;
     }
-    end(engine, running)?;
-    choose(engine, next)?;
-    engine.begin(Place { word: place.word + count, ..place }, last)?;
-    engine.begin_check(place.word, words.len() + 1)
+    let Some(tile) = &segment.writes else {
+        // It takes a word to begin: one that is there already.
+        return engine.begin(Place { space: Space::Weights, word: segment.first_layer }, &segment.head);
+    };
+    for bank in 1..tile.layout.banks() {
+        engine.load(tile.layout.place(bank), tile.layout.pack(bank, images.of(tile)).as_flattened())?;
+    }
+    engine.begin(tile.layout.place(0), tile.layout.pack(0, images.of(tile)).as_flattened())
 }
 
-/// Waits for the end of a job, and whether it had the weights that it should.
-fn end<B: Bus>(engine: &mut Engine<B>, segment: &Segment) -> Result<(), EngineFault> {
+/// Waits for the end of a job, whether it had the weights that it should, and for what it made.
+fn end<B: Bus>(engine: &mut Engine<B>, segment: &Segment, images: &mut Images) -> Result<(), EngineFault> {
     engine.finish(LOOKS_MAX)?;
-    match &segment.streamed {
-        Some(streamed) => engine.checked(streamed.section.place.word, streamed.crc, LOOKS_MAX),
-        None => Ok(()),
+    if let Some(Streamed { section, crc }) = &segment.streamed {
+        engine.checked(section.place.word, *crc, LOOKS_MAX)?;
+    }
+    let Some(tile) = &segment.reads else { return Ok(()) };
+    for bank in 0..tile.layout.banks() {
+        let mut words = std::vec![[0; WORD_BYTES]; tile.layout.words()];
+        engine.fetch(tile.layout.place(bank), words.as_flattened_mut())?;
+        tile.layout.unpack(bank, &words, images.of_mut(tile));
+    }
+    Ok(())
+}
+
+/// What the host has of one inference: input, output, and what does not fit in between.
+struct Images(Vec<Vec<i8>>);
+
+impl Images {
+    fn new(plan: &Plan, input: &[i8]) -> Self {
+        let mut images: Vec<Vec<i8>> = plan.images.iter().map(|values| std::vec![0; *values]).collect();
+        if let Some(first) = images.first_mut() {
+            *first = plan.input.arrange(input);
+        }
+        Self(images)
+    }
+
+    fn of(&self, tile: &Tile) -> &[i8] {
+        self.0.get(tile.image).and_then(|image| image.get(tile.values())).unwrap_or_default()
+    }
+
+    fn of_mut(&mut self, tile: &Tile) -> &mut [i8] {
+        self.0.get_mut(tile.image).and_then(|image| image.get_mut(tile.values())).unwrap_or_default()
+    }
+
+    fn into_output(mut self) -> Vec<i8> {
+        self.0.pop().unwrap_or_default()
     }
 }
 
@@ -213,24 +241,26 @@ impl Scores for Twin {
         if got != expected {
             return Err(Fault::Length { expected, got });
         }
-        for bank in 0..self.plan.input.banks() {
-            let words = self.plan.input.pack(bank, input);
-            self.activations(self.plan.input.place(bank).word, &words);
-        }
+        let mut images = Images::new(&self.plan, input);
         for segment in &self.plan.segments {
-            if let Some(streamed) = &segment.streamed {
-                put(&mut self.weights, streamed.section.place.word, &streamed.section.words);
+            if let Some(Streamed { section, .. }) = &segment.streamed {
+                put(&mut self.weights, section.place.word, &section.words);
+            }
+            if let Some(tile) = &segment.writes {
+                for (bank, words) in (0..tile.layout.banks()).zip(self.banks.iter_mut()) {
+                    put(words, tile.layout.from, &tile.layout.pack(bank, images.of(tile)));
+                }
             }
             let memory = Memory { weights: &self.weights, table: &self.table };
             memory.run(segment.first_layer, &mut self.banks)?;
+            if let Some(tile) = &segment.reads {
+                for (bank, words) in (0..tile.layout.banks()).zip(self.banks.iter()) {
+                    let words = words.get(tile.layout.from.into()..).unwrap_or_default();
+                    tile.layout.unpack(bank, words, images.of_mut(tile));
+                }
+            }
         }
-        let mut output = std::vec![0; self.plan.output.shape.count()];
-        for bank in 0..self.plan.output.banks() {
-            let at = usize::from(self.plan.output.from);
-            let words = self.banks.get(usize::from(bank)).and_then(|bank| bank.get(at..)).unwrap_or_default();
-            self.plan.output.unpack(bank, words, &mut output);
-        }
-        Ok(output)
+        Ok(images.into_output())
     }
 }
 

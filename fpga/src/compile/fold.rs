@@ -17,48 +17,22 @@
 
 use std::vec::Vec;
 
-use super::layout::Layout;
 use super::network::{Network, Operation, Shape, Weights, What, Window};
 use super::turn;
-use crate::frame::Place;
-use crate::twin::Word;
 
-/// Where the input lies, and how it gets there.
+/// What comes in, and how it is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Input {
     /// As it comes: rows, columns, channels.
     pub shape: Shape,
-    /// As it lies.
-    pub layout: Layout,
     pub(super) fold: Fold,
 }
 
 impl Input {
-    /// Banks that it takes.
+    /// The first image for `values`, `[rows, columns, channels]`.
     #[must_use]
-    pub const fn banks(&self) -> u16 {
-        self.layout.banks()
-    }
-
-    /// Words of a bank that it takes.
-    #[must_use]
-    pub const fn words(&self) -> usize {
-        self.layout.words()
-    }
-
-    /// Its first word in a bank.
-    #[must_use]
-    pub const fn place(&self, bank: u16) -> Place {
-        self.layout.place(bank)
-    }
-
-    /// The words of a bank for `values`, `[rows, columns, channels]`.
-    #[must_use]
-    pub fn pack(&self, bank: u16, values: &[i8]) -> Vec<Word> {
-        if self.fold.is_plain() {
-            return self.layout.pack(bank, values);
-        }
-        self.layout.pack(bank, &self.fold.values(self.shape, values))
+    pub fn arrange(&self, values: &[i8]) -> Vec<i8> {
+        if self.fold.is_plain() { values.to_vec() } else { self.fold.values(self.shape, values) }
     }
 }
 

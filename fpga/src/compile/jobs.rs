@@ -12,6 +12,7 @@
 use std::ops::Range;
 use std::vec::Vec;
 
+use super::layout::Tile;
 use super::weights::{Group, Packed};
 use super::{Section, Segment, Streamed};
 use crate::engine::crc32;
@@ -26,15 +27,23 @@ const WINDOW_STEP: usize = 256;
 /// Channels of a layer at most, as it counts them.
 const CHANNELS_MAX: usize = 1024;
 
+/// Some rows of a layer, what the host writes before them and what it reads behind them.
+#[derive(Clone, Copy)]
+pub(super) struct Band {
+    pub(super) layer: Layer,
+    pub(super) input: Option<Tile>,
+    pub(super) output: Option<Tile>,
+}
+
 /// A layer, in bands that share its weights.
 pub(super) struct Part {
-    pub(super) bands: Vec<Layer>,
+    pub(super) bands: Vec<Band>,
     pub(super) packed: Packed,
 }
 
 impl Part {
     fn is_sums(&self) -> bool {
-        self.bands.first().is_some_and(|layer| layer.kind == Kind::Sums)
+        self.bands.first().is_some_and(|band| band.layer.kind == Kind::Sums)
     }
 
     /// Words of a channel, or of eight lanes.
@@ -60,18 +69,18 @@ impl Part {
     }
 }
 
-/// What a job finds in the weight memory.
+/// Layers and weights that are in the weight memory together: one job, or several with the host in between.
 #[derive(Default)]
-struct Job {
-    layers: Vec<Layer>,
+struct Load {
+    bands: Vec<Band>,
     weights: Vec<Word>,
 }
 
 /// Jobs, one behind the other.
 pub(super) struct Jobs {
     window: usize,
-    done: Vec<Job>,
-    job: Job,
+    done: Vec<Load>,
+    load: Load,
     table: Vec<Word>,
     /// Of each part: clk, and words of weights.
     pub(super) costs: Vec<(u64, usize)>,
@@ -88,7 +97,7 @@ impl Jobs {
 
     fn with(window: usize, parts: &[Part]) -> Option<Self> {
         let (done, table, costs) = (Vec::new(), Vec::new(), Vec::new());
-        let mut jobs = Self { window, done, job: Job::default(), table, costs };
+        let mut jobs = Self { window, done, load: Load::default(), table, costs };
         for part in parts {
             jobs.costs.push((0, 0));
             jobs.add(part)?;
@@ -124,7 +133,7 @@ impl Jobs {
     /// Channels of a part, from one on, that the job has room for.
     fn room(&self, part: &Part, bands: usize, from: usize) -> usize {
         let size = if self.done.is_empty() { WEIGHT_WORDS - 2 * self.window } else { self.window };
-        let taken = (self.job.layers.len() + bands) * LAYER_WORDS + self.job.weights.len();
+        let taken = (self.load.bands.len() + bands) * LAYER_WORDS + self.load.weights.len();
         let left = part.packed.channels - from;
         part.channels(size.saturating_sub(taken), self.is_for_table(part, left), left)
     }
@@ -134,10 +143,10 @@ impl Jobs {
         self.done.is_empty() && part.is_sums() && self.table.len() + channels <= TABLE_WORDS
     }
 
-    fn push(&mut self, part: &Part, bands: &[Layer], channels: Range<usize>) {
+    fn push(&mut self, part: &Part, bands: &[Band], channels: Range<usize>) {
         let (first, count) = (channels.start, channels.len());
         let in_table = self.is_for_table(part, part.packed.channels - first);
-        let at = self.job.weights.len();
+        let at = self.load.weights.len();
         let groups = if part.packed.shared { 0..1 } else { channels };
         let groups = part.packed.groups.get(groups).unwrap_or_default();
         let parameters = if in_table {
@@ -148,70 +157,73 @@ impl Jobs {
             Parameters::Inline
         };
         for group in groups {
-            self.job.weights.extend(&group.weights);
+            self.load.weights.extend(&group.weights);
             if !in_table {
-                self.job.weights.extend(&group.parameters);
+                self.load.weights.extend(&group.parameters);
             }
         }
         let step = if part.packed.shared { 0 } else { part.step(in_table) };
         let words = if part.is_sums() { first / WORD_BYTES } else { first };
-        for band in bands {
+        for Band { layer, input, output } in bands {
             let layer = Layer {
                 parameters,
                 channels: word(count),
                 weights: word(at),
                 weights_step: word(step),
-                from: if part.is_sums() { band.from } else { band.from + word(words) },
-                out: band.out + word(words),
-                ..*band
+                from: if part.is_sums() { layer.from } else { layer.from + word(words) },
+                out: layer.out + word(words),
+                ..*layer
             };
             if let Some(cost) = self.costs.last_mut() {
                 cost.0 += clk(&layer);
             }
-            self.job.layers.push(layer);
+            let input = input.filter(|_| first == 0);
+            let output = output.filter(|_| first + count == part.packed.channels);
+            self.load.bands.push(Band { layer, input, output });
         }
         if let Some(cost) = self.costs.last_mut() {
-            cost.1 += self.job.weights.len() - at;
+            cost.1 += self.load.weights.len() - at;
         }
     }
 
     /// Ends the job and begins one in a window; `None` if nothing has come into it, or if there are none.
     fn next(&mut self) -> Option<()> {
-        if self.window == 0 || self.job.layers.is_empty() {
+        if self.window == 0 || self.load.bands.is_empty() {
             return None;
         }
-        self.done.push(std::mem::take(&mut self.job));
+        self.done.push(std::mem::take(&mut self.load));
         Some(())
     }
 
-    /// Clk of all of it, about.
+    /// Clk of all of it, about, but for what the host does in between.
     fn whole_clk(&self) -> u64 {
-        let jobs = self.done.iter().chain([&self.job]);
         let (mut whole, mut before) = (0, 0);
-        for (number, job) in jobs.enumerate() {
-            let words = if number == 0 { 0 } else { job.layers.len() * LAYER_WORDS + job.weights.len() };
+        for (number, load) in self.done.iter().chain([&self.load]).enumerate() {
+            let words = if number == 0 { 0 } else { load.bands.len() * LAYER_WORDS + load.weights.len() };
             whole += Segment::written_clk(words).max(before);
-            before = job.layers.iter().map(clk).sum();
+            before = load.bands.iter().map(|band| clk(&band.layer)).sum();
         }
         whole + before
     }
 
     /// What is written once, and the jobs.
     pub(super) fn finish(mut self) -> (Vec<Section>, Vec<Segment>) {
-        self.done.push(self.job);
+        self.done.push(self.load);
         let (mut sections, mut segments) = (Vec::new(), Vec::new());
-        for (number, job) in self.done.into_iter().enumerate() {
-            let first_layer = word(if number == 0 { 0 } else { WEIGHT_WORDS - self.window * (1 + number % 2) });
-            let clk = job.layers.iter().map(clk).sum();
-            let section = job.section(first_layer);
-            let streamed = if number == 0 {
+        for (number, load) in self.done.into_iter().enumerate() {
+            let from = word(if number == 0 { 0 } else { WEIGHT_WORDS - self.window * (1 + number % 2) });
+            let mut jobs = load.jobs(from);
+            let section = load.section(from);
+            for job in &mut jobs {
+                job.head = section.words.get(usize::from(job.first_layer - from)).copied().unwrap_or_default();
+            }
+            if number == 0 {
                 sections.push(section);
-                None
-            } else {
+            } else if let Some(first) = jobs.first_mut() {
                 let crc = crc32(section.words.as_flattened());
-                Some(Streamed { section, crc })
-            };
-            segments.push(Segment { streamed, first_layer, clk });
+                first.streamed = Some(Streamed { section, crc });
+            }
+            segments.append(&mut jobs);
         }
         if !self.table.is_empty() {
             sections.push(Section { place: Place { space: Space::Table, word: 0 }, words: self.table });
@@ -220,17 +232,42 @@ impl Jobs {
     }
 }
 
-impl Job {
+impl Load {
+    /// Whether a job ends behind a layer.
+    fn ends(&self, number: usize) -> bool {
+        let [this, next] = [number, number + 1].map(|number| self.bands.get(number));
+        this.is_some_and(|this| this.output.is_some()) || next.is_none_or(|next| next.input.is_some())
+    }
+
+    /// Its jobs, once it lies from a word on.
+    fn jobs(&self, from: u16) -> Vec<Segment> {
+        let mut jobs: Vec<Segment> = Vec::new();
+        let mut begins = true;
+        for (number, band) in self.bands.iter().enumerate() {
+            if begins {
+                let first_layer = from + word(number * LAYER_WORDS);
+                let (writes, head) = (band.input, Word::default());
+                jobs.push(Segment { streamed: None, writes, first_layer, head, clk: 0, reads: None });
+            }
+            if let Some(job) = jobs.last_mut() {
+                job.clk += clk(&band.layer);
+                job.reads = band.output;
+            }
+            begins = self.ends(number);
+        }
+        jobs
+    }
+
     /// Its layers, and its weights behind them.
-    fn section(mut self, from: u16) -> Section {
-        let behind = from + word(self.layers.len() * LAYER_WORDS);
-        for layer in &mut self.layers {
-            layer.weights += behind;
-        }
-        if let Some(layer) = self.layers.last_mut() {
-            layer.last = true;
-        }
-        let mut words: Vec<Word> = self.layers.iter().flat_map(Layer::encode).map(u64::to_le_bytes).collect();
+    fn section(self, from: u16) -> Section {
+        let behind = from + word(self.bands.len() * LAYER_WORDS);
+        let layer = |(number, band): (usize, &Band)| Layer {
+            weights: band.layer.weights + behind,
+            last: self.ends(number),
+            ..band.layer
+        };
+        let layers = self.bands.iter().enumerate().map(layer);
+        let mut words: Vec<Word> = layers.flat_map(|layer| layer.encode()).map(u64::to_le_bytes).collect();
         words.extend(self.weights);
         Section { place: Place { space: Space::Weights, word: from }, words }
     }

@@ -25,8 +25,9 @@ use std::vec::Vec;
 use fold::Fold;
 pub use fold::Input;
 use jobs::{Jobs, Part};
-pub use layout::Layout;
+pub use layout::{Layout, Tile};
 use network::{Network, Shape};
+use places::Image;
 use step::Step;
 
 use crate::frame::Place;
@@ -39,12 +40,14 @@ use crate::twin::Word;
 pub struct Plan {
     /// To be written before the first job.
     pub sections: Vec<Section>,
-    /// Where the input goes.
+    /// What comes in.
     pub input: Input,
-    /// Where the output is.
+    /// Where the output is, if it is in the banks as a whole.
     pub output: Layout,
-    /// One behind the other, over the same activations. One if all weights fit.
+    /// One behind the other, over the same activations. One if everything fits.
     pub segments: Vec<Segment>,
+    /// Values of the input, and of what each layer makes: 0 if the host never has them.
+    pub images: Vec<usize>,
     /// What each layer costs.
     pub costs: Vec<Cost>,
 }
@@ -54,10 +57,16 @@ pub struct Plan {
 pub struct Segment {
     /// What is written each time before it begins, and may be while the one before is running.
     pub streamed: Option<Streamed>,
+    /// Rows of an image that are written when the one before has ended.
+    pub writes: Option<Tile>,
     /// Word of its first layer.
     pub first_layer: u16,
+    /// What is there.
+    pub head: Word,
     /// Clk that it takes, about.
     pub clk: u64,
+    /// Rows of an image that are read when it has ended.
+    pub reads: Option<Tile>,
 }
 
 /// Layers and weights that are written for each input.
@@ -117,10 +126,10 @@ pub enum Unfit {
         /// What could be.
         most: usize,
     },
-    /// Input and output of a layer do not fit beside each other, nor over each other.
+    /// Input and output of a layer do not fit, not even a row of the output and what it needs.
     #[error(
-        "{layer}: {input} words of input in a bank and {output} of output do not go into {most}, not even a few \
-         rows at a time: fewer channels, a longer stride or an earlier pool would help"
+        "{layer}: {input} words of input in a bank and {output} of output do not go into {most}, not even a \
+         row at a time: fewer channels or columns would help"
     )]
     Tight {
         /// Which layer.
@@ -161,13 +170,10 @@ pub enum Unfit {
 }
 
 impl Plan {
-    /// Words that go over the bus for each input: it, what is streamed, the output.
+    /// Words that go over the bus for each input: images, or rows of them, and what is streamed.
     #[must_use]
     pub fn bus_words(&self) -> usize {
-        let streamed = |segment: &Segment| segment.streamed.as_ref().map_or(0, |streamed| streamed.section.words.len());
-        self.input.words() * usize::from(self.input.banks())
-            + self.segments.iter().map(streamed).sum::<usize>()
-            + self.output.words() * usize::from(self.output.banks())
+        self.segments.iter().map(Segment::bus_words).sum()
     }
 
     /// Clk from the first bit of an input to the last of its output, about, SCK as fast as clk.
@@ -183,6 +189,11 @@ const WORD_CLK: u64 = 64;
 const JOB_CLK: u64 = 1550;
 
 impl Segment {
+    fn bus_words(&self) -> usize {
+        let tiles = [self.writes, self.reads].into_iter().flatten().map(|tile| tile.bus_words());
+        tiles.sum::<usize>() + self.streamed.as_ref().map_or(0, |streamed| streamed.section.words.len())
+    }
+
     /// Clk for the host to write and begin a job of so many words, about, SCK as fast as clk.
     const fn written_clk(words: usize) -> u64 {
         WORD_CLK * words as u64 + JOB_CLK
@@ -234,26 +245,41 @@ fn folded(network: &Network, turned: bool) -> Vec<(Network, Fold)> {
 fn lay_out(network: &Network, fold: Fold) -> Result<Plan, Unfit> {
     let shapes = shapes::of(network)?;
     let pads = step::padding_values(network);
-    let places = places::places(&shapes, network, BANK_WORDS - pads.len())?;
+    let room = BANK_WORDS - pads.len();
+    let images = places::places(&shapes, network, room)?;
     let mut parts = Vec::new();
     let mut zero_point = network.zero_point;
-    for (operation, place) in network.layers.iter().zip(places.windows(2)) {
-        let [input, output] = place else { continue };
+    for (operation, around) in network.layers.iter().zip(images.windows(2)) {
+        let [input, output] = around else { continue };
         let pad = step::pad_value(operation, zero_point);
         let pad = pads.iter().position(|value| *value == pad).unwrap_or(0);
-        let step = Step { operation, input, output, zero_point, pad_word: BANK_WORDS - 1 - pad };
+        let step = Step { operation, input, output, zero_point, pad_word: BANK_WORDS - 1 - pad, room };
         parts.push(step.part()?);
         zero_point = step::zero_point_after(operation, zero_point);
     }
-    let (Some(input), Some(output)) = (places.first(), places.last()) else { return Err(Unfit::Empty) };
+    let (Some(input), Some(output)) = (images.first(), images.last()) else { return Err(Unfit::Empty) };
+    ends(&mut parts, input, output);
     let jobs = Jobs::of(&parts).ok_or_else(|| too_large(network, &parts))?;
     let names = network.layers.iter().map(|operation| operation.name.clone());
     let costs = names.zip(&jobs.costs).map(|(name, (clk, words))| Cost { name, macs: 0, clk: *clk, words: *words });
     let costs = costs.collect();
     let (mut sections, segments) = jobs.finish();
     sections.extend(padding(&pads));
-    let input = Input { shape: input.shape, layout: *input, fold };
-    Ok(Plan { sections, input, output: *output, segments, costs })
+    let is_seen = |image: &Image| image.is_on_host || image.number == 0 || image.number == network.layers.len();
+    let sizes = images.iter().map(|image| if is_seen(image) { image.layout.shape.count() } else { 0 }).collect();
+    let input = Input { shape: input.layout.shape, fold };
+    Ok(Plan { sections, input, output: output.layout, segments, images: sizes, costs })
+}
+
+/// The input comes from the host and the output goes there, as a whole if nothing else was said.
+fn ends(parts: &mut [Part], input: &Image, output: &Image) {
+    let whole = |image: &Image| Some(image.tile(&(0..image.layout.shape.rows)));
+    if let Some(first) = parts.first_mut().and_then(|part| part.bands.first_mut()) {
+        first.input = first.input.or_else(|| whole(input));
+    }
+    if let Some(last) = parts.last_mut().and_then(|part| part.bands.last_mut()) {
+        last.output = last.output.or_else(|| whole(output));
+    }
 }
 
 /// Names the part of which the least is the most.

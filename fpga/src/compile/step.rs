@@ -4,19 +4,21 @@ use std::ops::Range;
 use std::vec::Vec;
 
 use super::Unfit;
-use super::jobs::Part;
-use super::layout::Layout;
+use super::jobs::{Band, Part};
 use super::network::{Network, Operation, Shape, What, Window};
-use super::{places, weights};
+use super::places::{self, Image, Rows};
+use super::weights;
 use crate::layer::{BANK_WORDS, Kind, Layer, Parameters};
 
 /// A layer and what is around it.
 pub(super) struct Step<'a> {
     pub(super) operation: &'a Operation,
-    pub(super) input: &'a Layout,
-    pub(super) output: &'a Layout,
+    pub(super) input: &'a Image,
+    pub(super) output: &'a Image,
     pub(super) zero_point: i8,
     pub(super) pad_word: usize,
+    /// Words of a bank below those of padding.
+    pub(super) room: usize,
 }
 
 impl Step<'_> {
@@ -33,30 +35,33 @@ impl Step<'_> {
     pub(super) fn part(&self) -> Result<Part, Unfit> {
         let packed = weights::pack(self)?;
         let whole = self.layer()?;
-        let bands = places::bands(self.operation, self.input, self.output).unwrap_or_default();
-        Ok(Part { bands: bands.iter().map(|rows| self.band(&whole, rows)).collect(), packed })
+        let rows = places::rows(self.operation, self.input, self.output, self.room).unwrap_or_default();
+        Ok(Part { bands: rows.iter().map(|rows| self.band(&whole, rows)).collect(), packed })
     }
 
     /// So many rows of the layer's output.
-    fn band(&self, whole: &Layer, rows: &Range<u16>) -> Layer {
+    fn band(&self, whole: &Layer, rows: &Rows) -> Band {
         let [_, stride, before, _] = self.operation.window.along(0);
+        let Range { start, end } = rows.made;
         // What lies above the first row that is needed is left out, as the first row counts to 127 only.
-        let above = (rows.start * stride).saturating_sub(before).min(whole.height.into());
-        let padding = before.saturating_sub(rows.start * stride);
-        Layer {
-            rows: rows.end - rows.start,
-            rows_apart: if rows.len() == 1 { 1 } else { whole.rows_apart },
-            first_row: minus(padding),
-            height: whole.height.saturating_sub(u8::try_from(above).unwrap_or(u8::MAX)),
-            from: whole.from + above * whole.row_stride,
-            out: whole.out + rows.start * self.output.row_stride(),
+        let above = (start * stride).saturating_sub(before).min(whole.height.into());
+        let below = whole.height.saturating_sub(u8::try_from(above).unwrap_or(u8::MAX));
+        let (input, output) = (&self.input.layout, &self.output.layout);
+        let layer = Layer {
+            rows: end - start,
+            rows_apart: if end - start == 1 { 1 } else { whole.rows_apart },
+            first_row: minus(before.saturating_sub(start * stride)),
+            height: rows.input.map_or(below, |tile| below.min(u8::try_from(tile.layout.shape.rows).unwrap_or(u8::MAX))),
+            from: rows.input.map_or_else(|| input.from + above * input.row_stride(), |tile| tile.layout.from),
+            out: rows.output.map_or_else(|| output.from + start * output.row_stride(), |tile| tile.layout.from),
             ..*whole
-        }
+        };
+        Band { layer, input: rows.input, output: rows.output }
     }
 
-    /// All of it, without its weights.
+    /// All of it, without its places and its weights.
     fn layer(&self) -> Result<Layer, Unfit> {
-        let Self { operation, input, output, .. } = self;
+        let (operation, input, output) = (self.operation, &self.input.layout, &self.output.layout);
         let Window { kernel: [kernel_rows, kernel_columns], strides: [rows_apart, columns_apart], before, .. } =
             operation.window;
         let kind = match operation.what {
@@ -100,10 +105,10 @@ impl Step<'_> {
             words: self.large("words of a pixel", words.into(), 1024)?,
             weights: 0,
             weights_step: 0,
-            from: input.from,
+            from: 0,
             row_stride: input.row_stride(),
             column_stride: input.column_stride,
-            out: output.from,
+            out: 0,
             out_stride: output.column_stride,
             zero_point: if greatest { 0 } else { operation.output.zero_point },
             lowest: operation.output.lowest,
