@@ -1,12 +1,12 @@
 //! Scoring by a plan: on an engine, or on its twin.
 //!
-//! A plan whose weights do not all fit has several jobs. Over the bus goes what the next one needs while one
-//! runs and what it was given is checked:
+//! A plan of what does not fit at once has several jobs. While one runs and its weights are checked, those of
+//! the next go over the bus; rows of images that are on the host go before and after:
 //!
 //! ```text
-//!   bus      input | weights 1 | weights 2 | ...
-//!   engine           job 0     | job 1     | job 2
-//!   check                      | weights 1 | weights 2
+//!   bus      input | weights 1 | weights 2 | rows |       | rows | rows |       | output
+//!   engine           job 0     | job 1     |      | job 2 |             | job 3 |
+//!   check                      | weights 1 |      | weights 2
 //! ```
 
 use std::boxed::Box;

@@ -1,13 +1,14 @@
-//! Layers and their weights into the weight memory: all at once, or what does not fit in segments.
+//! Layers and their weights into the weight memory: all at once, or what does not fit in several loads.
 //!
 //! ```text
-//!   word 0                                                        16,384
-//!   | layers, weights of the first job: stay    | window 1 | window 0 |
-//!                                                 job 1, 3    job 2, 4
+//!   word 0                                          16,384
+//!   | load 0: stays            | window 1 | window 0 |
+//!                                load 1, 3  load 2, 4
 //! ```
 //!
-//! While a job runs, the host writes the next one's layers and weights into the other window. A layer that
-//! does not fit into what is left is cut by output channels.
+//! While a job runs, the host writes the next load into the other window. A layer that does not fit into what
+//! is left is cut by output channels. A load is one job, or several where the host writes or reads rows in
+//! between.
 
 use std::ops::Range;
 use std::vec::Vec;
@@ -69,7 +70,7 @@ impl Part {
     }
 }
 
-/// Layers and weights that are in the weight memory together: one job, or several with the host in between.
+/// Layers and weights that are in the weight memory together.
 #[derive(Default)]
 struct Load {
     bands: Vec<Band>,
@@ -195,15 +196,20 @@ impl Jobs {
         Some(())
     }
 
-    /// Clk of all of it, about, but for what the host does in between.
+    /// Clk of all of it, about, but for the rows that the host writes and reads: what is streamed comes while
+    /// the last job before it is running.
     fn whole_clk(&self) -> u64 {
-        let (mut whole, mut before) = (0, 0);
+        let (mut whole, mut running) = (0, 0);
         for (number, load) in self.done.iter().chain([&self.load]).enumerate() {
             let words = if number == 0 { 0 } else { load.bands.len() * LAYER_WORDS + load.weights.len() };
-            whole += Segment::written_clk(words).max(before);
-            before = load.bands.iter().map(|band| clk(&band.layer)).sum();
+            whole += Segment::written_clk(words).max(running);
+            for job in load.jobs(0) {
+                whole += job.clk;
+                running = job.clk;
+            }
+            whole -= running;
         }
-        whole + before
+        whole + running
     }
 
     /// What is written once, and the jobs.

@@ -71,6 +71,19 @@ fn weights_that_do_not_fit_are_streamed() {
 }
 
 #[test]
+fn images_that_do_not_fit_stay_on_the_host() {
+    let window = Window { kernel: [3, 3], strides: [1, 1], before: [1, 1], after: [1, 1] };
+    let image = |rows, columns| Shape { rows, columns, channels: 64 };
+    let plan = |input| compile(&network(input, window, What::Greatest));
+    // 600 words and 600: one is over the other.
+    assert_eq!(plan(image(25, 5)).unwrap().segments.len(), 1);
+    let tiled = plan(image(40, 20)).unwrap();
+    assert!(tiled.segments.len() > 1 && tiled.segments.iter().all(|job| job.writes.is_some() && job.reads.is_some()));
+    assert!(matches!(plan(image(40, 100)), Err(Unfit::Tight { .. })));
+    assert!(matches!(plan(image(40, 200)), Err(Unfit::Large { what: "words of a row in a bank", .. })));
+}
+
+#[test]
 fn inputs_of_another_size_are_no_inputs() {
     let mut twin = Twin::new(compile(&dense(8, 8, 1.0)).unwrap());
     for got in [0, 7, 9, 10_000] {
