@@ -144,11 +144,32 @@ impl<B: Bus> Engine<B> {
     ///
     /// [`EngineFault::Changed`] if it differs.
     pub fn check(&mut self, word: u16, words: &[u8], looks: u32) -> Result<(), EngineFault> {
-        let count = u16::try_from(words.len() / WORD_BYTES).map_err(|_| BusFault::Length(words.len()))?;
-        let Some(less_one) = count.checked_sub(1) else { return Ok(()) };
-        self.set(Register::Check, u64::from(word) | u64::from(less_one) << 16)?;
+        if words.is_empty() {
+            return Ok(());
+        }
+        self.begin_check(word, words.len() / WORD_BYTES)?;
+        self.checked(word, crc32(words), looks)
+    }
+
+    /// Has the engine make the CRC-32 of at least one word, whatever else it does: 32 clk each.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineFault::Bus`].
+    pub fn begin_check(&mut self, word: u16, count: usize) -> Result<(), EngineFault> {
+        let less_one = u16::try_from(count).ok().and_then(|count| count.checked_sub(1));
+        let less_one = less_one.ok_or(BusFault::Length(count * WORD_BYTES))?;
+        self.set(Register::Check, u64::from(word) | u64::from(less_one) << 16)
+    }
+
+    /// Waits for the CRC-32 that was begun from `word` on, and compares it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineFault::Changed`] if it differs.
+    pub fn checked(&mut self, word: u16, expected: u32, looks: u32) -> Result<(), EngineFault> {
         self.until(looks, |progress| !progress.checking)?;
-        let (got, expected) = (self.register(Register::Check)?, crc32(words));
+        let got = self.register(Register::Check)?;
         if got != expected {
             return Err(EngineFault::Changed { word, expected, got });
         }

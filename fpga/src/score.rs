@@ -1,11 +1,21 @@
 //! Scoring by a plan: on an engine, or on its twin.
+//!
+//! A plan of what does not fit at once has several jobs. While one runs and its weights are checked, those of
+//! the next go over the bus; rows of images that are on the host go before and after:
+//!
+//! ```text
+//!   bus      input | weights 1 | weights 2 | rows |       | rows | rows |       | output
+//!   engine           job 0     | job 1     |      | job 2 |             | job 3 |
+//!   check                      | weights 1 |      | weights 2
+//! ```
 
 use std::boxed::Box;
 use std::vec::Vec;
 
 use crate::bus::Bus;
-use crate::compile::{Layout, Plan};
+use crate::compile::{Layout, Plan, Segment, Streamed, Tile};
 use crate::engine::{Engine, EngineFault};
+use crate::frame::Place;
 use crate::layer::{BANK_WORDS, TABLE_WORDS, WEIGHT_WORDS, WORD_BYTES};
 use crate::registers::Space;
 use crate::twin::{Banks, Fault, Memory, Word};
@@ -62,10 +72,13 @@ impl<B: Bus> Loaded<B> {
             self.engine.load(section.place, section.words.as_flattened())?;
         }
         self.check()?;
-        self.engine.choose(self.plan.first_layer, self.plan.limit_clk())
+        match self.plan.segments.first() {
+            Some(segment) => self.engine.choose(segment.first_layer, segment.limit_clk()),
+            None => Ok(()),
+        }
     }
 
-    /// Compares the engine's weights with the plan's.
+    /// Compares the weights that stay in the engine with the plan's; those that do not are, whenever they come.
     ///
     /// # Errors
     ///
@@ -80,6 +93,11 @@ impl<B: Bus> Loaded<B> {
     /// The engine.
     pub const fn engine(&mut self) -> &mut Engine<B> {
         &mut self.engine
+    }
+
+    /// The engine, alone.
+    pub fn into_engine(self) -> Engine<B> {
+        self.engine
     }
 
     /// The plan.
@@ -97,18 +115,81 @@ impl<B: Bus> Scores for Loaded<B> {
         if got != expected {
             return Err(EngineFault::Length { expected, got });
         }
-        for bank in 1..self.plan.input.banks() {
-            self.engine.load(self.plan.input.place(bank), self.plan.input.pack(bank, input).as_flattened())?;
+        let mut images = Images::new(&self.plan, input);
+        let mut running: Option<&Segment> = None;
+        for segment in &self.plan.segments {
+            if let Some(streamed) = &segment.streamed {
+                self.engine.load(streamed.section.place, streamed.section.words.as_flattened())?;
+            }
+            if let Some(running) = running {
+                end(&mut self.engine, running, &mut images)?;
+            }
+            // It is chosen already if there is no other.
+            if self.plan.segments.len() > 1 {
+                self.engine.choose(segment.first_layer, segment.limit_clk())?;
+            }
+            begin(&mut self.engine, segment, &images)?;
+            running = Some(segment);
         }
-        self.engine.begin(self.plan.input.place(0), self.plan.input.pack(0, input).as_flattened())?;
-        self.engine.finish(LOOKS_MAX)?;
-        let mut output = std::vec![0; self.plan.output.shape.count()];
-        for bank in 0..self.plan.output.banks() {
-            let mut words = std::vec![[0; WORD_BYTES]; self.plan.output.words()];
-            self.engine.fetch(self.plan.output.place(bank), words.as_flattened_mut())?;
-            self.plan.output.unpack(bank, &words, &mut output);
+        if let Some(running) = running {
+            end(&mut self.engine, running, &mut images)?;
         }
-        Ok(output)
+        Ok(images.into_output())
+    }
+}
+
+/// Begins a job, and the check of what was streamed for it.
+fn begin<B: Bus>(engine: &mut Engine<B>, segment: &Segment, images: &Images) -> Result<(), EngineFault> {
+    if let Some(Streamed { section, .. }) = &segment.streamed {
+        engine.begin_check(section.place.word, section.words.len())?;
+    }
+    let Some(tile) = &segment.writes else {
+        // It takes a word to begin: one that is there already.
+        return engine.begin(Place { space: Space::Weights, word: segment.first_layer }, &segment.head);
+    };
+    for bank in 1..tile.layout.banks() {
+        engine.load(tile.layout.place(bank), tile.layout.pack(bank, images.of(tile)).as_flattened())?;
+    }
+    engine.begin(tile.layout.place(0), tile.layout.pack(0, images.of(tile)).as_flattened())
+}
+
+/// Waits for the end of a job, whether it had the weights that it should, and for what it made.
+fn end<B: Bus>(engine: &mut Engine<B>, segment: &Segment, images: &mut Images) -> Result<(), EngineFault> {
+    engine.finish(LOOKS_MAX)?;
+    if let Some(Streamed { section, crc }) = &segment.streamed {
+        engine.checked(section.place.word, *crc, LOOKS_MAX)?;
+    }
+    let Some(tile) = &segment.reads else { return Ok(()) };
+    for bank in 0..tile.layout.banks() {
+        let mut words = std::vec![[0; WORD_BYTES]; tile.layout.words()];
+        engine.fetch(tile.layout.place(bank), words.as_flattened_mut())?;
+        tile.layout.unpack(bank, &words, images.of_mut(tile));
+    }
+    Ok(())
+}
+
+/// What the host has of one inference: input, output, and what does not fit in between.
+struct Images(Vec<Vec<i8>>);
+
+impl Images {
+    fn new(plan: &Plan, input: &[i8]) -> Self {
+        let mut images: Vec<Vec<i8>> = plan.images.iter().map(|values| std::vec![0; *values]).collect();
+        if let Some(first) = images.first_mut() {
+            *first = plan.input.arrange(input);
+        }
+        Self(images)
+    }
+
+    fn of(&self, tile: &Tile) -> &[i8] {
+        self.0.get(tile.image).and_then(|image| image.get(tile.values())).unwrap_or_default()
+    }
+
+    fn of_mut(&mut self, tile: &Tile) -> &mut [i8] {
+        self.0.get_mut(tile.image).and_then(|image| image.get_mut(tile.values())).unwrap_or_default()
+    }
+
+    fn into_output(mut self) -> Vec<i8> {
+        self.0.pop().unwrap_or_default()
     }
 }
 
@@ -160,19 +241,26 @@ impl Scores for Twin {
         if got != expected {
             return Err(Fault::Length { expected, got });
         }
-        for bank in 0..self.plan.input.banks() {
-            let words = self.plan.input.pack(bank, input);
-            self.activations(self.plan.input.place(bank).word, &words);
+        let mut images = Images::new(&self.plan, input);
+        for segment in &self.plan.segments {
+            if let Some(Streamed { section, .. }) = &segment.streamed {
+                put(&mut self.weights, section.place.word, &section.words);
+            }
+            if let Some(tile) = &segment.writes {
+                for (bank, words) in (0..tile.layout.banks()).zip(self.banks.iter_mut()) {
+                    put(words, tile.layout.from, &tile.layout.pack(bank, images.of(tile)));
+                }
+            }
+            let memory = Memory { weights: &self.weights, table: &self.table };
+            memory.run(segment.first_layer, &mut self.banks)?;
+            if let Some(tile) = &segment.reads {
+                for (bank, words) in (0..tile.layout.banks()).zip(self.banks.iter()) {
+                    let words = words.get(tile.layout.from.into()..).unwrap_or_default();
+                    tile.layout.unpack(bank, words, images.of_mut(tile));
+                }
+            }
         }
-        let memory = Memory { weights: &self.weights, table: &self.table };
-        memory.run(self.plan.first_layer, &mut self.banks)?;
-        let mut output = std::vec![0; self.plan.output.shape.count()];
-        for bank in 0..self.plan.output.banks() {
-            let at = usize::from(self.plan.output.from);
-            let words = self.banks.get(usize::from(bank)).and_then(|bank| bank.get(at..)).unwrap_or_default();
-            self.plan.output.unpack(bank, words, &mut output);
-        }
-        Ok(output)
+        Ok(images.into_output())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where an image lies in the banks.
 
+use std::ops::Range;
 use std::vec::Vec;
 
 use super::network::Shape;
@@ -17,6 +18,34 @@ pub struct Layout {
     pub from: u16,
     /// Words of a pixel.
     pub column_stride: u16,
+}
+
+/// Rows of an image that the host has, and where they lie in the banks for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Which image: 0 is the input, each layer makes the next.
+    pub image: usize,
+    /// The first of the rows.
+    pub first_row: u16,
+    /// Where they lie.
+    pub layout: Layout,
+}
+
+impl Tile {
+    /// Which values of the image it has.
+    #[must_use]
+    pub const fn values(&self) -> Range<usize> {
+        let Shape { rows, columns, channels } = self.layout.shape;
+        let row = columns as usize * channels as usize;
+        let first = self.first_row as usize * row;
+        first..first + rows as usize * row
+    }
+
+    /// Words on the bus.
+    #[must_use]
+    pub const fn bus_words(&self) -> usize {
+        self.layout.words() * self.layout.banks() as usize
+    }
 }
 
 impl Layout {

@@ -58,6 +58,13 @@ impl Window {
     pub const fn whole(shape: Shape) -> Self {
         Self { kernel: [shape.rows, shape.columns], strides: [1, 1], before: [0, 0], after: [0, 0] }
     }
+
+    /// Along rows (0) or columns (1): kernel, stride, padding before and after.
+    pub(super) fn along(&self, axis: usize) -> [u16; 4] {
+        let of = |[rows, columns]: [u16; 2]| if axis == 0 { rows } else { columns };
+        let Self { kernel, strides, before, after } = *self;
+        [of(kernel), of(strides.map(u16::from)), of(before.map(u16::from)), of(after.map(u16::from))]
+    }
 }
 
 /// What a layer's sums become.

@@ -5,7 +5,8 @@ use std::vec;
 use std::vec::Vec;
 
 use super::network::{Network, Operation, Output, Shape, Weights, What, Window};
-use super::{Unfit, compile};
+use super::{Unfit, compile, reference};
+use crate::layer::WEIGHT_WORDS;
 use crate::score::{Scores, Twin};
 use crate::twin::Fault;
 
@@ -35,7 +36,6 @@ fn shapes_of_nothing_are_refused() {
 
 #[test]
 fn what_is_too_large_or_too_little_is_named() {
-    assert!(matches!(compile(&dense(640, 300, 1.0)), Err(Unfit::Large { what: "the end of its weights", .. })));
     assert!(matches!(compile(&dense(8000, 8, 1.0)), Err(Unfit::Large { .. })));
     assert!(matches!(compile(&dense(u16::MAX, 1, 1.0)), Err(Unfit::Large { .. })));
     for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-40] {
@@ -53,6 +53,34 @@ fn what_is_too_large_or_too_little_is_named() {
         weights.values.pop();
     }
     assert!(matches!(compile(&short), Err(Unfit::Count { what: "weights", .. })));
+}
+
+#[test]
+fn weights_that_do_not_fit_are_streamed() {
+    let fits = compile(&dense(640, 200, 1.0)).unwrap();
+    assert!(fits.segments.len() == 1 && fits.segments[0].streamed.is_none());
+    let network = dense(640, 300, 1.0);
+    let plan = compile(&network).unwrap();
+    let streamed = plan.segments.iter().filter_map(|segment| segment.streamed.as_ref());
+    let words: usize = streamed.map(|streamed| streamed.section.words.len()).sum();
+    // What does not fit of 24,000 words of weights, and what the windows take from those that do.
+    let over = 24_000 - WEIGHT_WORDS;
+    assert!((over..over + 4096).contains(&words), "{words}");
+    let input: Vec<i8> = (0..640).map(|i| [7, -3, 1][i % 3]).collect();
+    assert_eq!(Twin::new(plan).score(&input).unwrap(), reference::run(&network, &input));
+}
+
+#[test]
+fn images_that_do_not_fit_stay_on_the_host() {
+    let window = Window { kernel: [3, 3], strides: [1, 1], before: [1, 1], after: [1, 1] };
+    let image = |rows, columns| Shape { rows, columns, channels: 64 };
+    let plan = |input| compile(&network(input, window, What::Greatest));
+    // 600 words and 600: one is over the other.
+    assert_eq!(plan(image(25, 5)).unwrap().segments.len(), 1);
+    let tiled = plan(image(40, 20)).unwrap();
+    assert!(tiled.segments.len() > 1 && tiled.segments.iter().all(|job| job.writes.is_some() && job.reads.is_some()));
+    assert!(matches!(plan(image(40, 100)), Err(Unfit::Tight { .. })));
+    assert!(matches!(plan(image(40, 200)), Err(Unfit::Large { what: "words of a row in a bank", .. })));
 }
 
 #[test]

@@ -26,12 +26,6 @@ pub(super) struct Packed {
     pub(super) channels: usize,
 }
 
-impl Packed {
-    pub(super) fn parameters(&self) -> usize {
-        self.groups.iter().map(|group| group.parameters.len()).sum()
-    }
-}
-
 pub(super) fn pack(step: &Step<'_>) -> Result<Packed, Unfit> {
     let [rows, columns] = step.operation.window.kernel;
     let taps = usize::from(rows) * usize::from(columns);
@@ -50,11 +44,11 @@ pub(super) fn pack(step: &Step<'_>) -> Result<Packed, Unfit> {
 
 fn of_ones(step: &Step<'_>, taps: usize, parameter: Word) -> Packed {
     let group = Group { weights: std::vec![[1; WORD_BYTES]; taps], parameters: std::vec![parameter; WORD_BYTES] };
-    Packed { groups: Vec::from([group]), shared: true, channels: step.input.column_stride.into() }
+    Packed { groups: Vec::from([group]), shared: true, channels: step.input.layout.column_stride.into() }
 }
 
 fn convolution(step: &Step<'_>, weights: &Weights, taps: usize) -> Result<Packed, Unfit> {
-    let inputs = usize::from(step.input.shape.channels);
+    let inputs = usize::from(step.input.layout.shape.channels);
     counted(step, weights, taps * inputs)?;
     let rows = weights.values.chunks(taps * inputs);
     let groups = rows.zip(weights.bias.iter().zip(&weights.scales)).map(|(row, (bias, scale))| {
@@ -66,7 +60,7 @@ fn convolution(step: &Step<'_>, weights: &Weights, taps: usize) -> Result<Packed
 }
 
 fn depthwise(step: &Step<'_>, weights: &Weights, taps: usize) -> Result<Packed, Unfit> {
-    let channels = usize::from(step.input.shape.channels);
+    let channels = usize::from(step.input.layout.shape.channels);
     if weights.bias.len() != channels {
         return Err(count(step, "biases", channels, weights.bias.len()));
     }

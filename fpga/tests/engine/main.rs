@@ -11,6 +11,7 @@
 
 mod dice;
 mod layers;
+mod maker;
 mod networks;
 mod recovery;
 mod requantise;
