@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bellwether_fpga::accelerator::{Backend, Event};
 use bellwether_fpga::board::{Image, OnBoard};
-use bellwether_fpga::compile::Plan;
+use bellwether_fpga::bus::Bus;
+use bellwether_fpga::compile::{Cost, Plan};
+use bellwether_fpga::engine::Engine;
 use bellwether_fpga::score::{Scores, Twin};
 use bellwether_fpga::twin::Fault;
 use bellwether_protocol::limit::CAUSE_BYTES_MAX;
@@ -153,10 +155,7 @@ impl Meter {
             return;
         }
         if self.row.is_none() {
-            const MACS_OF_A_TAP: u32 = 8;
-            let engine = engine.engine();
-            let cost = engine.cycles().and_then(|cycles| Ok([cycles, engine.taps()?.saturating_mul(MACS_OF_A_TAP)]));
-            self.row = cost.ok().map(|cost| cost.map(u64::from));
+            self.row = cost(engine.engine(), &self.plan);
         }
         let [cycles, macs] = self.row.unwrap_or_default();
         self.totals.engine_rows = self.totals.engine_rows.saturating_add(1);
@@ -179,6 +178,16 @@ impl Meter {
             self.told = (self.totals.clone(), Instant::now());
         }
     }
+}
+
+/// What a row costs: as the engine says, which knows of the last job; of a plan of several as the plan says.
+fn cost<B: Bus>(engine: &mut Engine<B>, plan: &Plan) -> Option<[u64; 2]> {
+    const MACS_OF_A_TAP: u64 = 8;
+    if let [_] = plan.segments[..] {
+        return Some([engine.cycles().ok()?.into(), u64::from(engine.taps().ok()?) * MACS_OF_A_TAP]);
+    }
+    let sum = |of: fn(&Cost) -> u64| plan.costs.iter().map(of).sum();
+    Some([sum(|cost| cost.clk), sum(|cost| cost.macs)])
 }
 
 impl Scores for Meter {

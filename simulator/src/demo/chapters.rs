@@ -104,7 +104,7 @@ impl Demo {
                 let Some(view) = device.models.into_iter().find_map(|model| model.offload) else { return Ok(None) };
                 sum.engine_rows += view.engine_rows;
                 sum.twin_rows += view.twin_rows;
-                sum.to = view.accelerator;
+                view.accelerator.label().clone_into(&mut sum.to);
             }
             Ok((sum.engine_rows + sum.twin_rows >= ROWS).then_some(sum))
         };
