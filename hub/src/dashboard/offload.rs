@@ -21,6 +21,7 @@ pub(super) fn table(device: &DeviceView) -> Markup {
                 tbody { @for (model, offload) in offloads() { (line(model, offload)) } }
             }
             p.soft.below {
+                "Time is of the engine alone: its cycles at its clock, as if a simulation ran as fast. "
                 "Utilisation is of the 8 multiplications that the engine makes in a cycle for one column; "
                 "convolutions take two columns at once and may come to more than 100 %."
             }
@@ -72,7 +73,7 @@ fn rows(offload: &OffloadView) -> Markup {
     html! {
         div.versions {
             (bar(&[(Tone::Ok, part(offload.engine_rows)), (Tone::Off, part(offload.twin_rows))], part(all)))
-            small.soft { (count(offload.engine_rows)) " by the engine · " (count(offload.twin_rows)) " by the twin" }
+            small.soft { (count(offload.engine_rows)) " engine · " (count(offload.twin_rows)) " twin" }
         }
     }
 }
