@@ -21,6 +21,7 @@ pub(super) fn table(device: &DeviceView) -> Markup {
                 tbody { @for (model, offload) in offloads() { (line(model, offload)) } }
             }
             p.soft.below {
+                "Time is of the engine alone: its cycles at its clock, as if a simulation ran as fast. "
                 "Utilisation is of the 8 multiplications that the engine makes in a cycle for one column; "
                 "convolutions take two columns at once and may come to more than 100 %."
             }
@@ -43,9 +44,9 @@ fn line(model: &ModelOnDevice, offload: &OffloadView) -> Markup {
             }
             td data-label="Rows" { (rows(offload)) }
             td.num.mono data-label="Cycles a row" { @match offload.cycles_per_row { Some(cycles) => (count(cycles)), None => (unknown()) } }
-            td.num.mono data-label="Time a row" {
+            td.num.mono.two-lines data-label="Time a row" {
                 @match offload.us_per_row {
-                    Some(time) => { (micros(u32::try_from(time).unwrap_or(u32::MAX))) " " small.faint { "at " (hertz(offload.clock_khz)) } },
+                    Some(time) => { (micros(u32::try_from(time).unwrap_or(u32::MAX))) " " small.faint.nowrap { "at " (hertz(offload.clock_khz)) } },
                     None => (unknown()),
                 }
             }
@@ -70,9 +71,10 @@ fn rows(offload: &OffloadView) -> Markup {
     let all = offload.engine_rows.saturating_add(offload.twin_rows);
     let part = |rows: u64| u32::try_from(ppm(rows, all)).unwrap_or(u32::MAX);
     html! {
-        div.versions {
+        div.versions.two-lines {
             (bar(&[(Tone::Ok, part(offload.engine_rows)), (Tone::Off, part(offload.twin_rows))], part(all)))
-            small.soft { (count(offload.engine_rows)) " by the engine · " (count(offload.twin_rows)) " by the twin" }
+            small.soft { (count(offload.engine_rows)) " by the engine" } " "
+            small.soft { (count(offload.twin_rows)) " by the twin" }
         }
     }
 }

@@ -331,8 +331,8 @@ fn an_fpga_is_shown_only_where_there_is_one_and_a_simulation_is_called_so() {
         "✓engine",
         "○twin, waiting",
         "!twinlast fault: the engine's answer to a known question is wrong",
-        "○twin0 by the engine",
-        "1,797 by the engine · 203 by the twin11,405475 µs at 24.0 MHz92.3 %1",
+        "○twin0 by the engine 203 by the twin",
+        "1,797 by the engine 203 by the twin11,405475 µs at 24.0 MHz92.3 %1",
     ] {
         assert!(text.contains(told), "{told}: {text}");
     }

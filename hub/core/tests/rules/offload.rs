@@ -45,7 +45,7 @@ impl Desk {
     }
 
     fn sums(&self) -> &Offloaded {
-        &self.known().offloads[&digits().name]
+        self.known().offloads.get(&digits().name).unwrap()
     }
 
     /// What was told of offloading, each as its sentence.
