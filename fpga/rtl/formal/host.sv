@@ -263,10 +263,11 @@ module host (
         assert (~(in_status & answered) | ask | dut_word == word_read);
         assert (~(run & what == 3'd0 & (in_payload | in_check)) | ~(busy | start | was_start));
         assert (~(run & what == 3'd0 & (in_payload | in_check)) | ~begun | tag != begun_tag);
-        assert (dut_begun == begun & (~begun | last_tag == begun_tag));
+        assert (start | (dut_begun == begun & (~begun | last_tag == begun_tag)));
         assert (any_start | ~begun | start);
         assert (start | (begun == any_start & (~begun | begun_tag == last_start)));
         assert (~start | (begun & begun_tag == tag));
+        assert (~start | since == 4'd1);
         assert (~ask | since == stood + 4'd1);
         assert (stood <= DONE_MAX);
         assert (was_ask == (stood != 4'd0));
