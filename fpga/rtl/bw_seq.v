@@ -288,16 +288,10 @@ module bw_seq (
             cycles <= cycles + 24'd1;
             if (tap_now & ~greatest) taps <= taps + {22'd0, group_two, ~group_two};
         end
-        if (clear) begin
-            spacing <= 4'd2; // three clk: where the second group begins
-            may_end <= 1'b0;
-        end else if (group) begin
-            spacing <= ~channel_end ? (pair ? 4'd7 : 4'd3) : from_table ? 4'd7 : 4'd8;
-            may_end <= 1'b0;
-        end else begin
-            if (spacing != 4'd0) spacing <= spacing - 4'd1;
-            may_end <= spacing[3:1] == 3'd0 & ~state[LANES];
-        end
+        if (group) spacing <= ~channel_end ? (pair ? 4'd7 : 4'd3) : from_table ? 4'd7 : 4'd8;
+        else if (spacing != 4'd0) spacing <= spacing - 4'd1;
+        // Nor before it is known where the group after it begins.
+        may_end <= (spacing[3:1] == 3'd0) & ~group & ~begin_group & ~fresh[1];
     end
 
     // ---------------------------------------------------------------- walking: counts
