@@ -191,7 +191,8 @@ module host (
         assert (start == must_start);
         assert (set_valid == must_set);
         assert (~(start | set_valid) | (header_whole & payload_whole & what == 3'd0));
-        assert (~start | (run & ~busy & last_tag == tag));
+        assert (~start | (run & ~busy));
+        assert (~was_start | last_tag == tag); // in the clk in which it may be busy first
         assert (~set_valid | (verb == "W" & space == 8'd0 & set == low[2:0] & ask_data == must_data));
 
         // Words: none but the header's, each as it came, until it is done.
