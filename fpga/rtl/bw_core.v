@@ -93,13 +93,13 @@ module bw_core #(
     );
 
     reg [31:0] register_data; // registers have 32 bits; what is above reads as whatever is there
-    always @* case (ask_addr[2:0])
-        REGISTER_ID:     register_data = ENGINE_ID;
-        REGISTER_BUILD:  register_data = BUILD;
-        REGISTER_STATUS: register_data = {16'd0, last_tag, 4'd0, crc_busy, ended, failed, busy};
-        REGISTER_CYCLES: register_data = {8'd0, cycles};
-        REGISTER_TAPS:   register_data = {8'd0, taps};
-        default:         register_data = ~crc;
+    always @(posedge clk) case (ask_addr[2:0])
+        REGISTER_ID:     register_data <= ENGINE_ID;
+        REGISTER_BUILD:  register_data <= BUILD;
+        REGISTER_STATUS: register_data <= {16'd0, last_tag, 4'd0, crc_busy, ended, failed, busy};
+        REGISTER_CYCLES: register_data <= {8'd0, cycles};
+        REGISTER_TAPS:   register_data <= {8'd0, taps};
+        default:         register_data <= ~crc;
     endcase
 
     // ---------------------------------------------------------------- who uses which memory
@@ -153,7 +153,7 @@ module bw_core #(
     reg  [13:0] w_addr_1;
     reg         w_write_1;
     reg  [ 9:0] a_addr0_1, a_addr1_1;
-    reg         a_pad0_1, a_pad1_1, t_read_1;
+    reg         t_read_1, swap;
     reg  [ 7:0] t_addr_1;
     initial w_write_1 = 1'b0;
 
@@ -162,8 +162,7 @@ module bw_core #(
         w_write_1 <= host_take & ask_write;
         a_addr0_1 <= host_take ? ask_addr[9:0] : a_addr0;
         a_addr1_1 <= host_take ? ask_addr[9:0] : a_addr1;
-        a_pad0_1  <= ~host_take & a_pad0;
-        a_pad1_1  <= ~host_take & a_pad1;
+        swap      <= host_wait ? ask_addr[10] : tap_swap;
         t_addr_1  <= t_addr;
         t_read_1  <= t_read;
     end
@@ -177,11 +176,11 @@ module bw_core #(
     initial {write0, write1} = 16'd0;
 
     bw_bank bank_0 (
-        .clk(clk), .raddr(a_pad0_1 ? pad_word : a_addr0_1), .rdata(bank0),
+        .clk(clk), .raddr(a_pad0 & ~host_wait ? pad_word : a_addr0_1), .rdata(bank0),
         .waddr(write_addr), .write(write0), .wdata(write_data)
     );
     bw_bank bank_1 (
-        .clk(clk), .raddr(a_pad1_1 ? pad_word : a_addr1_1), .rdata(bank1),
+        .clk(clk), .raddr(a_pad1 & ~host_wait ? pad_word : a_addr1_1), .rdata(bank1),
         .waddr(write_addr), .write(write1), .wdata(write_data)
     );
 
@@ -193,7 +192,10 @@ module bw_core #(
         if (t_read_1) table_word <= table_words[t_addr_1];
     end
 
-    wire [63:0] memory_data = ask_space != SPACE_ACTIVATIONS ? w_data : ask_addr[10] ? bank1 : bank0;
+    // The host finds its word where the first of two columns is.
+    wire [63:0] column0     = swap ? bank1 : bank0;
+    wire [63:0] column1     = swap ? bank0 : bank1;
+    wire [63:0] memory_data = ask_space == SPACE_ACTIVATIONS ? column0 : w_data;
     assign      done_data   = {memory_data[63:32], ask_space == SPACE_REGISTERS ? register_data : memory_data[31:0]};
 
     // ---------------------------------------------------------------- sums, and back to eight bits
@@ -209,7 +211,7 @@ module bw_core #(
     bw_mac mac (
         .clk(clk), .reset(stop), .clear(clear), .sums(sums), .greatest(greatest), .pair(pair),
         .tap_valid(tap_valid), .tap_first(tap_first), .tap_last(tap_last),
-        .weights(w_data), .column0(tap_swap ? bank1 : bank0), .column1(tap_swap ? bank0 : bank1),
+        .weights(w_data), .column0(column0), .column1(column1),
         .lane_valid(parameter_valid & parameter_lane), .lane(lane),
         .out_valid(sum_valid), .out_sum(sum), .out_tag(sum_tag)
     );
@@ -227,7 +229,8 @@ module bw_core #(
 
     // ---------------------------------------------------------------- where results go
 
-    // Groups wait here from their last tap until their last result: six at most, for 24 clk.
+    // Groups wait here from their last tap until their last result: 24 clk, and one ends every four, so six at
+    // most. A pair waits for 28, of every eight; lanes are alone.
     (* no_rw_check *) reg [14:0] waiting [0:255];
     reg  [14:0] first_waiting;
     reg  [ 7:0] waiting_to, waiting_from;

@@ -17,26 +17,28 @@ module bw_crc32 (
 );
     reg  [13:0] left;
     reg  [ 2:0] place;
-    reg         waiting, loading;
+    reg  [ 7:0] value;
+    reg         waiting, loading, folding;
 
-    assign busy = ask | waiting | loading;
+    assign busy = ask | waiting | loading | folding;
 
-    function [31:0] fold(input [31:0] old, input [7:0] value);
+    function [31:0] fold(input [31:0] old, input [7:0] by);
         integer i;
         begin
-            fold = old ^ {24'd0, value};
+            fold = old ^ {24'd0, by};
             for (i = 0; i < 8; i = i + 1) fold = {1'b0, fold[31:1]} ^ (fold[0] ? 32'hedb88320 : 32'd0);
         end
     endfunction
 
-    initial {ask, waiting, loading} = 3'd0;
+    initial {ask, waiting, loading, folding} = 4'd0;
 
     always @(posedge clk) begin
         waiting <= ask & taken;
         loading <= waiting;
+        folding <= loading;
         if (ask & taken) ask <= 1'b0;
         if (loading) begin // a word is read eight times: that is dearer in clk and cheaper in cells
-            crc   <= fold(crc, data[8*place +: 8]);
+            value <= data[8*place +: 8];
             place <= place + 3'd1;
             ask   <= place != 3'd7 | left != 14'd0;
             if (place == 3'd7) begin
@@ -44,6 +46,7 @@ module bw_crc32 (
                 left <= left - 14'd1;
             end
         end
+        if (folding) crc <= fold(crc, value);
         if (start & ~busy) begin
             crc   <= 32'hffffffff;
             addr  <= from;
@@ -51,7 +54,7 @@ module bw_crc32 (
             place <= 3'd0;
             ask   <= 1'b1;
         end
-        if (reset) {ask, waiting, loading} <= 3'd0;
+        if (reset) {ask, waiting, loading, folding} <= 4'd0;
     end
 endmodule
 

@@ -55,18 +55,24 @@ module bw_host (
     reg  [ 2:0] what;
     reg         begun;         // a job was begun since reset, so last_tag means something
 
-    wire        answers = state == STATUS | state == REPLY;
-    wire [ 7:0] crc_in  = answers ? tx_next : rx_byte;
+    wire [ 7:0] about = place[0] ? tag : {4'ha, busy, what};
+    reg  [ 7:0] crc_in;
+    always @* case (state)
+        STATUS:  crc_in = about;
+        REPLY:   crc_in = word[7:0];
+        default: crc_in = rx_byte;
+    endcase
+
     wire [15:0] crc_next;
     bw_crc16 crc16 (.crc(crc), .data(crc_in), .next(crc_next));
 
-    wire        whole    = crc_next == 16'd0;
+    wire        whole    = crc == {rx_byte, 8'd0}; // with its last byte the CRC is 0
     wire        repeated = is_run & begun & (tag == last_tag);
     wire        accepts  = what == DONE;
 
     reg  [ 7:0] tx_next;
     always @* case (state)
-        STATUS:  tx_next = place[0] ? tag : {4'ha, busy, what};
+        STATUS:  tx_next = about;
         REPLY:   tx_next = word[7:0];
         SEAL:    tx_next = crc[15:8];
         default: tx_next = 8'd0;
@@ -104,6 +110,11 @@ module bw_host (
             if (is_read) word <= done_data;
         end
 
+        if (start) begin
+            begun    <= 1'b1;
+            last_tag <= tag;
+        end
+
         if (rx_valid) begin
             place   <= place + 3'd1;
             crc     <= crc_next;
@@ -131,7 +142,7 @@ module bw_host (
                             crc   <= 16'hffff;
                             what  <= judged;
                             state <= ~whole ? DEAF : is_read ? STATUS : PAYLOAD;
-                            ask   <= whole & is_read & judged == DONE;
+                            ask   <= whole & is_read & ~far & space != 2'd3;
                         end
                         default: ;
                     endcase
@@ -149,10 +160,6 @@ module bw_host (
                     if (~whole) what <= BROKEN;
                     set_valid <= whole & accepts & space == 2'd0;
                     start     <= whole & accepts & is_run;
-                    if (whole & accepts & is_run) begin
-                        begun    <= 1'b1;
-                        last_tag <= tag;
-                    end
                     place <= 3'd0;
                     state <= STATUS;
                 end

@@ -4,10 +4,11 @@
 //   weights w0..w7, column 0 and column 1, 8 bytes each -> two sums of eight products -> two accumulators
 // Lanes (kind 1): eight channels that have nothing to do with each other, one column: depthwise
 //   convolutions and mean pools. Eight accumulators of 21 bits; the compiler refuses what may not fit.
-// Greatest (kind 2): as lanes, the greatest value instead of the sum; all weights are 1.
+// Greatest (kind 2): as lanes, the greatest value instead of the sum; all weights are 1. An accumulator
+//   holds it with all bits flipped, so that the adder compares: value + flipped = value - greatest - 1.
 //
 // `tap_*` belongs to the words that arrive in the same clk. A sum is handed to the requantiser five clk
-// after its last tap, the second column's four clk later; a lane when `lane_valid` says so.
+// after its last tap, the second column's four clk later; a lane two clk after `lane_valid`.
 `default_nettype none
 
 module bw_mac (
@@ -88,27 +89,38 @@ module bw_mac (
 
     // ---------------------------------------------------------------- lanes
 
+    wire        empty = clear | (tap_valid & tap_first); // two clk before the first product
     wire [20:0] lane_sum [0:7];
-    wire [ 7:0] lane_max [0:7];
 
     generate
         for (i = 0; i < 8; i = i + 1) begin : by_lane
-            reg signed [20:0] total;
-            reg signed [ 7:0] most;
+            reg  [20:0] total;
+            wire [20:0] product = {{5{p0[i][15]}}, p0[i]};
+            // A bit between the seventh and the eighth shows the carry, inverted, and passes it on.
+            wire [21:0] sum     = {total[20:8], 1'b0, total[7:0]} + {product[20:8], 1'b1, product[7:0]};
+            wire        greater = total[7] ^ product[7] ^ sum[8]; // of bytes: their sum is not negative
+            wire        takes   = tap[2] & ~sums & (~greatest | first[2] | greater);
 
             always @(posedge clk)
-                if (clear | (tap_valid & tap_first)) total <= 21'sd0; // two clk before the first product
-                else if (tap[2] & ~sums) total <= total + p0[i];
-
-            always @(posedge clk)
-                if (tap[2] & (first[2] | ($signed(p0[i][7:0]) > most))) most <= p0[i][7:0];
+                if (empty | takes)
+                    total <= empty ? 21'd0 : greatest ? ~product : {sum[21:9], sum[7:0]};
 
             assign lane_sum[i] = total;
-            assign lane_max[i] = most;
         end
     endgenerate
 
-    wire [20:0] lane_value = greatest ? {{13{lane_max[lane][7]}}, lane_max[lane]} : lane_sum[lane];
+    reg  [20:0] lane_total;
+    reg  [ 2:0] lane_is;
+    reg         lane_out;
+    initial     lane_out = 1'b0;
+
+    always @(posedge clk) begin
+        lane_total <= lane_sum[lane];
+        lane_is    <= lane;
+        lane_out   <= lane_valid & ~reset;
+    end
+
+    wire [20:0] lane_value = greatest ? {{13{~lane_total[7]}}, ~lane_total[7:0]} : lane_total;
 
     // ---------------------------------------------------------------- to the requantiser
 
@@ -122,9 +134,9 @@ module bw_mac (
         after <= {after[2:0], done & pair};
         if (done) later1 <= whole1;
 
-        out_valid <= done | second | lane_valid;
-        out_sum   <= lane_valid ? {{11{lane_value[20]}}, lane_value} : second ? later1 : whole0;
-        out_tag   <= lane_valid ? {lane == 3'd7, lane} : {second | ~pair, 2'd0, second};
+        out_valid <= done | second | lane_out;
+        out_sum   <= lane_out ? {{11{lane_value[20]}}, lane_value} : second ? later1 : whole0;
+        out_tag   <= lane_out ? {lane_is == 3'd7, lane_is} : {second | ~pair, 2'd0, second};
         if (reset) {after, out_valid} <= 5'd0;
     end
 

@@ -27,19 +27,23 @@ module bw_requant (
     output reg  [ 7:0] out,
     output wire [ 3:0] out_tag
 );
-    localparam LATENCY = 15;
+    localparam LATENCY = 17;
 
-    reg [  LATENCY-1:0] valid; // valid[i]: stage i+1 holds a value
-    reg [4*LATENCY-1:0] tags;
+    reg [LATENCY-1:0] valid; // valid[i]: stage i+1 holds a value
+    reg [        3:0] tag1, tag5, tag9, tag13, tag17; // each for four clk, until the next result
     initial valid = {LATENCY{1'b0}};
 
     always @(posedge clk) begin
         valid <= reset ? {LATENCY{1'b0}} : {valid[LATENCY-2:0], in_valid};
-        tags  <= {tags[4*LATENCY-5:0], in_tag};
+        if (in_valid)  tag1  <= in_tag;
+        if (valid[3])  tag5  <= tag1;
+        if (valid[7])  tag9  <= tag5;
+        if (valid[11]) tag13 <= tag9;
+        if (valid[15]) tag17 <= tag13;
     end
 
     assign out_valid = valid[LATENCY-1];
-    assign out_tag   = tags[4*LATENCY-1 -: 4];
+    assign out_tag   = tag17;
 
     // ---------------------------------------------------------------- 1, 2: the whole sum, its size
 
@@ -49,16 +53,18 @@ module bw_requant (
 
     always @(posedge clk) begin
         sum1      <= in_sum + bias;
-        size2     <= sum1[31] ? -sum1 : sum1;
+        size2     <= (sum1 + {32{sum1[31]}}) ^ {32{sum1[31]}}; // all bits flipped of one less: negated
         negative2 <= sum1[31];
         if (valid[0]) scale4 <= scale;
     end
 
     // ---------------------------------------------------------------- 3, 4: the leading bit to the top
 
-    wire        none2_16 = size2[31:16] == 16'd0;
-    wire [31:0] by2_16   = none2_16 ? {size2[15:0], 16'd0} : size2;
-    wire        none2_8  = by2_16[31:24] == 8'd0;
+    wire        none2_3  = size2[31:24] == 8'd0;
+    wire        none2_2  = size2[23:16] == 8'd0;
+    wire        none2_1  = size2[15:8] == 8'd0;
+    wire        none2_16 = none2_3 & none2_2;
+    wire        none2_8  = none2_16 ? none2_1 : none2_3; // of what is left
 
     reg  [31:0] size3, size4;
     reg  [ 1:0] left3;
@@ -71,7 +77,12 @@ module bw_requant (
     wire [31:0] by3_2   = none3_2 ? {by3_4[29:0], 2'd0} : by3_4;
 
     always @(posedge clk) begin
-        size3     <= none2_8 ? {by2_16[23:0], 8'd0} : by2_16;
+        case ({none2_16, none2_8})
+            2'b00: size3 <= size2;
+            2'b01: size3 <= {size2[23:0], 8'd0};
+            2'b10: size3 <= {size2[15:0], 16'd0};
+            2'b11: size3 <= {size2[7:0], 24'd0};
+        endcase
         left3     <= {none2_16, none2_8};
         negative3 <= negative2;
         size4     <= by3_2[31] ? by3_2 : {by3_2[30:0], 1'b0};
@@ -96,7 +107,7 @@ module bw_requant (
         zero5     <= ~size4[31];
     end
 
-    // ---------------------------------------------------------------- 6 to 10: the product, in four parts
+    // ---------------------------------------------------------------- 6 to 12: the product, in four parts
 
     // Stage 6 stands for four clk, in each of which six bits of the scale are multiplied, from the low ones.
     // What falls out of the sum on the right can only tell that the product is more than what is kept.
@@ -115,8 +126,9 @@ module bw_requant (
     endfunction
 
     wire [29:0] by_two6 = {4'd0, times(scale6[1:0], mant6, triple6)} + {2'd0, times(scale6[3:2], mant6, triple6), 2'd0};
-    reg  [29:0] part7, product8;
-    reg         rest8;
+    reg  [29:0] two7, part8, product9;
+    reg  [25:0] third7;
+    reg         rest9;
 
     always @(posedge clk) begin
         if (valid[4]) begin
@@ -127,73 +139,80 @@ module bw_requant (
             zero6     <= zero5;
         end
         scale6   <= valid[4] ? {1'b1, scale4[22:0]} : {6'd0, scale6[23:6]};
-        part7    <= by_two6 + {times(scale6[5:4], mant6, triple6), 4'd0};
-        product8 <= part7 + (valid[6] ? 30'd0 : {6'd0, product8[29:6]});
-        rest8    <= ~valid[6] & (rest8 | product8[5:0] != 6'd0);
+        two7     <= by_two6;
+        third7   <= times(scale6[5:4], mant6, triple6);
+        part8    <= two7 + {third7, 4'd0};
+        product9 <= part8 + (valid[7] ? 30'd0 : {6'd0, product9[29:6]});
+        rest9    <= ~valid[7] & (rest9 | product9[5:0] != 6'd0);
     end
 
-    // The first part is in stage 8 when valid[7] is set, the last when valid[10] is: then stage 8 holds the
+    // The first part is in stage 9 when valid[8] is set, the last when valid[11] is: then stage 9 holds the
     // upper 30 of 48 bits.
-    reg  signed [9:0] exp10;
+    reg  signed [9:0] right10; // 8 - exp
     reg               negative10, zero10;
 
-    always @(posedge clk) if (valid[8]) {exp10, negative10, zero10} <= {exp6, negative6, zero6};
+    always @(posedge clk) if (valid[8]) {right10, negative10, zero10} <= {10'd8 - exp6, negative6, zero6};
 
-    // ---------------------------------------------------------------- 11: f32(f32(sum) * scale)
+    // ---------------------------------------------------------------- 13: f32(f32(sum) * scale)
 
-    wire        top10  = product8[29];
-    wire [23:0] kept10 = top10 ? product8[29:6] : product8[28:5];
-    wire        half10 = top10 ? product8[5] : product8[4];
-    wire        rest10 = rest8 | (product8[3:0] != 4'd0) | (top10 & product8[4]);
-    wire [24:0] mant10 = {1'b0, kept10} + {24'd0, half10 & (kept10[0] | rest10)};
+    wire        top12  = product9[29];
+    wire [23:0] kept12 = top12 ? product9[29:6] : product9[28:5];
+    wire        half12 = top12 ? product9[5] : product9[4];
+    wire        rest12 = rest9 | (product9[3:0] != 4'd0) | (top12 & product9[4]);
+    wire [24:0] mant12 = {1'b0, kept12} + {24'd0, half12 & (kept12[0] | rest12)};
 
-    reg         [23:0] mant11;
-    reg signed  [ 9:0] exp11;
-    reg                carry11, negative11, zero11;
-
-    always @(posedge clk) begin
-        mant11     <= {mant10[24] | mant10[23], mant10[22:0]};
-        carry11    <= mant10[24];
-        exp11      <= exp10 + {9'd0, top10};
-        negative11 <= negative10;
-        zero11     <= zero10;
-    end
-
-    // ---------------------------------------------------------------- 12, 13: to the nearest integer
-
-    // Below 512 the integer has nine bits, behind which one is the half and the rest says more or not.
-    wire signed [ 9:0] right11 = 10'sd8 - exp11 - {9'd0, carry11};
-    wire        [ 9:0] by11_8  = right11[3] ? {8'd0, mant11[23:22]} : mant11[23:14];
-    wire        [ 9:0] by11_4  = right11[2] ? {4'd0, by11_8[9:4]} : by11_8;
-    wire        [ 9:0] by11_2  = right11[1] ? {2'd0, by11_4[9:2]} : by11_4;
-    wire        [ 9:0] by11_1  = right11[0] ? {1'd0, by11_2[9:1]} : by11_2;
-    wire               rest11  = (mant11[13:0] != 14'd0) | (right11[3] & (mant11[21:14] != 8'd0))
-                               | (right11[2] & (by11_8[3:0] != 4'd0)) | (right11[1] & (by11_4[1:0] != 2'd0))
-                               | (right11[0] & by11_2[0]);
-
-    reg         [ 9:0] fixed12;
-    reg                rest12, large12, small12, negative12;
+    reg         [24:0] mant13;                  // a carry has nothing but the leading bit behind it
+    reg signed  [ 9:0] right13;
+    reg                negative13, zero13;
 
     always @(posedge clk) begin
-        fixed12    <= by11_1;
-        rest12     <= rest11;
-        large12    <= right11 < 10'sd0;
-        small12    <= (right11 > 10'sd9) | zero11;
-        negative12 <= negative11;
+        mant13     <= mant12;
+        right13    <= right10 - {9'd0, top12};
+        negative13 <= negative10;
+        zero13     <= zero10;
     end
 
-    wire        [ 9:0] whole12  = {1'b0, fixed12[9:1]} + {9'd0, fixed12[0] & (fixed12[1] | rest12)};
-    wire signed [10:0] around12 = small12 ? 11'sd0 : large12 ? 11'sd512 : {1'b0, whole12};
+    // ---------------------------------------------------------------- 14 to 17: to the nearest integer
 
-    reg signed  [10:0] value13;
+    // Up to 512 the integer has ten bits, behind which one is the half and the rest says more or not.
+    wire        [10:0] by13_8  = right13[3] ? {8'd0, mant13[24:22]} : mant13[24:14];
+    wire        [10:0] by13_4  = right13[2] ? {4'd0, by13_8[10:4]} : by13_8;
+    wire        [10:0] by13_2  = right13[1] ? {2'd0, by13_4[10:2]} : by13_4;
+    wire        [10:0] by13_1  = right13[0] ? {1'd0, by13_2[10:1]} : by13_2;
+    wire               rest13  = (mant13[13:0] != 14'd0) | (right13[3] & (mant13[21:14] != 8'd0))
+                               | (right13[2] & (by13_8[3:0] != 4'd0)) | (right13[1] & (by13_4[1:0] != 2'd0))
+                               | (right13[0] & by13_2[0]);
 
-    always @(posedge clk)
-        value13 <= (negative12 ? -around12 : around12) + {{3{zero_point[7]}}, zero_point};
+    reg         [10:0] fixed14;
+    reg                rest14, large14, small14, negative14;
 
-    wire below13 = value13 < $signed({{3{lowest[7]}}, lowest});
-    wire above13 = value13 > $signed({{3{highest[7]}}, highest});
+    always @(posedge clk) begin
+        fixed14    <= by13_1;
+        rest14     <= rest13;
+        large14    <= right13 < 10'sd0;
+        small14    <= (right13 > 10'sd10) | zero13;
+        negative14 <= negative13;
+    end
 
-    always @(posedge clk) out <= below13 ? lowest : above13 ? highest : value13[7:0];
+    wire        [ 9:0] whole14  = fixed14[10:1] + {9'd0, fixed14[0] & (fixed14[1] | rest14)};
+    wire        [10:0] around14 = small14 ? 11'd0 : large14 ? 11'd512 : {1'b0, whole14};
+
+    // Negated by flipping all bits here, and the one that is missing then carried into the next sum.
+    reg         [10:0] flipped15;
+    reg                negative15;
+    wire        [11:0] value15 = {flipped15, 1'b1} + {{3{zero_point[7]}}, zero_point, negative15};
+    reg  signed [10:0] value16;
+
+    always @(posedge clk) begin
+        flipped15  <= around14 ^ {11{negative14}};
+        negative15 <= negative14;
+        value16    <= value15[11:1];
+    end
+
+    wire below16 = value16 < $signed({{3{lowest[7]}}, lowest});
+    wire above16 = value16 > $signed({{3{highest[7]}}, highest});
+
+    always @(posedge clk) out <= below16 ? lowest : above16 ? highest : value16[7:0];
 
 endmodule
 

@@ -14,6 +14,9 @@
 // Time: the requantiser takes four clk a result, so a group ends four clk after the one before it, a pair
 // eight, and eight or nine where the channel changes, as bias and scale still have to stand. Lanes take 34
 // clk for their eight results. Bias and scale of a channel take one clk if they are not in the table.
+//
+// So from one group to the next there are four clk or more: where the next begins is made ready meanwhile,
+// and only what is inside a group has to be known at once.
 `default_nettype none
 
 module bw_seq (
@@ -33,7 +36,7 @@ module bw_seq (
     output wire [ 13:0] w_addr,
     output wire [  9:0] a_addr0,
     output wire [  9:0] a_addr1,
-    output wire         a_pad0,          // the word of padding instead
+    output wire         a_pad0,          // the word of padding instead: one clk later
     output wire         a_pad1,
     output wire [  7:0] t_addr,
     output wire         t_read,
@@ -43,7 +46,7 @@ module bw_seq (
     output wire         tap_valid,
     output wire         tap_first,
     output wire         tap_last,
-    output wire         tap_swap,        // column 0 is in bank 1
+    output wire         tap_swap,        // column 0 is in bank 1: one clk before
     output wire         parameter_valid, // a word of bias and scale: for all results of the channel ...
     output wire         parameter_lane,  // ... or for one lane
     output wire [  2:0] lane,
@@ -109,27 +112,29 @@ module bw_seq (
     reg [3:0] spacing;                            // clk until a group may end
     reg       may_end;                            // none
 
-    reg  [13:0] w_at, w_channel, program_at;      // program_at: the next layer
-    reg  [ 7:0] t_at, t_channel;
-    reg  [ 9:0] c, channel;                       // what is left
-    reg  [ 7:0] kx, ky, ox, oy;
-    reg  [ 9:0] at, at_column, at_line, at_group, at_row, at_channel;
-    reg  [ 8:0] x, x_group, y, y_row;             // of the tap, signed: may lie outside
-    reg  [ 9:0] out, out_channel;
+    reg  [13:0] w_at, w_start, program_at;        // program_at: the next layer
+    reg  [ 7:0] t_at, t_start;
+    reg  [ 9:0] c;                                // of the tap, counted from two
+    reg  [ 7:0] kx, ky, ox, oy;                   // from one
+    reg  [ 9:0] channel;                          // how many come behind, less one
+    reg  [ 9:0] at, at_column, at_line, at_row, at_channel, at_start;
+    reg  [ 8:0] x, x_group, x_start, y, y_start;  // of the tap, signed: may lie outside
+    reg  [ 9:0] out, out_channel, out_start;
     reg  [ 2:0] out_byte;
     reg         out_odd;
     reg         first_tap;
+    reg  [ 2:1] fresh;                            // a group begins: so many clk ago
 
+    // Each count comes with its end, so that the ends need no comparing when they are asked for.
     reg  c_end, kx_end, ky_end, ox_end, oy_end, last_channel; // none is left
-    wire column_end  = c_end;
-    wire line_end    = c_end & kx_end;
-    wire group_end   = c_end & kx_end & ky_end;
-    wire row_end     = group_end & ox_end;
-    wire channel_end = group_end & ox_end & oy_end;
-    wire layer_end   = ox_end & oy_end & last_channel; // of a group that ends
+    reg  line_end, group_end;                                 // c and kx; and ky
+    wire channel_end = ox_end & oy_end;                       // of a group that ends
+    wire layer_end   = ox_end & oy_end & last_channel;
 
     wire fetch_now     = state[FETCH] & ~hold & (count != 3'd5);
-    wire tap_now       = state[TAPS] & ~hold & (may_end | ~group_end);
+    wire inner_now     = state[TAPS] & ~hold & ~group_end;
+    assign group       = state[TAPS] & ~hold & group_end & may_end;
+    wire tap_now       = inner_now | group;
     wire parameter_now = state[PARAMETER] & ~hold;
     wire lane_now      = state[LANES] & ~hold & (quarter == 2'd0);
     reg  lane_done, last_lane;                    // its fourth clk
@@ -138,8 +143,9 @@ module bw_seq (
 
     // After a group's last tap the pointers wait for what follows it.
     reg  follows;
-    wire waits = group_end & follows;
-    wire move  = (tap_now & ~waits) | parameter_now | last_lane;
+    wire behind = parameter_now | last_lane;      // what follows is behind them
+    wire begin_group = (group & ~follows) | behind | clear;
+    wire move   = inner_now | begin_group;
 
     assign busy  = ~state[IDLE];
     assign clear = state[SETTLE];
@@ -154,6 +160,8 @@ module bw_seq (
 
     // ---------------------------------------------------------------- what is asked for
 
+    // Whether that is padding is known one clk later.
+    reg        was_y_inside, was_x0_inside, was_x1_inside, swap;
     wire       y_inside  = ~y[8] & (y[7:0] < height);
     wire       x0_inside = ~x[8] & (x[7:0] < width);
     wire [8:0] x1        = x + 9'd1;
@@ -162,12 +170,18 @@ module bw_seq (
     assign w_addr  = w_at;
     assign a_addr0 = x[0] ? at + column_stride : at; // bank 0 has column x if that is even, else x + 1
     assign a_addr1 = at;
-    assign a_pad0  = ~(y_inside & (x[0] ? x1_inside : x0_inside));
-    assign a_pad1  = ~(y_inside & (x[0] ? x0_inside : x1_inside));
+    assign a_pad0  = ~(was_y_inside & (swap ? was_x1_inside : was_x0_inside));
+    assign a_pad1  = ~(was_y_inside & (swap ? was_x0_inside : was_x1_inside));
     assign t_addr  = t_at;
-    assign t_read  = from_table & (sums ? tap_now & group_end : lane_now);
+    assign t_read  = from_table & (sums ? group : lane_now);
 
-    assign group     = tap_now & group_end;
+    always @(posedge clk) begin
+        was_y_inside  <= y_inside;
+        was_x0_inside <= x0_inside;
+        was_x1_inside <= x1_inside;
+        swap          <= x[0];
+    end
+
     assign group_tag = {group_two, out_odd, out_byte, out};
 
     // ---------------------------------------------------------------- with the words
@@ -175,14 +189,14 @@ module bw_seq (
     // The table's word stands until the next, and is taken two clk later than the weight memory's, when the
     // channel before needs its own no more.
     reg [2:1] fetched, fetched_last;
-    reg [2:1] tap, tap_is_first, tap_is_last, swap;
+    reg [2:1] tap, tap_is_first, tap_is_last;
     reg [4:1] inlined, tabled, for_lane;
     reg [2:0] lane1, lane2;
 
     assign tap_valid       = tap[2];
     assign tap_first       = tap_is_first[2];
     assign tap_last        = tap_is_last[2];
-    assign tap_swap        = swap[2];
+    assign tap_swap        = swap;
     assign parameter_valid = from_table ? tabled[4] : inlined[2];
     assign parameter_lane  = from_table ? for_lane[4] : for_lane[2];
     assign lane            = lane2;
@@ -193,7 +207,6 @@ module bw_seq (
         tap          <= {tap[1], tap_now};
         tap_is_first <= {tap_is_first[1], first_tap};
         tap_is_last  <= {tap_is_last[1], group_end};
-        swap         <= {swap[1], x[0]};
         inlined      <= {inlined[3:1], ~from_table & (parameter_now | lane_now)};
         tabled       <= {tabled[3:1], t_read};
         for_lane     <= {for_lane[3:1], lane_now};
@@ -226,6 +239,7 @@ module bw_seq (
     initial begin
         state = 8'd1 << IDLE;
         {stop_job, stop_now, lane_done, last_lane} = 4'd0;
+        fresh = 2'd0;
         quarter = 2'd0;
         failed = 1'b0;
         fetched = 2'd0;
@@ -235,32 +249,32 @@ module bw_seq (
         for_lane = 4'd0;
     end
 
+    wire fetched_all = fetched[2] & fetched_last[2];
+    wire added       = count == 3'd1; // the last tap, to the lanes' sums
+
     always @(posedge clk) begin
         if (lane_now | quarter != 2'd0) quarter <= quarter + 2'd1;
         lane_done <= quarter == 2'd2 & ~stop;
         last_lane <= quarter == 2'd2 & count == 3'd7 & ~stop;
 
-        if (state[IDLE] & start) begin
-            state  <= 8'd1 << FETCH;
-            failed <= 1'b0;
-        end
-        if (state[FETCH] & fetched_last[2] & fetched[2]) state <= 8'd1 << SETTLE;
-        if (state[SETTLE]) state <= 8'd1 << TAPS;
-        if (tap_now & group_end) begin
-            if (~sums) state <= 8'd1 << WAIT;
-            else if (follows) state <= 8'd1 << PARAMETER;
-            else if (layer_end) state <= 8'd1 << DRAIN;
-        end
-        if (parameter_now | last_lane) state <= layer_end ? 8'd1 << DRAIN : 8'd1 << TAPS;
-        if (state[WAIT] & count == 3'd1) state <= 8'd1 << LANES; // the last tap is being added
-        if (state[DRAIN] & idle) state <= final_layer ? 8'd1 << IDLE : 8'd1 << FETCH;
+        state[IDLE]      <= (state[IDLE] & ~start) | (state[DRAIN] & idle & final_layer) | stop;
+        state[FETCH]     <= ((state[IDLE] & start) | (state[FETCH] & ~fetched_all)
+                          | (state[DRAIN] & idle & ~final_layer)) & ~stop;
+        state[SETTLE]    <= state[FETCH] & fetched_all & ~stop;
+        state[TAPS]      <= (state[SETTLE] | (state[TAPS] & ~(group & (~sums | follows | layer_end)))
+                          | (behind & ~layer_end)) & ~stop;
+        state[PARAMETER] <= ((group & sums & follows) | (state[PARAMETER] & hold)) & ~stop;
+        state[WAIT]      <= ((group & ~sums) | (state[WAIT] & ~added)) & ~stop;
+        state[LANES]     <= ((state[WAIT] & added) | (state[LANES] & ~last_lane)) & ~stop;
+        state[DRAIN]     <= ((group & sums & ~follows & layer_end) | (behind & layer_end)
+                          | (state[DRAIN] & ~idle)) & ~stop;
 
         if (state[FETCH] | state[LANES]) count <= count + {2'd0, fetch_now | lane_done};
         else if (state[WAIT]) count <= {2'd0, ~count[0]};
         else count <= 3'd0;
 
+        if (state[IDLE] & start) failed <= 1'b0;
         if (stop) begin
-            state   <= 8'd1 << IDLE;
             failed  <= stop_job;
             quarter <= 2'd0;
         end
@@ -274,143 +288,141 @@ module bw_seq (
             cycles <= cycles + 24'd1;
             if (tap_now & ~greatest) taps <= taps + {22'd0, group_two, ~group_two};
         end
-        if (clear) begin
-            spacing <= 4'd0;
-            may_end <= 1'b1;
-        end else if (tap_now & group_end) begin
-            spacing <= ~channel_end ? (pair ? 4'd7 : 4'd3) : from_table ? 4'd7 : 4'd8;
-            may_end <= 1'b0;
-        end else begin
-            if (spacing != 4'd0) spacing <= spacing - 4'd1;
-            may_end <= spacing[3:1] == 3'd0;
-        end
+        if (group) spacing <= ~channel_end ? (pair ? 4'd7 : 4'd3) : from_table ? 4'd7 : 4'd8;
+        else if (spacing != 4'd0) spacing <= spacing - 4'd1;
+        // Nor before it is known where the group after it begins.
+        may_end <= (spacing[3:1] == 3'd0) & ~group & ~begin_group & ~fresh[1];
     end
 
+    // ---------------------------------------------------------------- walking: counts
 
-    // ---------------------------------------------------------------- walking
+    // A layer is fetched as if all had ended, so that it begins like a channel.
+    reg  one_c, one_kx, one_ky, one_ox, one_oy; // each is its own end
 
-    wire [ 9:0] next_column  = at_column + (x[0] ? column_stride : 10'd0);
-    wire [ 9:0] next_line    = at_line + row_stride;
-    wire [ 9:0] next_group   = at_group + ((by_two | pair | x_group[0]) ? column_stride : 10'd0);
-    wire [ 9:0] next_row     = at_row + row_step;
-    wire [ 9:0] next_channel = at_channel + {9'd0, ~sums};
+    reg  two_c, c_next_end; // the end comes next
 
-    // One of them is set: what ends with this tap.
-    wire ends_word    = ~c_end;
-    wire ends_column  = c_end & ~kx_end;
-    wire ends_line    = c_end & kx_end & ~ky_end;
-    wire ends_group   = group_end & ~ox_end;
-    wire ends_row     = group_end & ox_end & ~oy_end;
-    wire ends_channel = group_end & ox_end & oy_end;
-
-    wire [ 9:0] next   = ({10{ends_word}} & (at + 10'd1)) | ({10{ends_column}} & next_column)
-                       | ({10{ends_line}} & next_line) | ({10{ends_group}} & next_group)
-                       | ({10{ends_row}} & next_row) | ({10{ends_channel}} & next_channel);
-    wire [ 8:0] next_x = ({9{ends_word}} & x) | ({9{ends_column}} & (x + 9'd1)) | ({9{ends_line}} & x_group)
-                       | ({9{ends_group}} & (x_group + {7'd0, by_two | pair, ~(by_two | pair)}))
-                       | ({9{ends_row | ends_channel}} & first_column);
-    wire [ 8:0] next_y = ({9{ends_word | ends_column}} & y) | ({9{ends_line}} & (y + 9'd1))
-                       | ({9{ends_group}} & y_row) | ({9{ends_row}} & (y_row + {5'd0, rows_apart}))
-                       | ({9{ends_channel}} & first_row);
-    wire [ 9:0] next_out     = channel_end ? out_channel + {9'd0, ~sums | (out_byte == 3'd7)}
-                             : out + ((pair | out_odd | ox_end) ? out_stride : 10'd0);
-    wire [13:0] next_weights = w_channel + weights_step;
-    wire [ 7:0] next_table   = t_channel + {4'd0, table_step};
+    wire c_then  = c_end ? one_c : c_next_end;
+    wire kx_then = ~c_end ? kx_end : kx_end ? one_kx : kx == kernel_columns;
+    wire ky_then = ~line_end ? ky_end : ky_end ? one_ky : ky == kernel_rows;
 
     always @(posedge clk) begin
-        if (clear) begin
-            at <= at_channel; at_column <= at_channel; at_line <= at_channel; at_group <= at_channel;
-            at_row <= at_channel;
-            x <= first_column; x_group <= first_column;
-            y <= first_row; y_row <= first_row;
-        end else if (move) begin
-            at <= next;
-            x  <= next_x;
-            y  <= next_y;
-            if (column_end) at_column <= next;
-            if (line_end) at_line <= next;
-            if (group_end) begin
-                at_group <= next;
-                x_group  <= next_x;
-            end
-            if (row_end) begin
-                at_row <= next;
-                y_row  <= next_y;
-            end
-        end
-        if (fetched[2] & arrived == 3'd2) at_channel <= w_data[9:0];
-        else if (move & channel_end) at_channel <= next;
-    end
+        one_c  <= words == 10'd0;
+        two_c  <= words == 10'd1;
+        one_kx <= kernel_columns == 8'd0;
+        one_ky <= kernel_rows == 8'd0;
+        one_ox <= columns == 8'd0;
+        one_oy <= rows == 8'd0;
 
-    // Each count comes with its end, so that the ends need no comparing when they are asked for.
-    always @(posedge clk) begin
-        if (clear) begin
-            c <= words; kx <= kernel_columns; ky <= kernel_rows; ox <= columns; oy <= rows;
-            c_end <= words == 10'd0; kx_end <= kernel_columns == 8'd0; ky_end <= kernel_rows == 8'd0;
-            ox_end <= columns == 8'd0; oy_end <= rows == 8'd0; last_channel <= channel == 10'd0;
-            first_tap <= 1'b1;
-            follows <= ~sums | ~from_table;
-        end else if (move) begin
-            c     <= c_end ? words : c - 10'd1;
-            c_end <= c_end ? words == 10'd0 : c == 10'd1;
-            if (column_end) begin
-                kx     <= kx_end ? kernel_columns : kx - 8'd1;
-                kx_end <= kx_end ? kernel_columns == 8'd0 : kx == 8'd1;
-            end
-            if (line_end) begin
-                ky     <= ky_end ? kernel_rows : ky - 8'd1;
-                ky_end <= ky_end ? kernel_rows == 8'd0 : ky == 8'd1;
-            end
-            if (group_end) begin
-                ox     <= ox_end ? columns : ox - 8'd1;
-                ox_end <= ox_end ? columns == 8'd0 : ox == 8'd1;
-                follows <= ~sums | (channel_end & ~from_table);
-            end
-            if (row_end) begin
-                oy     <= oy_end ? rows : oy - 8'd1;
-                oy_end <= oy_end ? rows == 8'd0 : oy == 8'd1;
-            end
-            first_tap <= group_end;
+        if (move) begin
+            c          <= c_end ? 10'd2 : c + 10'd1;
+            c_next_end <= c_end ? two_c : c == words;
+            c_end      <= c_then;
+            kx_end     <= kx_then;
+            ky_end     <= ky_then;
+            line_end   <= c_then & kx_then;
+            group_end  <= c_then & kx_then & ky_then;
+            first_tap  <= group_end;
+            if (c_end) kx <= kx_end ? 8'd1 : kx + 8'd1;
+            if (line_end) ky <= ky_end ? 8'd1 : ky + 8'd1;
         end
+        if (fetched[2]) {c_end, kx_end, ky_end, line_end, group_end} <= 5'h1f;
+
+        // Groups, which are counted in the clk after they begin.
+        if (fresh[1]) begin
+            ox      <= ox_end ? 8'd1 : ox + 8'd1;
+            ox_end  <= ox_end ? one_ox : ox == columns;
+            follows <= ~sums | (channel_end & ~from_table);
+            if (ox_end) begin
+                oy     <= oy_end ? 8'd1 : oy + 8'd1;
+                oy_end <= oy_end ? one_oy : oy == rows;
+            end
+        end
+        last_channel <= channel == 10'h3ff;
         if (fetched[2] & arrived == 3'd3) channel <= w_data[25:16];
-        else if (move & channel_end) begin
-            channel      <= channel - 10'd1;
-            last_channel <= channel == 10'd1;
-        end
+        else if (fresh[1] & channel_end) channel <= channel - 10'd1;
+        if (fetched[2]) {ox_end, oy_end} <= 2'b11;
     end
 
-    always @(posedge clk) begin
-        if (clear) begin
-            out <= out_channel;
-            out_byte <= 3'd0;
-            out_odd <= 1'b0;
-        end else if (move & group_end) begin
-            out     <= next_out;
-            out_odd <= ~out_odd & ~ox_end & ~pair;
-            if (channel_end & sums) out_byte <= out_byte + 3'd1;
-        end
-        if (fetched[2] & arrived == 3'd3) out_channel <= w_data[41:32];
-        else if (move & channel_end) out_channel <= next_out;
+    // ---------------------------------------------------------------- walking: inside a group
+
+    wire [9:0] from = ~c_end ? at : ~line_end ? at_column : ~group_end ? at_line : at_start;
+    wire [9:0] by   = ~c_end ? 10'd1
+                    : ~line_end ? (x[0] ? column_stride : 10'd0)
+                    : ~group_end ? row_stride
+                    : 10'd0;
+    wire [9:0] next = from + by;
+
+    always @(posedge clk) if (move) begin
+        at <= next;
+        if (c_end) at_column <= next;
+        if (line_end) at_line <= next;
+        if (c_end) x <= ~line_end ? x + 9'd1 : ~group_end ? x_group : x_start;
+        if (line_end) y <= ~group_end ? y + 9'd1 : y_start;
+        if (group_end) x_group <= x_start;
     end
+
+    // ---------------------------------------------------------------- walking: where the next group begins
+
+    // In the second clk of a group, when it is known which it is, and where its row and channel began.
+    wire [9:0] start_from = ~ox_end ? at_start : ~oy_end ? at_row : at_channel;
+    wire [9:0] start_by   = ~ox_end ? (by_two | pair | x_start[0] ? column_stride : 10'd0)
+                          : ~oy_end ? row_step
+                          : {9'd0, ~sums};
+
+    always @(posedge clk) begin
+        fresh <= {fresh[1], begin_group};
+        if (fresh[1] & ox_end) at_row <= at_start;
+        if (fresh[1] & channel_end) at_channel <= at_start;
+        if (fetched[2] & arrived == 3'd1) begin
+            w_start <= w_data[13:0];
+            t_start <= w_data[39:32];
+            y_start <= {w_data[55], w_data[55:48]};
+            x_start <= {w_data[63], w_data[63:56]};
+        end else if (fresh[2]) begin
+            x_start <= ox_end ? first_column : x_start + {7'd0, by_two | pair, ~(by_two | pair)};
+            if (ox_end) y_start <= oy_end ? first_row : y_start + {5'd0, rows_apart};
+            if (channel_end) begin
+                w_start <= w_start + weights_step;
+                t_start <= t_start + {4'd0, table_step};
+            end
+        end
+        if (fetched[2] & arrived == 3'd2) at_start <= w_data[9:0];
+        else if (fresh[2]) at_start <= start_from + start_by;
+    end
+
+    // ---------------------------------------------------------------- walking: results
+
+    wire [9:0] out_from = channel_end ? out_channel : out;
+    wire [9:0] out_by   = channel_end ? {9'd0, ~sums | (out_byte == 3'd7)}
+                        : pair | out_odd | ox_end ? out_stride
+                        : 10'd0;
+
+    always @(posedge clk) begin
+        if (fresh[1]) begin
+            out     <= out_start;
+            out_odd <= ~out_odd & ~ox_end & ~pair;
+            if (channel_end) begin
+                out_channel <= out_start;
+                out_byte    <= out_byte + {2'd0, sums};
+            end
+        end
+        if (fetched[2]) out_byte <= 3'd7;
+        if (fetched[2] & arrived == 3'd3) out_start <= w_data[41:32];
+        else if (fresh[2]) out_start <= out_from + out_by;
+    end
+
+    // ---------------------------------------------------------------- walking: weights, biases and scales
 
     // Which word is next: it is loaded, or goes on by one.
-    wire        w_load = state[IDLE] | state[DRAIN] | clear | (move & group_end);
+    wire        w_load = state[IDLE] | state[DRAIN] | begin_group;
     wire        w_on   = fetch_now | tap_now | ((parameter_now | lane_now) & ~from_table);
-    wire [13:0] w_from = state[IDLE] ? job_from : state[DRAIN] ? program_at
-                       : (channel_end & ~clear) ? next_weights : w_channel;
+    wire [13:0] w_from = state[IDLE] ? job_from : state[DRAIN] ? program_at : w_start;
 
     always @(posedge clk) begin
-        w_at <= w_load ? w_from : w_at + {13'd0, w_on};
+        if (w_load | w_on) w_at <= w_load ? w_from : w_at + 14'd1;
         if (clear) program_at <= w_at;
-        if (clear | (move & group_end)) t_at <= (channel_end & ~clear) ? next_table : t_channel;
+        if (begin_group) t_at <= t_start;
         else if (lane_done) t_at <= t_at + 8'd1;
-        if (fetched[2] & arrived == 3'd1) begin
-            w_channel <= w_data[13:0];
-            t_channel <= w_data[39:32];
-        end else if (move & channel_end) begin
-            w_channel <= next_weights;
-            t_channel <= next_table;
-        end
     end
 
 endmodule

@@ -7,7 +7,7 @@
 // The shift registers run on SCK itself, so a bit costs one SCK period whatever clk is. What crosses is
 // a byte: it is held for eight SCK periods, which must be longer than the four clk periods that this
 // module and its user need: SCK may be as fast as clk. Between two transactions CS must be high for at
-// least six clk periods.
+// least eight clk periods.
 `default_nettype none
 
 module bw_spi (

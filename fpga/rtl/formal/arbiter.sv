@@ -233,16 +233,15 @@ module arbiter (
 
     // ---------------------------------------------------------------- the banks: reading
 
-    reg        was_tap0, was_tap1, was_pad0, was_pad1, known0, known1;
+    reg        known0, known1;
     reg  [9:0] was_addr0, was_addr1;
     reg  [63:0] then0, then1;
 
     // `known`: the word looked at is read in this clk and is not being written.
-    wire [9:0] reads0 = was_pad0 ? pad_word : was_addr0;
-    wire [9:0] reads1 = was_pad1 ? pad_word : was_addr1;
+    wire [9:0] reads0 = was_tap & seq_pad0 ? pad_word : was_addr0;
+    wire [9:0] reads1 = was_tap & seq_pad1 ? pad_word : was_addr1;
 
     always @(posedge clk) begin
-        {was_pad0, was_pad1} <= {seq_pad0 & tap_now, seq_pad1 & tap_now};
         was_addr0 <= tap_now ? seq_addr0 : ask_addr[9:0];
         was_addr1 <= tap_now ? seq_addr1 : ask_addr[9:0];
         known0    <= reads0 == at0 & ~written0;

@@ -191,7 +191,8 @@ module host (
         assert (start == must_start);
         assert (set_valid == must_set);
         assert (~(start | set_valid) | (header_whole & payload_whole & what == 3'd0));
-        assert (~start | (run & ~busy & last_tag == tag));
+        assert (~start | (run & ~busy));
+        assert (~was_start | last_tag == tag); // in the clk in which it may be busy first
         assert (~set_valid | (verb == "W" & space == 8'd0 & set == low[2:0] & ask_data == must_data));
 
         // Words: none but the header's, each as it came, until it is done.
@@ -263,10 +264,11 @@ module host (
         assert (~(in_status & answered) | ask | dut_word == word_read);
         assert (~(run & what == 3'd0 & (in_payload | in_check)) | ~(busy | start | was_start));
         assert (~(run & what == 3'd0 & (in_payload | in_check)) | ~begun | tag != begun_tag);
-        assert (dut_begun == begun & (~begun | last_tag == begun_tag));
+        assert (start | (dut_begun == begun & (~begun | last_tag == begun_tag)));
         assert (any_start | ~begun | start);
         assert (start | (begun == any_start & (~begun | begun_tag == last_start)));
         assert (~start | (begun & begun_tag == tag));
+        assert (~start | since == 4'd1);
         assert (~ask | since == stood + 4'd1);
         assert (stood <= DONE_MAX);
         assert (was_ask == (stood != 4'd0));

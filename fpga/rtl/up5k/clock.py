@@ -1,2 +1,2 @@
-# What nextpnr aims at; the oscillator gives 24 MHz.
+# What placing and routing aim at; the oscillator gives 24 MHz.
 ctx.addClock("clk", 42)

@@ -10,6 +10,8 @@ use crate::{bank, engine, setting, table, weights};
 /// Clk of a job at most.
 const LIMIT_CLK: u32 = 10_000_000;
 const LAYERS_PER_JOB: usize = 32;
+/// Words of weights that are checked while a job runs, which takes a clk of the memories from it every four.
+const CHECKED_WORDS: usize = 1000;
 /// Words of weights of a layer at most, so that those of a job fit.
 const LAYER_WEIGHTS_MAX: u16 = 480;
 
@@ -160,6 +162,8 @@ fn random_layers_leave_the_same_bytes() {
         engine.load(bank(1, 0), job.banks[1].as_flattened()).unwrap();
         engine.choose(0, LIMIT_CLK).unwrap();
         engine.begin(bank(0, 0), &job.banks[0][0]).unwrap();
+        let checked = &job.weights[..job.weights.len().min(CHECKED_WORDS)];
+        engine.check(0, checked.as_flattened(), 10_000).unwrap();
         engine.finish(10_000).unwrap();
 
         let mut expected = job.banks;
