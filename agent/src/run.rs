@@ -227,7 +227,8 @@ impl Agent {
             span: span.clone(),
             rest: drive::Rest::new(accelerator),
         };
-        let mut tasks = vec![tokio::spawn(driver.run(arrivals, (done_here, crashes, offloaded), stopped).instrument(span))];
+        let mut tasks =
+            vec![tokio::spawn(driver.run(arrivals, (done_here, crashes, offloaded), stopped).instrument(span))];
         tasks.extend(server);
         Ok(Running { device, listen, scoring, status, stop, tasks })
     }

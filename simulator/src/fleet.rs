@@ -49,8 +49,8 @@ pub struct Plan<'p> {
     pub sites: &'p [&'p str],
     /// How many.
     pub devices: usize,
-    /// What the first devices of the last site have to offload models to.
-    pub accelerator: Accelerator,
+    /// What the first devices of the last site have to offload models to, if anything.
+    pub accelerator: Option<Accelerator>,
 }
 
 /// How the cameras fared: rows scored, and how many answers were what a person saw.
@@ -182,7 +182,7 @@ fn config(plan: &Plan<'_>, index: usize) -> Config {
         collect_rows_per_minute_max: ROWS_PER_MINUTE,
         pace: Some(if is_slow(index) { PACE_SLOW } else { PACE }),
         probation_ms: PROBATION_MS,
-        accelerator: is_accelerated(plan.sites, index).then(|| plan.accelerator.clone()),
+        accelerator: plan.accelerator.clone().filter(|_| is_accelerated(plan.sites, index)),
         heartbeat_ms: HEARTBEAT_MS,
         name: Some(name),
         ..Config::default()

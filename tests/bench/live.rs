@@ -28,8 +28,14 @@ pub(crate) async fn measure() {
     fleet.two_versions();
     let home = folder();
     let token = fleet.device_token(u32::try_from(DEVICES).unwrap_or(u32::MAX));
-    let plan =
-        Plan { hub: &fleet.hub.url, token: &token, home: home.path(), sites: &["lyon", "oslo"], devices: DEVICES };
+    let plan = Plan {
+        hub: &fleet.hub.url,
+        token: &token,
+        home: home.path(),
+        sites: &["lyon", "oslo"],
+        devices: DEVICES,
+        accelerator: None,
+    };
     let images: Arc<[Image]> = held_out().expect("the digits are built in").into();
     let cameras = Cameras::start(&plan, &"digits".parse().unwrap(), &images, |_| ()).await.expect("devices start");
     fleet.roll_out("digits:2");

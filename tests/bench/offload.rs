@@ -22,7 +22,9 @@ pub(crate) fn measure() {
     let program = repository().join("target/fpga/sim/bw_sim");
     assert!(program.exists(), "no {}: make it with `fpga/rtl/build sim`", program.display());
     let clock_hz = clock_hz();
-    println!("one row, clk                    engine   of 8 a clk   at 24 MHz   this CPU   CPU / engine   Cortex-M4 / engine");
+    println!(
+        "one row, clk                    engine   of 8 a clk   at 24 MHz   this CPU   CPU / engine   Cortex-M4 / engine"
+    );
     for model in models() {
         let name = model.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         let bytes = std::fs::read(&model).expect("the model is there");

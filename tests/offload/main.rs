@@ -47,10 +47,8 @@ fn claiming(build: &str) -> Vec<u8> {
 }
 
 fn accelerated(fleet: &Fleet, name: &str, program: &Path) -> Agent {
-    let config = format!(
-        "probation_ms = 4000\n[accelerator]\nkind = \"simulated\"\nprogram = \"{}\"\n",
-        program.display()
-    );
+    let config =
+        format!("probation_ms = 4000\n[accelerator]\nkind = \"simulated\"\nprogram = \"{}\"\n", program.display());
     fleet.agent_as(name, &Settings { config: &config, ..Settings::default() })
 }
 
@@ -177,7 +175,8 @@ async fn a_new_bitstream_is_a_release_like_any_other() {
     fleet.roll_out("digits:1");
     let has = |build: String| {
         move |device: &DeviceView| {
-            offload(device).is_some_and(|offload| offload.by == ScoredBy::Engine && offload.build.as_ref() == Some(&build))
+            offload(device)
+                .is_some_and(|offload| offload.by == ScoredBy::Engine && offload.build.as_ref() == Some(&build))
         }
     };
     scoring_until(&fleet, &agent, "scores by the shipped engine", has(shipped().1)).await;
@@ -196,7 +195,8 @@ async fn a_new_bitstream_is_a_release_like_any_other() {
 fn the_demo_scores_one_site_by_the_simulated_engine() {
     let _engine = program();
     let sim = bellwether_tests::files::binary("bellwether-sim");
-    let ran = Command::new(sim).args(["demo", "--once", "--devices", "12", "--fpga", "rtl", "-o", "json"]).output().unwrap();
+    let ran =
+        Command::new(sim).args(["demo", "--once", "--devices", "12", "--fpga", "rtl", "-o", "json"]).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{err}");
     let outcome: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use bellwether_protocol::error::Reject;
 use bellwether_protocol::limit::PACKAGE_BYTES_MAX;
+use bellwether_runtime::ScoreError;
 use bellwether_runtime::child::{Limits, allow_cpu, asked, close_inherited, die_with_parent};
-use bellwether_runtime::{ScoreError, Scorer as _};
 
 use super::SUBCOMMAND;
 use super::frames::{Broken, Connection, call, framed, response};

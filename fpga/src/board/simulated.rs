@@ -48,7 +48,9 @@ impl Board for Simulated {
         // The wires of a part without a design are pulled up.
         for operation in operations {
             match operation {
-                Operation::Read(read) | Operation::Transfer(read, _) | Operation::TransferInPlace(read) => read.fill(0xff),
+                Operation::Read(read) | Operation::Transfer(read, _) | Operation::TransferInPlace(read) => {
+                    read.fill(0xff)
+                }
                 Operation::Write(_) | Operation::DelayNs(_) => {}
             }
         }

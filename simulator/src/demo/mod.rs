@@ -35,7 +35,9 @@ impl Fpga {
                 if program.is_file() {
                     return Ok(Accelerator::Simulated { program });
                 }
-                bail!("there is no simulated engine: make it with `fpga/rtl/build sim` (needs Verilator), or leave out --fpga rtl")
+                bail!(
+                    "there is no simulated engine: make it with `fpga/rtl/build sim` (needs Verilator), or leave out --fpga rtl"
+                )
             }
         }
     }

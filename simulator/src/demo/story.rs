@@ -178,18 +178,13 @@ impl Demo {
         Ok(())
     }
 
-    async fn start_fleet(
-        &mut self,
-        devices: usize,
-        model: &ModelName,
-        accelerator: Accelerator,
-    ) -> anyhow::Result<()> {
+    async fn start_fleet(&mut self, devices: usize, model: &ModelName, accelerator: Accelerator) -> anyhow::Result<()> {
         let made = self.console.json(&format!("device token --uses {devices}")).await?;
         let token = made.get("token").and_then(|token| token.as_str()).context("the command printed no token")?;
         let images: Arc<[Image]> = held_out()?.into();
         let url = self.hub.url();
         let home = self.home.join("devices");
-        let plan = Plan { hub: &url, token, home: &home, sites: &SITES, devices, accelerator };
+        let plan = Plan { hub: &url, token, home: &home, sites: &SITES, devices, accelerator: Some(accelerator) };
         let bar = self.console.bar("devices enrolled", devices as u64);
         let fleet = Fleet::start(&plan, model, &images, |count| bar.set_position(count as u64)).await?;
         bar.finish_and_clear();

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
-use tract_onnx::pb::{
-    GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
-};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
 use super::model::{INT8, UINT8};
 use super::{Lifted, Port};
@@ -63,7 +61,8 @@ fn part(graph: &GraphProto, from: Option<&str>, wanted: &[&str]) -> GraphProto {
         }
     }
     nodes.reverse();
-    let initializer = graph.initializer.iter().filter(|tensor| needed.contains(tensor.name.as_str())).cloned().collect();
+    let initializer =
+        graph.initializer.iter().filter(|tensor| needed.contains(tensor.name.as_str())).cloned().collect();
     GraphProto { name: graph.name.clone(), node: nodes, initializer, ..GraphProto::default() }
 }
 

@@ -34,10 +34,10 @@ use chain::{Chain, Reached, Stop, output};
 use model::{FLOAT, INT8, Model, UINT8, named};
 use view::View;
 
-pub use offload::{Offload, OffloadError, Offloaded, Offloads};
-pub use quantised::Quantised;
 /// The bitstream of this version for an iCE40 UP5K.
 pub use bellwether_fpga::board::UP5K;
+pub use offload::{Offload, OffloadError, Offloaded, Offloads};
+pub use quantised::Quantised;
 pub use view::Order;
 
 /// A model, divided between engine and CPU.

@@ -148,7 +148,8 @@ impl<S: Scores<Error: Display> + Send> Offloaded<S> {
     fn middle(&mut self, given: &Tensor) -> Result<Tensor, ScoreError> {
         let Lifted { input, output, .. } = &self.offload.lifted;
         let failed = |why: String| ScoreError::Failed(why);
-        let values = from_bytes(given.data()).ok_or_else(|| failed("what goes into the engine is no bytes".to_owned()))?;
+        let values =
+            from_bytes(given.data()).ok_or_else(|| failed("what goes into the engine is no bytes".to_owned()))?;
         let row = input.shape.count();
         if row == 0 || !values.len().is_multiple_of(row) {
             return Err(failed(format!("{} values go into the engine, {row} a row", values.len())));

@@ -50,8 +50,7 @@ fn a_package_repeats_from_what_is_in_it_and_one_packed_by_other_hands_does_not()
         .files()
         .map(|(file, bytes)| (file.name.clone(), file.role, bytes.to_vec()))
         .collect();
-    let files: Vec<_> =
-        files.iter().rev().map(|(name, role, bytes)| (name.clone(), *role, bytes.as_slice())).collect();
+    let files: Vec<_> = files.iter().rev().map(|(name, role, bytes)| (name.clone(), *role, bytes.as_slice())).collect();
     let (other, _) = pack(&digits(), &files, whole.manifest.tensors.clone()).unwrap();
     assert!(examine(&other).is_ok());
     assert_ne!(repeat(&other).unwrap().package, other);
