@@ -36,6 +36,7 @@
 //! Source: Project IceStorm, "Bitstream File Format Documentation", and what `iceunpack -vv` says
 //! of files that `icepack` made.
 
+mod comment;
 mod walk;
 
 #[cfg(test)]
@@ -61,6 +62,9 @@ pub struct Facts {
     pub bytes: usize,
     /// How many of these are comment, which the CRC does not cover and the part skips.
     pub comment_bytes: usize,
+    /// Of which build the comment says that the engine is: `bellwether up5k build=` and eight digits. It
+    /// may say anything; the engine's own register tells once it is loaded.
+    pub build: Option<u32>,
     /// The CRC-16 of the rest.
     pub crc: u16,
     /// Whether the design may reboot the part into another image of its flash.

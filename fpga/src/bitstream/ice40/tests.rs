@@ -15,16 +15,55 @@ const COMMENT: usize = 4;
 #[test]
 fn what_icepack_wrote_is_accepted() {
     let crc = u16::from_be_bytes([BLINKY[104_085], BLINKY[104_086]]);
-    let facts =
-        Facts { part: Part::Up5k, bytes: 104_090, comment_bytes: COMMENT, crc, warm_boot: true, no_sleep: false };
+    let facts = Facts {
+        part: Part::Up5k,
+        bytes: 104_090,
+        comment_bytes: COMMENT,
+        build: None,
+        crc,
+        warm_boot: true,
+        no_sleep: false,
+    };
     assert_eq!(check(BLINKY), Ok(facts));
     assert_eq!(check(&BLINKY[COMMENT..]).unwrap().comment_bytes, 0);
 }
 
 #[test]
-fn the_shipped_engine_is_accepted() {
+fn the_shipped_engine_is_accepted_and_says_its_build() {
     let engine = include_bytes!("../../../rtl/up5k/bellwether.bin");
-    assert_eq!(check(engine).unwrap().part, Part::Up5k);
+    let report = include_str!("../../../rtl/up5k/report.txt");
+    let build = report.lines().find_map(|line| line.strip_prefix("build ")?.split_whitespace().next()).unwrap();
+    let facts = check(engine).unwrap();
+    assert_eq!((facts.part, facts.build), (Part::Up5k, Some(u32::from_str_radix(build, 16).unwrap())));
+}
+
+#[test]
+fn a_comment_says_the_build_or_nothing() {
+    let build = |strings: &[&str]| {
+        let text: Vec<u8> = strings.iter().flat_map(|text| [text.as_bytes(), &[0]].concat()).collect();
+        check(&[&[0xff, 0], &text[..], &[0, 0xff], &BLINKY[COMMENT..]].concat()).unwrap().build
+    };
+    assert_eq!(build(&["bellwether up5k build=4f63a8d7"]), Some(0x4f63_a8d7));
+    assert_eq!(build(&["", "icepack", "bellwether up5k build=00000001", "more"]), Some(1));
+    assert_eq!(build(&["bellwether up5k build=ffffffff", "bellwether up5k build=00000001"]), Some(u32::MAX));
+    for other in [
+        "",
+        "bellwether up5k build=",
+        "bellwether up5k build=4f63a8d",
+        "bellwether up5k build=4f63a8d70",
+        "bellwether up5k build=4F63A8D7",
+        "bellwether up5k build=4f63a8g7",
+        "bellwether up5k build=+f63a8d7",
+        "bellwether  up5k build=4f63a8d7",
+        " bellwether up5k build=4f63a8d7",
+        "bellwether up5k build=4f63a8d7 ",
+        "bellwether up5k bellwether up5k build=4f63a8d7",
+    ] {
+        assert_eq!(build(&[other]), None, "{other:?}");
+        assert_eq!(build(&[other, "bellwether up5k build=4f63a8d7"]), Some(0x4f63_a8d7), "behind {other:?}");
+    }
+    let long = std::format!("bellwether up5k build={}", "0".repeat(COMMENT_BYTES_MAX - 27));
+    assert_eq!(build(&[&long]), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The walk itself: a place in the picture for each state, and one byte or the rest of a block
 //! at a time.
 
+use super::comment::Comment;
 use super::{BLOCKS, BYTES_MAX, Block, COMMENT_BYTES_MAX, Facts, Memory, Part, Refused, Why};
 
 const PREAMBLE: [u8; 4] = [0x7e, 0xaa, 0x99, 0x7e];
@@ -17,6 +18,7 @@ const FLAG_WARM_BOOT: u16 = 0x20;
 pub struct Walk {
     at: usize,
     place: Place,
+    comment: Comment,
     comment_bytes: usize,
     /// Of what it covers, so far.
     crc: u16,
@@ -80,7 +82,16 @@ impl Walk {
     /// Before the first byte.
     #[must_use]
     pub const fn new() -> Self {
-        Self { at: 0, place: Place::Start, comment_bytes: 0, crc: CRC_START, block: Block::UNSET, written: 0, flags: 0 }
+        Self {
+            at: 0,
+            place: Place::Start,
+            comment: Comment::new(),
+            comment_bytes: 0,
+            crc: CRC_START,
+            block: Block::UNSET,
+            written: 0,
+            flags: 0,
+        }
     }
 
     /// Walks the next piece.
@@ -125,6 +136,7 @@ impl Walk {
             part: Part::Up5k,
             bytes: self.at,
             comment_bytes: self.comment_bytes,
+            build: self.comment.build(),
             crc: self.crc,
             warm_boot: self.flags & FLAG_WARM_BOOT != 0,
             no_sleep: self.flags & FLAG_NO_SLEEP != 0,
@@ -176,8 +188,10 @@ impl Walk {
             Place::Refused(refused) => Err(refused.why),
         }
     }
+
     fn comment(&mut self, ends: bool, byte: u8) -> Result<Place, Why> {
         self.comment_bytes = self.at + 1;
+        self.comment.push(byte);
         match byte {
             _ if self.comment_bytes > COMMENT_BYTES_MAX => Err(Why::Comment),
             0 => Ok(Place::Comment { ends: true }),
