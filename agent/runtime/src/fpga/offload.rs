@@ -266,10 +266,13 @@ mod tests {
         assert!(matches!(offloaded.run(&[]), Err(ScoreError::Missing { .. })));
     }
 
+    fn with(bitstream: &[u8]) -> Beside<'_> {
+        Beside { vectors: Some(VECTORS), bitstream: Some(bitstream), ..Beside::default() }
+    }
+
     #[test]
     fn a_package_holds_a_model_and_its_bitstream_or_no_mixed_pair() {
         let name = "digits".parse().unwrap();
-        let with = |bitstream| Beside { vectors: Some(VECTORS), bitstream: Some(bitstream), ..Beside::default() };
         let prepared = prepare(&name, "m.onnx", CNN, &with(UP5K)).unwrap();
         let offload = prepared.offload.clone().unwrap();
         assert_eq!((offload.layers, offload.macs), (5, 84_224), "{offload}");
@@ -277,7 +280,7 @@ mod tests {
         assert_eq!(crate::examine(&prepared.package).unwrap().offload, prepared.offload);
         let (_, image) = crate::open_offload(&prepared.package).unwrap().unwrap();
         assert_eq!(image.facts().build, Some(offload.build));
-        let says = |model, bitstream: &[u8]| prepare(&name, "m.onnx", model, &with(bitstream)).unwrap_err().to_string();
+        let says = |model: &[u8], bitstream: &[u8]| prepare(&name, "m.onnx", model, &with(bitstream)).unwrap_err().to_string();
         let mut flipped = UP5K.to_vec();
         flipped[5000] ^= 1;
         assert!(says(CNN, &flipped).contains("the bitstream is refused"), "{}", says(CNN, &flipped));
