@@ -64,7 +64,7 @@ fn models() -> Vec<PathBuf> {
     let others = std::fs::read_dir(repository().join("target/bench-models")).into_iter().flatten().flatten();
     let mut others: Vec<PathBuf> = others.map(|entry| entry.path()).filter(|path| is_quantised(path)).collect();
     others.sort();
-    [vec![data("digits-cnn-int8.onnx")], others].concat()
+    [vec![data("digits-cnn-eight.onnx")], others].concat()
 }
 
 fn is_quantised(path: &std::path::Path) -> bool {

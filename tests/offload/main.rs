@@ -93,7 +93,7 @@ fn engines(agent: &Agent) -> Vec<u32> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_goes_to_the_engine_and_survives_it() {
     let fleet = Fleet::start();
-    fleet.release("digits", 1, "digits-cnn-int8", &["--bitstream", "up5k"]);
+    fleet.release("digits", 1, "digits-cnn-eight", &["--bitstream", "up5k"]);
     let (agent, plain) = (accelerated(&fleet, "fpga-1", &program()), fleet.agent("plain-1"));
     fleet.roll_out("digits:1");
     let is_busy = |device: &DeviceView| {
@@ -125,7 +125,7 @@ async fn a_model_goes_to_the_engine_and_survives_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_the_engine_denies_goes_back_without_a_lost_call() {
     let fleet = Fleet::start();
-    fleet.release("digits", 1, "digits-cnn-int8", &["--bitstream", "up5k"]);
+    fleet.release("digits", 1, "digits-cnn-eight", &["--bitstream", "up5k"]);
     let agent = accelerated(&fleet, "fpga-1", &program());
     fleet.roll_out("digits:1");
     let by_engine = |device: &DeviceView| offload(device).is_some_and(|offload| offload.by == ScoredBy::Engine);
@@ -135,7 +135,7 @@ async fn a_pair_that_the_engine_denies_goes_back_without_a_lost_call() {
     let home = folder();
     let other = home.path().join("other.bin");
     std::fs::write(&other, claiming("0badc0de")).unwrap();
-    fleet.release("digits", 2, "digits-cnn-int8", &["--bitstream", other.to_str().unwrap()]);
+    fleet.release("digits", 2, "digits-cnn-eight", &["--bitstream", other.to_str().unwrap()]);
     let id = fleet.start_rollout("digits:2", 1);
     let device = scoring_until(&fleet, &agent, "is back at version 1, by its engine", |device| {
         let model = &device.models[0];
@@ -154,7 +154,7 @@ async fn a_pair_that_the_engine_denies_goes_back_without_a_lost_call() {
     let (mut bytes, _) = shipped();
     bytes[5000] ^= 1;
     std::fs::write(&damaged, bytes).unwrap();
-    let model = data("digits-cnn-int8.onnx");
+    let model = data("digits-cnn-eight.onnx");
     let words = ["model", "register", "digits", model.to_str().unwrap(), "--bitstream", damaged.to_str().unwrap()];
     let ran = fleet.cli.run(&words);
     assert!(ran.code != 0 && ran.stderr.contains("the bitstream is refused"), "{ran}");
@@ -170,7 +170,7 @@ async fn a_new_bitstream_is_a_release_like_any_other() {
     assert!(made.exists(), "no {}: make it with `BELLWETHER_FPGA_BUILD={build} fpga/rtl/build sim`", made.display());
     std::fs::copy(made, home.path().join(format!("bw_sim.{build}"))).unwrap();
     let fleet = Fleet::start();
-    fleet.release("digits", 1, "digits-cnn-int8", &["--bitstream", "up5k"]);
+    fleet.release("digits", 1, "digits-cnn-eight", &["--bitstream", "up5k"]);
     let agent = accelerated(&fleet, "fpga-1", &programs);
     fleet.roll_out("digits:1");
     let has = |build: String| {
@@ -182,7 +182,7 @@ async fn a_new_bitstream_is_a_release_like_any_other() {
     scoring_until(&fleet, &agent, "scores by the shipped engine", has(shipped().1)).await;
     let other = home.path().join("other.bin");
     std::fs::write(&other, claiming(build)).unwrap();
-    fleet.release("digits", 2, "digits-cnn-int8", &["--bitstream", other.to_str().unwrap()]);
+    fleet.release("digits", 2, "digits-cnn-eight", &["--bitstream", other.to_str().unwrap()]);
     let id = fleet.start_rollout("digits:2", 1);
     let device = scoring_until(&fleet, &agent, "scores by the other engine", has(build.to_owned())).await;
     assert_eq!(runs(&device), Some(2));

@@ -40,8 +40,8 @@ const CNN_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn.vector
 const WIDE: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.onnx");
 const WIDE_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-wide.vectors.npz");
 
-const INT8: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.onnx");
-const INT8_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-int8.vectors.npz");
+const EIGHT: &[u8] = include_bytes!("../../../tests/data/digits-cnn-eight.onnx");
+const EIGHT_VECTORS: &[u8] = include_bytes!("../../../tests/data/digits-cnn-eight.vectors.npz");
 
 /// What truly happened, as the hub tells it.
 #[derive(Clone, Debug, Serialize)]
@@ -304,7 +304,7 @@ impl Demo {
     }
 
     pub(super) async fn register_offloaded(&self) -> anyhow::Result<()> {
-        self.register(4, "cnn-int8", (INT8, INT8_VECTORS), "--bitstream up5k").await
+        self.register(4, "cnn-eight", (EIGHT, EIGHT_VECTORS), "--bitstream up5k").await
     }
 
     /// Starts a rollout to these devices alone, and grants it; its id.

@@ -230,8 +230,8 @@ mod tests {
     use crate::{Beside, Cpu, check, npz, prepare};
     use bellwether_fpga::board::UP5K;
 
-    const CNN: &[u8] = include_bytes!("../../../../tests/data/digits-cnn-int8.onnx");
-    const VECTORS: &[u8] = include_bytes!("../../../../tests/data/digits-cnn-int8.vectors.npz");
+    const CNN: &[u8] = include_bytes!("../../../../tests/data/digits-cnn-eight.onnx");
+    const VECTORS: &[u8] = include_bytes!("../../../../tests/data/digits-cnn-eight.vectors.npz");
     const LINEAR: &[u8] = include_bytes!("../../../../tests/data/digits-linear.onnx");
     const DIGITS: &[u8] = include_bytes!("../../../../tests/data/digits.npz");
 
@@ -275,7 +275,7 @@ mod tests {
         let name = "digits".parse().unwrap();
         let prepared = prepare(&name, "m.onnx", CNN, &with(UP5K)).unwrap();
         let offload = prepared.offload.clone().unwrap();
-        assert_eq!((offload.layers, offload.macs), (5, 84_224), "{offload}");
+        assert_eq!((offload.layers, offload.macs), (3, 47_104), "{offload}");
         assert_eq!(crate::repeat(&prepared.package).unwrap().package, prepared.package);
         assert_eq!(crate::examine(&prepared.package).unwrap().offload, prepared.offload);
         let (_, image) = crate::open_offload(&prepared.package).unwrap().unwrap();
