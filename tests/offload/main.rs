@@ -137,17 +137,20 @@ async fn a_pair_that_the_engine_denies_goes_back_without_a_lost_call() {
     std::fs::write(&other, claiming("0badc0de")).unwrap();
     fleet.release("digits", 2, "digits-cnn-eight", &["--bitstream", other.to_str().unwrap()]);
     let id = fleet.start_rollout("digits:2", 1);
-    let device = scoring_until(&fleet, &agent, "is back at version 1, by its engine", |device| {
-        let model = &device.models[0];
-        model.reject.as_ref().is_some_and(|reject| reject.code == 86) && runs(device) == Some(1) && by_engine(device)
+    let ended = wait_for("the rollout to end", async || {
+        scores(&agent).await;
+        fleet.api().rollout(&id).await.ok().filter(|rollout| rollout.state.ended())
     })
     .await;
-    assert_eq!(device.models[0].phase, "rolled_back");
-    let ended = fleet.rollout_until(&id, "over", |rollout| rollout.state.ended()).await;
     assert_eq!(ended.state, RolloutState::RolledBack);
+    scoring_until(&fleet, &agent, "is back at version 1, by its engine", |device| {
+        runs(device) == Some(1) && by_engine(device)
+    })
+    .await;
     let diagnosis = fleet.cli.json(&["device", "diagnose", "fpga-1"]);
-    let cause = diagnosis["troubles"]["failures"][0]["cause"].as_str().unwrap_or_default().to_owned();
-    assert!(cause.contains("its bitstream says 0badc0de"), "{cause}");
+    let failure = &diagnosis["troubles"]["failures"][0];
+    assert_eq!((&failure["version"], &failure["reject"]["code"]), (&Value::from(2), &Value::from(86)));
+    assert!(failure["cause"].as_str().unwrap().contains("its bitstream says 0badc0de"), "{failure}");
 
     // What is no pair at all does not get that far.
     let damaged = home.path().join("damaged.bin");

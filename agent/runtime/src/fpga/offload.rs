@@ -280,7 +280,8 @@ mod tests {
         assert_eq!(crate::examine(&prepared.package).unwrap().offload, prepared.offload);
         let (_, image) = crate::open_offload(&prepared.package).unwrap().unwrap();
         assert_eq!(image.facts().build, Some(offload.build));
-        let says = |model: &[u8], bitstream: &[u8]| prepare(&name, "m.onnx", model, &with(bitstream)).unwrap_err().to_string();
+        let says =
+            |model: &[u8], bitstream: &[u8]| prepare(&name, "m.onnx", model, &with(bitstream)).unwrap_err().to_string();
         let mut flipped = UP5K.to_vec();
         flipped[5000] ^= 1;
         assert!(says(CNN, &flipped).contains("the bitstream is refused"), "{}", says(CNN, &flipped));
