@@ -14,7 +14,7 @@ use bellwether_protocol::{heapless, package};
 use bellwether_runtime::fpga::UP5K;
 use bellwether_runtime::lower::{bind, lowered};
 use bellwether_runtime::prepare::{package_ref, tensors_digest};
-use bellwether_runtime::{Beside, Examined, Extra, ModelFacts, Sample, Samples, examine, inspect, prepare};
+use bellwether_runtime::{Beside, Examined, Extra, ModelFacts, Prepared, Sample, Samples, examine, inspect, prepare};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
@@ -99,13 +99,7 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         Failure::new(Exit::Conflict, format!("{file_name} is not registered: {fault}"))
             .next("mend the model or its vectors; nothing was sent")
     })?;
-    prepared.rewritten.iter().for_each(|what| eprintln!("rewritten: {what}"));
-    match (&prepared.deployable, &prepared.golden) {
-        (Err(advice), _) => eprintln!("! devices cannot run this file: {advice}"),
-        (Ok(()), None) => eprintln!("! unchecked: pass --vectors to keep a model that scores wrongly off the fleet"),
-        (Ok(()), Some(verdict)) => eprintln!("golden check: {verdict}"),
-    }
-    prepared.offload.iter().for_each(|offload| eprintln!("offload: {offload}"));
+    tell(&prepared);
     if beside.policy.collect.is_on() && !may_be_collected(&prepared.manifest.tensors) {
         eprintln!(
             "! rows of this model are not collected: one takes more than {ROW_BYTES_MAX} bytes, or has an open dimension"
@@ -145,6 +139,17 @@ async fn register(context: &Context, given: Register) -> Result<Exit, Failure> {
         failure.next(format!("{model} is registered as a draft; sign it: bellwether model publish {model} --key {key}"))
     })?;
     show(context, &view)
+}
+
+/// What preparing found, for people.
+fn tell(prepared: &Prepared) {
+    prepared.rewritten.iter().for_each(|what| eprintln!("rewritten: {what}"));
+    match (&prepared.deployable, &prepared.golden) {
+        (Err(advice), _) => eprintln!("! devices cannot run this file: {advice}"),
+        (Ok(()), None) => eprintln!("! unchecked: pass --vectors to keep a model that scores wrongly off the fleet"),
+        (Ok(()), Some(verdict)) => eprintln!("golden check: {verdict}"),
+    }
+    prepared.offload.iter().for_each(|offload| eprintln!("offload: {offload}"));
 }
 
 /// The samples that a baseline is made from.
