@@ -243,6 +243,12 @@ impl Config {
                 return Err(ConfigError::Value { key, got: got.to_string(), expected });
             }
         }
+        if let Some(Accelerator::Ice40 { hz, .. }) = self.accelerator
+            && !(1_000_000..=24_000_000).contains(&hz)
+        {
+            let expected = "1000000 to 24000000";
+            return Err(ConfigError::Value { key: "accelerator.hz", got: hz.to_string(), expected });
+        }
         Ok(())
     }
 
@@ -297,6 +303,19 @@ mod tests {
         for key in KEYS {
             let why = Config::parse(&format!("{key} = {{ x = [] }}"));
             assert!(!matches!(why, Err(FileError::UnknownKey { .. })), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_accelerator_is_read_as_its_kind_says() {
+        let board = "[accelerator]\nkind = 'ice40'\nspi = 'a'\ngpio = 'b'\nselect = 8\nreset = 25\ndone = 24\n";
+        let config = Config::parse(board).unwrap();
+        config.check().unwrap();
+        assert!(matches!(config.accelerator, Some(Accelerator::Ice40 { hz: 12_000_000, done: 24, .. })));
+        let why = Config::parse(&format!("{board}hz = 48000000\n")).unwrap().check().unwrap_err().to_string();
+        assert_eq!(why, "`accelerator.hz` is 48000000: expected 1000000 to 24000000");
+        for bad in ["kind = 'gpu'", "kind = 'simulated'", "kind = 'ice40'\nspi = 'a'", "kind = 'twin'\nx = 1"] {
+            assert!(matches!(Config::parse(&format!("[accelerator]\n{bad}\n")), Err(FileError::Toml(_))), "{bad}");
         }
     }
 

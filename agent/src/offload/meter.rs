@@ -88,13 +88,13 @@ impl Meter {
         if matches!(self.scorer, By::Engine { .. }) || self.totals.by == ScoredBy::Twin {
             return;
         }
-        if self.setup.accelerator == Accelerator::Twin {
+        if self.setup.accelerator == (Accelerator::Twin {}) {
             self.totals.by = ScoredBy::Twin;
             return;
         }
         let lock = match File::create(&self.setup.lock) {
             Ok(lock) => lock,
-            Err(why) => return self.fail(format!("{} cannot be opened: {why}", self.setup.lock.display())),
+            Err(why) => return self.fail(&format!("{} cannot be opened: {why}", self.setup.lock.display())),
         };
         if lock.try_lock().is_err() {
             return;
@@ -102,7 +102,7 @@ impl Meter {
         let board = match self.setup.accelerator.board() {
             Ok(Some(board)) => board,
             Ok(None) => return,
-            Err(why) => return self.fail(why),
+            Err(why) => return self.fail(&why),
         };
         // What it starts is allowed as much as it needs; the next call sets this process its own bound again.
         let _ = bellwether_runtime::child::allow_cpu(u64::MAX);
@@ -111,29 +111,35 @@ impl Meter {
                 self.scorer = By::Engine { engine: Box::new(engine), _lock: lock };
                 self.look();
             }
-            Err(why) => self.fail(why.to_string()),
+            Err(why) => self.fail(&why.to_string()),
         }
     }
 
-    fn fail(&mut self, cause: String) {
-        (self.totals.by, self.totals.cause) = (ScoredBy::Twin, cause);
+    fn fail(&mut self, cause: &str) {
+        self.totals.by = ScoredBy::Twin;
+        self.blame(cause);
+    }
+
+    /// Keeps the latest fault, in at most [`CAUSE_BYTES_MAX`].
+    fn blame(&mut self, cause: &str) {
+        const CHAR_BYTES_MAX: usize = 4;
+        self.totals.cause = cause.chars().take(CAUSE_BYTES_MAX / CHAR_BYTES_MAX).collect();
     }
 
     /// Takes note of what happened to the engine.
     fn look(&mut self) {
         let By::Engine { engine, .. } = &mut self.scorer else { return };
-        let mut recovered: u16 = 0;
+        let (mut recovered, mut cause): (u16, Option<String>) = (0, None);
         while let Some(event) = engine.poll_event() {
-            let cause = match event {
+            match event {
                 Event::Recovered { from, .. } => {
-                    recovered += 1;
-                    from.to_string()
+                    recovered = recovered.saturating_add(1);
+                    cause = Some(from.to_string());
                 }
-                Event::Fallen { from, reload: Some(reload) } => format!("{from}; {reload}"),
-                Event::Fallen { from, reload: None } => from.to_string(),
-                Event::Returned => continue,
-            };
-            self.totals.cause = cause.chars().take(CAUSE_BYTES_MAX / 4).collect();
+                Event::Fallen { from, reload: Some(reload) } => cause = Some(format!("{from}; {reload}")),
+                Event::Fallen { from, reload: None } => cause = Some(from.to_string()),
+                Event::Returned => {}
+            }
         }
         self.totals.recovered = self.totals.recovered.saturating_add(recovered);
         self.totals.by = match engine.backend() {
@@ -143,6 +149,7 @@ impl Meter {
         if self.totals.by == ScoredBy::Engine && (self.totals.build.is_none() || recovered > 0) {
             self.totals.build = engine.engine().identify().ok().map(|identity| identity.build);
         }
+        cause.iter().for_each(|cause| self.blame(cause));
     }
 
     fn count(&mut self) {

@@ -33,8 +33,9 @@ const LOCK: &str = "accelerator.lock";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Accelerator {
-    /// Nothing but software that gives an engine's answers: for trying out.
-    Twin,
+    /// Nothing but software that gives an engine's answers: for trying out. With braces, so that a key that it
+    /// does not have is refused.
+    Twin {},
     /// The engine's gateware, simulated.
     Simulated {
         /// What `fpga/rtl/build sim` made.
@@ -67,7 +68,7 @@ impl Accelerator {
     #[must_use]
     pub const fn reported(&self) -> trust::Accelerator {
         match self {
-            Self::Twin => trust::Accelerator::Twin,
+            Self::Twin {} => trust::Accelerator::Twin,
             Self::Simulated { .. } => trust::Accelerator::Simulated,
             Self::Ice40 { .. } => trust::Accelerator::Ice40Up5k,
         }
@@ -76,7 +77,7 @@ impl Accelerator {
     /// The board with the engine; none for a twin.
     fn board(&self) -> Result<Option<Shared>, String> {
         match self {
-            Self::Twin => Ok(None),
+            Self::Twin {} => Ok(None),
             Self::Simulated { program } => Ok(Some(Simulated::board(program))),
             Self::Ice40 { spi, gpio, select, reset, done, hz } => {
                 let (spi, gpio) = (spi.clone(), gpio.clone());

@@ -1,6 +1,8 @@
 //! What a model's process says of its offload: totals since it began, a line of JSON each time.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::thread;
+use std::time::Duration;
 
 use bellwether_protocol::id::ModelName;
 use bellwether_protocol::trust::{Running, ScoredBy};
@@ -9,6 +11,8 @@ use tokio::sync::mpsc;
 
 /// Longest line: numbers, and a cause.
 const LINE_BYTES_MAX: u64 = 4096;
+/// Pause after each line: what a process says more often waits in its pipe, and then the process does.
+const LINE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Since the process began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +96,7 @@ pub(crate) fn listen(from: impl Read, origin: &Origin, told: &mpsc::Sender<Offlo
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
+        thread::sleep(LINE_PAUSE);
         let Ok(totals) = serde_json::from_slice::<Totals>(&line) else { continue };
         let since = totals.since(&before);
         if told.try_send(Offloaded { origin: origin.clone(), since }).is_ok() {

@@ -29,7 +29,7 @@ impl Fpga {
     /// What devices are told they have.
     fn accelerator(self) -> anyhow::Result<Accelerator> {
         match self {
-            Self::Twin => Ok(Accelerator::Twin),
+            Self::Twin => Ok(Accelerator::Twin {}),
             Self::Rtl => {
                 let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fpga/sim/bw_sim");
                 if program.is_file() {
