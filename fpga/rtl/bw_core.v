@@ -1,56 +1,42 @@
 // The engine: memories, who may use them when, and what flows between the parts.
 //
-//            +--------+  words   +---------------------------+
-//   SPI ---->|bw_spi  |--------->| weights  16,384 x 64 bit  |--+--> bw_seq (layers)
-//            |bw_host |<---------| table       256 x 64 bit  |  |
-//            +--------+          | activations 2 x 768 x 64  |  v
-//                                +---------------------------+ bw_mac --> bw_requant --> activations
-//                 bw_seq: addresses --^                         16 products a clk
+//              words   +---------------------------+
+//   bw_over_   ------->| weights  16,384 x 64 bit  |--+--> bw_seq (layers)
+//   spi, axi   <-------| table       256 x 64 bit  |  |
+//                      | activations 2 x 768 x 64  |  v
+//                      +---------------------------+ bw_mac --> bw_requant --> activations
+//       bw_seq: addresses --^                         16 products a clk
 //
 // An address that is asked for in clk 0 is in the memory's register in clk 1, and the word is there in
 // clk 2. The host and the CRC take a clk of the weight memory and of the activations' read ports by `hold`;
 // results have precedence over the host at the activations' write port.
+//
+// The host asks for words seven clk apart or more. What it asks with stands that long, `ask` until `done`.
 `default_nettype none
 
 module bw_core #(
     parameter [31:0] BUILD = 32'd0
 ) (
-    input  wire clk,
-    input  wire reset,
-    input  wire sck,
-    input  wire cs_n,
-    input  wire mosi,
-    output wire miso,
-    output wire irq        // a job ended and none has begun since
+    input  wire        clk,
+    input  wire        reset,
+    // words of the memories and registers; what was read is there with `done`
+    input  wire        ask,
+    input  wire        ask_write,
+    input  wire [ 1:0] ask_space,
+    input  wire [13:0] ask_addr,
+    input  wire [63:0] ask_data,
+    output reg         done,
+    output wire [63:0] done_data,
+    // one clk: writes ask_data to register `set`
+    input  wire        set_valid,
+    input  wire [ 2:0] set,
+    // jobs
+    input  wire        start,
+    input  wire [ 7:0] last_tag,
+    output wire        busy,
+    output wire        irq        // a job ended and none has begun since
 );
     `include "bw_registers.vh"
-
-    // ---------------------------------------------------------------- the host
-
-    wire        open, rx_valid;
-    wire [ 7:0] rx_byte, tx_byte;
-
-    bw_spi spi (
-        .clk(clk), .sck(sck), .cs_n(cs_n), .mosi(mosi), .miso(miso),
-        .open(open), .rx_valid(rx_valid), .rx_byte(rx_byte), .tx_byte(tx_byte)
-    );
-
-    wire        ask, ask_write, set_valid, start;
-    wire [ 1:0] ask_space;
-    wire [13:0] ask_addr;
-    wire [63:0] ask_data;
-    wire [ 2:0] set;
-    wire [ 7:0] last_tag;
-    wire        busy;
-    reg         done;
-    wire [63:0] done_data;
-
-    bw_host host (
-        .clk(clk), .reset(reset), .open(open), .rx_valid(rx_valid), .rx_byte(rx_byte), .tx_byte(tx_byte),
-        .ask(ask), .ask_write(ask_write), .ask_space(ask_space), .ask_addr(ask_addr), .ask_data(ask_data),
-        .done(done), .done_data(done_data), .set_valid(set_valid), .set(set),
-        .busy(busy), .start(start), .last_tag(last_tag)
-    );
 
     // ---------------------------------------------------------------- registers
 
@@ -229,8 +215,8 @@ module bw_core #(
 
     // ---------------------------------------------------------------- where results go
 
-    // Groups wait here from their last tap until their last result: 24 clk, and one ends every four, so six at
-    // most. A pair waits for 28, of every eight; lanes are alone.
+    // Groups wait here from their last tap until their last result: 25 clk, and one ends every four, so seven at
+    // most. A pair waits for 29, of every eight; lanes are alone.
     (* no_rw_check *) reg [14:0] waiting [0:255];
     reg  [14:0] first_waiting;
     reg  [ 7:0] waiting_to, waiting_from;

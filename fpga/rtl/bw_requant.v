@@ -27,7 +27,7 @@ module bw_requant (
     output reg  [ 7:0] out,
     output wire [ 3:0] out_tag
 );
-    localparam LATENCY = 17;
+    localparam LATENCY = 18;
 
     reg [LATENCY-1:0] valid; // valid[i]: stage i+1 holds a value
     reg [        3:0] tag1, tag5, tag9, tag13, tag17; // each for four clk, until the next result
@@ -92,16 +92,16 @@ module bw_requant (
 
     // ---------------------------------------------------------------- 5: f32(sum)
 
+    // The leading bit is set, but after a carry, which leaves nothing else: so it tells of a carry, and is not kept.
     wire        up4   = size4[7] & (size4[8] | (size4[6:0] != 7'd0));
-    wire [24:0] mant4 = {1'b0, size4[31:8]} + {24'd0, up4};
+    wire [23:0] mant4 = size4[31:8] + {23'd0, up4};
 
-    reg         [23:0] mant5;
+    reg         [22:0] mant5;
     reg signed  [ 9:0] exp5;
-    reg                carry5, negative5, zero5; // the carry is not yet in the exponent
+    reg                leading5, negative5, zero5; // a carry is not yet in the exponent
 
     always @(posedge clk) begin
-        mant5     <= {mant4[24] | mant4[23], mant4[22:0]}; // a carry leaves nothing but the leading bit
-        carry5    <= mant4[24];
+        {leading5, mant5} <= mant4;
         exp5      <= {2'd0, scale4[30:23]} - 10'd96 - {5'd0, left4}; // 31 - left - 127
         negative5 <= negative4;
         zero5     <= ~size4[31];
@@ -125,23 +125,24 @@ module bw_requant (
         endcase
     endfunction
 
-    wire [29:0] by_two6 = {4'd0, times(scale6[1:0], mant6, triple6)} + {2'd0, times(scale6[3:2], mant6, triple6), 2'd0};
-    reg  [29:0] two7, part8, product9;
+    wire [27:0] by_two6 = {2'd0, times(scale6[1:0], mant6, triple6)} + {times(scale6[3:2], mant6, triple6), 2'd0};
+    reg  [27:0] two7;
+    reg  [29:0] part8, product9;
     reg  [25:0] third7;
     reg         rest9;
 
     always @(posedge clk) begin
         if (valid[4]) begin
-            mant6     <= mant5;
-            triple6   <= {2'd0, mant5} + {1'b0, mant5, 1'b0};
-            exp6      <= exp5 + {9'd0, carry5};
+            mant6     <= {1'b1, mant5};
+            triple6   <= {3'd1, mant5} + {2'd1, mant5, 1'b0};
+            exp6      <= exp5 + {9'd0, ~leading5};
             negative6 <= negative5;
             zero6     <= zero5;
         end
         scale6   <= valid[4] ? {1'b1, scale4[22:0]} : {6'd0, scale6[23:6]};
         two7     <= by_two6;
         third7   <= times(scale6[5:4], mant6, triple6);
-        part8    <= two7 + {third7, 4'd0};
+        part8    <= {2'd0, two7} + {third7, 4'd0};
         product9 <= part8 + (valid[7] ? 30'd0 : {6'd0, product9[29:6]});
         rest9    <= ~valid[7] & (rest9 | product9[5:0] != 6'd0);
     end
@@ -153,66 +154,71 @@ module bw_requant (
 
     always @(posedge clk) if (valid[8]) {right10, negative10, zero10} <= {10'd8 - exp6, negative6, zero6};
 
-    // ---------------------------------------------------------------- 13: f32(f32(sum) * scale)
+    // ---------------------------------------------------------------- 13, 14: f32(f32(sum) * scale)
 
     wire        top12  = product9[29];
     wire [23:0] kept12 = top12 ? product9[29:6] : product9[28:5];
     wire        half12 = top12 ? product9[5] : product9[4];
     wire        rest12 = rest9 | (product9[3:0] != 4'd0) | (top12 & product9[4]);
-    wire [24:0] mant12 = {1'b0, kept12} + {24'd0, half12 & (kept12[0] | rest12)};
 
-    reg         [24:0] mant13;                  // a carry has nothing but the leading bit behind it
-    reg signed  [ 9:0] right13;
-    reg                negative13, zero13;
+    reg         [23:0] kept13, rounded14;
+    reg                top13, up13;
+    reg signed  [ 9:0] right14;
+    reg                negative14, zero14;
 
     always @(posedge clk) begin
-        mant13     <= mant12;
-        right13    <= right10 - {9'd0, top12};
-        negative13 <= negative10;
-        zero13     <= zero10;
+        kept13     <= kept12;
+        top13      <= top12;
+        up13       <= half12 & (kept12[0] | rest12);
+        rounded14  <= kept13 + {23'd0, up13};
+        right14    <= right10 - {9'd0, top13};
+        negative14 <= negative10;
+        zero14     <= zero10;
     end
 
-    // ---------------------------------------------------------------- 14 to 17: to the nearest integer
+    wire        [24:0] mant14 = {~rounded14[23], rounded14}; // as above: a carry, or the leading bit
+
+    // ---------------------------------------------------------------- 15 to 18: to the nearest integer
 
     // Up to 512 the integer has ten bits, behind which one is the half and the rest says more or not.
-    wire        [10:0] by13_8  = right13[3] ? {8'd0, mant13[24:22]} : mant13[24:14];
-    wire        [10:0] by13_4  = right13[2] ? {4'd0, by13_8[10:4]} : by13_8;
-    wire        [10:0] by13_2  = right13[1] ? {2'd0, by13_4[10:2]} : by13_4;
-    wire        [10:0] by13_1  = right13[0] ? {1'd0, by13_2[10:1]} : by13_2;
-    wire               rest13  = (mant13[13:0] != 14'd0) | (right13[3] & (mant13[21:14] != 8'd0))
-                               | (right13[2] & (by13_8[3:0] != 4'd0)) | (right13[1] & (by13_4[1:0] != 2'd0))
-                               | (right13[0] & by13_2[0]);
+    wire        [10:0] by14_8  = right14[3] ? {8'd0, mant14[24:22]} : mant14[24:14];
+    wire        [10:0] by14_4  = right14[2] ? {4'd0, by14_8[10:4]} : by14_8;
+    wire        [10:0] by14_2  = right14[1] ? {2'd0, by14_4[10:2]} : by14_4;
+    wire        [10:0] by14_1  = right14[0] ? {1'd0, by14_2[10:1]} : by14_2;
+    wire               rest14  = (mant14[13:0] != 14'd0) | (right14[3] & (mant14[21:14] != 8'd0))
+                               | (right14[2] & (by14_8[3:0] != 4'd0)) | (right14[1] & (by14_4[1:0] != 2'd0))
+                               | (right14[0] & by14_2[0]);
 
-    reg         [10:0] fixed14;
-    reg                rest14, large14, small14, negative14;
+    reg         [10:0] fixed15;
+    reg                rest15, large15, small15, negative15;
 
     always @(posedge clk) begin
-        fixed14    <= by13_1;
-        rest14     <= rest13;
-        large14    <= right13 < 10'sd0;
-        small14    <= (right13 > 10'sd10) | zero13;
-        negative14 <= negative13;
+        fixed15    <= by14_1;
+        rest15     <= rest14;
+        large15    <= right14 < 10'sd0;
+        small15    <= (right14 > 10'sd10) | zero14;
+        negative15 <= negative14;
     end
 
-    wire        [ 9:0] whole14  = fixed14[10:1] + {9'd0, fixed14[0] & (fixed14[1] | rest14)};
-    wire        [10:0] around14 = small14 ? 11'd0 : large14 ? 11'd512 : {1'b0, whole14};
+    wire        [ 9:0] whole15  = fixed15[10:1] + {9'd0, fixed15[0] & (fixed15[1] | rest15)};
+    wire        [10:0] around15 = small15 ? 11'd0 : large15 ? 11'd512 : {1'b0, whole15};
 
     // Negated by flipping all bits here, and the one that is missing then carried into the next sum.
-    reg         [10:0] flipped15;
-    reg                negative15;
-    wire        [11:0] value15 = {flipped15, 1'b1} + {{3{zero_point[7]}}, zero_point, negative15};
-    reg  signed [10:0] value16;
+    reg         [10:0] flipped16;
+    reg                negative16;
+    wire        [11:0] value16 = {flipped16, 1'b1} + {{3{zero_point[7]}}, zero_point, negative16};
+    reg  signed [10:0] value17;
 
     always @(posedge clk) begin
-        flipped15  <= around14 ^ {11{negative14}};
-        negative15 <= negative14;
-        value16    <= value15[11:1];
+        flipped16  <= around15 ^ {11{negative15}};
+        negative16 <= negative15;
+        value17    <= value16[11:1];
     end
 
-    wire below16 = value16 < $signed({{3{lowest[7]}}, lowest});
-    wire above16 = value16 > $signed({{3{highest[7]}}, highest});
+    wire below17 = value17 < $signed({{3{lowest[7]}}, lowest});
+    wire above17 = value17 > $signed({{3{highest[7]}}, highest});
 
-    always @(posedge clk) out <= below16 ? lowest : above16 ? highest : value16[7:0];
+    always @(posedge clk) out <= below17 ? lowest : above17 ? highest : value17[7:0];
 
 endmodule
 

@@ -100,8 +100,16 @@ module bw_seq (
     wire [ 7:0] width          = layer4[15:8];
     assign      pad_word       = layer4[25:16];
 
-    assign sums     = kind == 2'd0;
-    assign greatest = kind == 2'd2;
+    // Known long before they are needed.
+    reg is_sums, is_greatest, out_by_bytes;
+    always @(posedge clk) begin
+        is_sums      <= kind == 2'd0;
+        is_greatest  <= kind == 2'd2;
+        out_by_bytes <= is_sums;
+    end
+
+    assign sums     = is_sums;
+    assign greatest = is_greatest;
 
     // ---------------------------------------------------------------- where it stands
 
@@ -393,7 +401,7 @@ module bw_seq (
     // ---------------------------------------------------------------- walking: results
 
     wire [9:0] out_from = channel_end ? out_channel : out;
-    wire [9:0] out_by   = channel_end ? {9'd0, ~sums | (out_byte == 3'd7)}
+    wire [9:0] out_by   = channel_end ? {9'd0, ~out_by_bytes | (out_byte == 3'd7)}
                         : pair | out_odd | ox_end ? out_stride
                         : 10'd0;
 
@@ -403,7 +411,7 @@ module bw_seq (
             out_odd <= ~out_odd & ~ox_end & ~pair;
             if (channel_end) begin
                 out_channel <= out_start;
-                out_byte    <= out_byte + {2'd0, sums};
+                out_byte    <= out_byte + {2'd0, out_by_bytes};
             end
         end
         if (fetched[2]) out_byte <= 3'd7;

@@ -6,7 +6,7 @@ pub const ID: u32 = 0x31455742;
 pub const CLK_MAX: u32 = 0xffffff;
 /// Of [`Register::Status`]: a job is running.
 pub const STATUS_BUSY: u32 = 1 << 0;
-/// Of [`Register::Status`]: the last job was stopped: by its limit, by `stop`, or at a layer of no kind.
+/// Of [`Register::Status`]: the last job stopped by itself: at its limit, or at a layer of no kind.
 pub const STATUS_FAILED: u32 = 1 << 1;
 /// Of [`Register::Status`]: a job ended and none has begun since; also a pin.
 pub const STATUS_ENDED: u32 = 1 << 2;

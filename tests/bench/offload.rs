@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bellwether_fpga::board::{Image, UP5K, simulated::Simulated};
-use bellwether_fpga::score::Scores as _;
+use bellwether_fpga::score::{Scores as _, Twin};
 use bellwether_runtime::fpga::Offload;
 use bellwether_runtime::{Cpu, Data, Scorer as _, Tensor};
 use bellwether_tests::files::{data, repository};
@@ -23,7 +23,7 @@ pub(crate) fn measure() {
     assert!(program.exists(), "no {}: make it with `fpga/rtl/build sim`", program.display());
     let clock_hz = clock_hz();
     println!(
-        "one row, clk                    engine   of 8 a clk   at 24 MHz   this CPU   CPU / engine   Cortex-M4 / engine"
+        "one row, clk                    engine   of 8 a clk   at 24 MHz   this CPU   its twin   CPU / engine   twin / CPU   Cortex-M4 / engine"
     );
     for model in models() {
         let name = model.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
@@ -47,11 +47,14 @@ pub(crate) fn measure() {
             _ => plan.costs.iter().map(|cost| cost.clk).sum::<u64>() as f64,
         };
         let cpu = cpu_row(&bytes).as_secs_f64() * clock_hz;
+        let mut software = Twin::new(plan);
+        let twin = median(|| drop(software.score(&row).expect("a row is scored"))).as_secs_f64() * clock_hz;
         println!(
-            "  {name:<24} {clk:>12.0} {:>11.0} % {:>8.2} ms {cpu:>10.0} {:>12.1} x {:>18.1} x",
+            "  {name:<24} {clk:>12.0} {:>11.0} % {:>8.2} ms {cpu:>10.0} {twin:>10.0} {:>12.1} x {:>10.1} x {:>18.1} x",
             macs / clk / 8.0 * 100.0,
             clk / ENGINE_HZ * 1e3,
             cpu / clk,
+            twin / cpu,
             macs * M4_CLK / clk,
         );
     }
@@ -82,10 +85,15 @@ fn cpu_row(model: &[u8]) -> Duration {
     let shape: Vec<usize> = spec.shape.iter().map(|size| size.map_or(1, |size| size as usize)).collect();
     let values = vec![0.5; shape.iter().product()];
     let input = Tensor::new(spec.name, shape, Data::Fp32(values)).expect("as many values as the shape has");
+    median(|| drop(cpu.run(std::slice::from_ref(&input)).expect("a row is scored")))
+}
+
+/// Of [`ROWS`] times.
+fn median(mut score: impl FnMut()) -> Duration {
     let mut spent: Vec<Duration> = (0..ROWS)
         .map(|_| {
             let begun = Instant::now();
-            cpu.run(std::slice::from_ref(&input)).expect("a row is scored");
+            score();
             begun.elapsed()
         })
         .collect();

@@ -187,14 +187,15 @@ impl Meter {
     }
 }
 
-/// What a row costs: as the engine says, which knows of the last job; of a plan of several as the plan says.
+/// What a row costs. Clk: as the engine says, which knows of the last job; of a plan of several as the plan says.
+/// Multiplications: those that the network asks for, as some that the engine does are by zeros of padding.
 fn cost<B: Bus>(engine: &mut Engine<B>, plan: &Plan) -> Option<[u64; 2]> {
-    const MACS_OF_A_TAP: u64 = 8;
-    if let [_] = plan.segments[..] {
-        return Some([engine.cycles().ok()?.into(), u64::from(engine.taps().ok()?) * MACS_OF_A_TAP]);
-    }
     let sum = |of: fn(&Cost) -> u64| plan.costs.iter().map(of).sum();
-    Some([sum(|cost| cost.clk), sum(|cost| cost.macs)])
+    let clk = match plan.segments[..] {
+        [_] => engine.cycles().ok()?.into(),
+        _ => sum(|cost| cost.clk),
+    };
+    Some([clk, sum(|cost| cost.macs)])
 }
 
 impl Scores for Meter {

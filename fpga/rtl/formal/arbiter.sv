@@ -2,28 +2,23 @@
 // arithmetic and memories that do anything they may.
 //
 // Of each memory one word is looked at: any, but the same for ever, so what holds for it holds for all.
-// bw_spi, bw_mac and the two small memories of bw_core (groups that wait, bias and scale) say anything:
-// arbiter.ys leaves them out, as their words are no matter here.
+// bw_mac and the two small memories of bw_core (groups that wait, bias and scale) say anything: arbiter.ys
+// leaves them out, as their words are no matter here.
 `default_nettype none
 
-// Any host of which host.sv is true: words seven clk apart or more, unchanged meanwhile, until they are done.
-module bw_host (
+// Any host of which host.sv and axi.sv are true: words seven clk apart or more, unchanged meanwhile, until they
+// are done.
+module any_host (
     input  wire        clk,
     input  wire        reset,
-    input  wire        open,
-    input  wire        rx_valid,
-    input  wire [ 7:0] rx_byte,
-    output wire [ 7:0] tx_byte,
     output wire        ask,
     output wire        ask_write,
     output wire [ 1:0] ask_space,
     output wire [13:0] ask_addr,
     output wire [63:0] ask_data,
     input  wire        done,
-    input  wire [63:0] done_data,
     output wire        set_valid,
     output wire [ 2:0] set,
-    input  wire        busy,
     output wire        start,
     output wire [ 7:0] last_tag
 );
@@ -133,12 +128,6 @@ module bw_bank (
     assign rdata = known ? read : any; // and anything of a word that is being written
 endmodule
 
-module bw_spi (
-    input wire clk, input wire sck, input wire cs_n, input wire mosi, output wire miso,
-    output wire open, output wire rx_valid, output wire [7:0] rx_byte, input wire [7:0] tx_byte
-);
-endmodule
-
 module bw_mac (
     input  wire clk, input wire reset, input wire clear, input wire sums, input wire greatest, input wire pair,
     input  wire tap_valid, input wire tap_first, input wire tap_last, input wire [63:0] weights,
@@ -154,7 +143,23 @@ module arbiter (
     localparam [1:0] WEIGHTS = 2'd1, ACTIVATIONS = 2'd2, TABLE = 2'd3;
     localparam DONE_MAX = 4; // clk that a host's word takes
 
-    bw_core core (.clk(clk), .reset(reset));
+    wire        ask, ask_write, done, set_valid, start;
+    wire [ 1:0] ask_space;
+    wire [13:0] ask_addr;
+    wire [63:0] ask_data, done_data;
+    wire [ 2:0] set;
+    wire [ 7:0] last_tag;
+
+    any_host host (
+        .clk(clk), .reset(reset),
+        .ask(ask), .ask_write(ask_write), .ask_space(ask_space), .ask_addr(ask_addr), .ask_data(ask_data),
+        .done(done), .set_valid(set_valid), .set(set), .start(start), .last_tag(last_tag)
+    );
+    bw_core core (
+        .clk(clk), .reset(reset),
+        .ask(ask), .ask_write(ask_write), .ask_space(ask_space), .ask_addr(ask_addr), .ask_data(ask_data),
+        .done(done), .done_data(done_data), .set_valid(set_valid), .set(set), .start(start), .last_tag(last_tag)
+    );
 
     reg first = 1'b1, was_reset = 1'b1;
     always @(posedge clk) {first, was_reset} <= {1'b0, reset};
@@ -165,10 +170,8 @@ module arbiter (
 
     // ---------------------------------------------------------------- of the core; arbiter.ys connects them
 
-    wire        ask, ask_write, done, host_take, host_wait, hold, crc_ask, crc_taken, crc_waiting, crc_loading;
-    wire [ 1:0] ask_space;
-    wire [13:0] ask_addr, crc_addr, seq_addr;
-    wire [63:0] ask_data, done_data;
+    wire        host_take, host_wait, hold, crc_ask, crc_taken, crc_waiting, crc_loading;
+    wire [13:0] crc_addr, seq_addr;
     wire        fetch_now, tap_now, parameter_now, lane_now, from_table;
     wire [ 2:1] fetched, tap;
     wire [ 4:1] inlined;

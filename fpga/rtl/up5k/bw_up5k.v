@@ -26,7 +26,7 @@ module bw_up5k #(
     wire miso_out;
     SB_IO #(.PIN_TYPE(6'b1010_01)) miso_pin (.PACKAGE_PIN(miso), .OUTPUT_ENABLE(~cs_n), .D_OUT_0(miso_out));
 
-    bw_core #(.BUILD(BUILD)) core (
+    bw_over_spi #(.BUILD(BUILD)) engine (
         .clk(clk), .reset(reset), .sck(sck), .cs_n(cs_n), .mosi(mosi), .miso(miso_out), .irq(irq)
     );
 endmodule

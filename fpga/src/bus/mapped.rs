@@ -7,6 +7,7 @@
 //!
 //! A window of a mebibyte, of 64-bit words: the four spaces one behind the other, and the same again, where a
 //! write also begins the job. Nothing is sent twice and there is no CRC, as these wires are on the chip.
+//! `rtl/generic/bw_over_axi.v` is at the other end.
 
 #![expect(unsafe_code, reason = "mapped memory is the one thing here that has no safe form")]
 
@@ -49,15 +50,9 @@ impl MappedBus {
         Ok(Self { window: MmapOptions::new().len(WINDOW_BYTES).map_raw(&file)? })
     }
 
-    /// Where a word is; none if it is beyond its space.
     fn word(&self, place: Place, index: usize, run: bool) -> Result<*mut u64, BusFault> {
-        let at = (usize::from(place.word) + index) * WORD_BYTES;
-        if at >= SPACE_BYTES {
-            return Err(BusFault::Length(at));
-        }
-        let base = place.space as usize * SPACE_BYTES + if run { RUN_BYTES } else { 0 };
-        // In bounds: below four spaces, or below twice that. In step: a page begins it, and words follow.
-        Ok(self.window.as_mut_ptr().wrapping_add(base + at).cast())
+        // In bounds, and in step: a page begins the window, and words follow.
+        Ok(self.window.as_mut_ptr().wrapping_add(offset(place, index, run)?).cast())
     }
 
     fn put(&mut self, place: Place, index: usize, word: &[u8], run: bool) -> Result<(), BusFault> {
@@ -68,6 +63,20 @@ impl MappedBus {
         unsafe { at.write_volatile(u64::from_ne_bytes(bytes)) };
         Ok(())
     }
+}
+
+/// Where a word is in the window, in bytes: the one `index` words behind `place`, to be written plainly or so
+/// that it begins the job.
+///
+/// # Errors
+///
+/// [`BusFault::Length`] if it is beyond its space.
+pub fn offset(place: Place, index: usize, run: bool) -> Result<usize, BusFault> {
+    let at = (usize::from(place.word) + index) * WORD_BYTES;
+    if at >= SPACE_BYTES {
+        return Err(BusFault::Length(at));
+    }
+    Ok(place.space as usize * SPACE_BYTES + if run { RUN_BYTES } else { 0 } + at)
 }
 
 impl Bus for MappedBus {

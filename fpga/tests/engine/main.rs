@@ -9,6 +9,7 @@
     reason = "small numbers out of dice"
 )]
 
+mod axi;
 mod dice;
 mod layers;
 mod maker;
@@ -25,13 +26,16 @@ use bellwether_fpga::engine::Engine;
 use bellwether_fpga::frame::{Place, Space};
 use bellwether_fpga::layer::{BANK_WORDS, Kind, Layer, Parameters};
 
+/// A program that `fpga/rtl/build sim` made.
+fn simulated(folder: &str) -> PathBuf {
+    let program = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fpga")).join(folder).join("bw_sim");
+    assert!(program.exists(), "no {}: make it with `fpga/rtl/build sim`", program.display());
+    program
+}
+
 /// A simulated engine of its own.
 fn cosim() -> Cosim {
-    let program = std::env::var_os("BELLWETHER_FPGA_SIM").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fpga/sim/bw_sim")),
-        PathBuf::from,
-    );
-    assert!(program.exists(), "no {}: make it with `fpga/rtl/build sim`", program.display());
+    let program = std::env::var_os("BELLWETHER_FPGA_SIM").map_or_else(|| simulated("sim"), PathBuf::from);
     Cosim::start(&program).unwrap()
 }
 

@@ -99,7 +99,7 @@ pub struct Offload<'a> {
     pub twin_rows: u32,
     /// Cycles of the engine for its rows.
     pub cycles: u64,
-    /// Multiplications of the engine for its rows.
+    /// Multiplications that the network asks for, of the engine's rows.
     pub macs: u64,
     /// Cycles in a millisecond.
     pub clock_khz: u32,

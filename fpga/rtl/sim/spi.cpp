@@ -13,7 +13,7 @@
 #include <memory>
 #include <vector>
 
-#include "Vbw_core.h"
+#include "Vbw_over_spi.h"
 #include "verilated.h"
 
 namespace {
@@ -24,7 +24,7 @@ constexpr int kIdleClk = 8;             // between transactions, CS high
 
 class Engine {
 public:
-    Engine() : core_(std::make_unique<Vbw_core>()) {
+    Engine() : core_(std::make_unique<Vbw_over_spi>()) {
         core_->clk = 0;
         core_->sck = 0;
         core_->cs_n = 1;
@@ -77,7 +77,7 @@ private:
         now_ = then;
     }
 
-    std::unique_ptr<Vbw_core> core_;
+    std::unique_ptr<Vbw_over_spi> core_;
     uint64_t now_ = 0;
     uint64_t edge_ = kClkHalf;
     uint64_t count_ = 0;

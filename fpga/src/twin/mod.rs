@@ -9,6 +9,10 @@
     reason = "addresses wrap as the engine's do, to the size of the memory they index"
 )]
 
+mod apart;
+#[cfg(test)]
+mod tests;
+
 use crate::layer::{BANK_WORDS, Kind, LAYER_WORDS, Layer, Parameters, TABLE_WORDS, WEIGHT_WORDS, WORD_BYTES};
 use crate::requant::requantize;
 
@@ -77,6 +81,13 @@ impl Memory<'_> {
 
     /// Does one layer.
     pub fn layer(&self, layer: &Layer, banks: &mut Banks) {
+        if !self.apart(layer, banks) {
+            self.in_order(layer, banks);
+        }
+    }
+
+    /// Does one layer as the engine does it: a channel after the other, each over the whole image.
+    fn in_order(&self, layer: &Layer, banks: &mut Banks) {
         for channel in 0..layer.channels {
             for row in 0..layer.rows {
                 for column in 0..layer.columns {
@@ -154,19 +165,19 @@ struct Tap {
 }
 
 impl Tap {
-    fn word<'a>(&self, layer: &Layer, word: u16, banks: &'a Banks) -> &'a Word {
+    /// The address of its first word; none outside the image.
+    fn at(&self, layer: &Layer) -> Option<u16> {
         let inside =
             (0..i32::from(layer.height)).contains(&self.row) && (0..i32::from(layer.width)).contains(&self.column);
-        let bank = &banks[(self.column & 1) as usize];
-        let at = if inside {
-            i32::from(layer.from)
-                + self.row * i32::from(layer.row_stride)
-                + self.column.div_euclid(2) * i32::from(layer.column_stride)
-                + i32::from(word)
-        } else {
-            i32::from(layer.pad_word)
-        };
-        &bank[in_bank(at as u16)]
+        let at = i32::from(layer.from)
+            + self.row * i32::from(layer.row_stride)
+            + self.column.div_euclid(2) * i32::from(layer.column_stride);
+        inside.then_some(at as u16)
+    }
+
+    fn word<'a>(&self, layer: &Layer, word: u16, banks: &'a Banks) -> &'a Word {
+        let at = self.at(layer).map_or(layer.pad_word, |at| at.wrapping_add(word));
+        &banks[(self.column & 1) as usize][in_bank(at)]
     }
 }
 
