@@ -1,3 +1,5 @@
+//! Two ways to do a layer are one: random layers, lying anywhere.
+
 use std::vec::Vec;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};

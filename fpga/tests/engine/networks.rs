@@ -24,6 +24,8 @@ pub(crate) fn networks() -> Vec<(&'static str, Network)> {
     };
     let image = |rows, columns, channels| Shape { rows, columns, channels };
     vec![
+        ("dense 64-64", mlp(10, &[64, 64])),
+        ("dense 128-128", mlp(11, &[128, 128])),
         ("mlp 64-32-10", mlp(1, &[64, 32, 10])),
         ("mlp 64-64-32-10", mlp(2, &[64, 64, 32, 10])),
         ("mlp 64-128-64-10", mlp(3, &[64, 128, 64, 10])),
