@@ -147,6 +147,15 @@ impl<B: Bus, R: Reload> Accelerator<B, R> {
         self.loaded.engine()
     }
 
+    /// Clk that the engine takes for an input, in all its jobs; it scores one to know it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineFault`].
+    pub fn clk(&mut self) -> Result<u64, EngineFault> {
+        self.loaded.clk()
+    }
+
     /// The oldest event that nobody has taken.
     pub fn poll_event(&mut self) -> Option<Event> {
         (!self.events.is_empty()).then(|| self.events.remove(0))

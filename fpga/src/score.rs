@@ -90,6 +90,20 @@ impl<B: Bus> Loaded<B> {
         Ok(())
     }
 
+    /// Clk that the engine takes for an input, in all its jobs: that of zeros is scored to know it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineFault`].
+    pub fn clk(&mut self) -> Result<u64, EngineFault> {
+        let mut clk = 0;
+        self.run(&std::vec![0; self.plan.input.shape.count()], |engine| {
+            clk += u64::from(engine.cycles()?);
+            Ok(())
+        })?;
+        Ok(clk)
+    }
+
     /// The engine.
     pub const fn engine(&mut self) -> &mut Engine<B> {
         &mut self.engine
@@ -105,12 +119,13 @@ impl<B: Bus> Loaded<B> {
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
-}
 
-impl<B: Bus> Scores for Loaded<B> {
-    type Error = EngineFault;
-
-    fn score(&mut self, input: &[i8]) -> Result<Vec<i8>, EngineFault> {
+    /// Scores an input; `ended` after each job.
+    fn run(
+        &mut self,
+        input: &[i8],
+        mut ended: impl FnMut(&mut Engine<B>) -> Result<(), EngineFault>,
+    ) -> Result<Vec<i8>, EngineFault> {
         let (expected, got) = (self.plan.input.shape.count(), input.len());
         if got != expected {
             return Err(EngineFault::Length { expected, got });
@@ -123,6 +138,7 @@ impl<B: Bus> Scores for Loaded<B> {
             }
             if let Some(running) = running {
                 end(&mut self.engine, running, &mut images)?;
+                ended(&mut self.engine)?;
             }
             // It is chosen already if there is no other.
             if self.plan.segments.len() > 1 {
@@ -133,8 +149,17 @@ impl<B: Bus> Scores for Loaded<B> {
         }
         if let Some(running) = running {
             end(&mut self.engine, running, &mut images)?;
+            ended(&mut self.engine)?;
         }
         Ok(images.into_output())
+    }
+}
+
+impl<B: Bus> Scores for Loaded<B> {
+    type Error = EngineFault;
+
+    fn score(&mut self, input: &[i8]) -> Result<Vec<i8>, EngineFault> {
+        self.run(input, |_| Ok(()))
     }
 }
 

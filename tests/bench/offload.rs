@@ -41,11 +41,7 @@ pub(crate) fn measure() {
         let mut engine = Simulated::board(&program).accelerator(image, plan.clone()).expect("the plan makes sense");
         engine.score(&row).expect("a row is scored");
         let macs = plan.costs.iter().map(|cost| cost.macs).sum::<u64>() as f64;
-        // The engine says what its last job took; of several there is the compiler's estimate.
-        let clk = match plan.segments[..] {
-            [_] => f64::from(engine.engine().cycles().expect("the engine says its cycles")),
-            _ => plan.costs.iter().map(|cost| cost.clk).sum::<u64>() as f64,
-        };
+        let clk = engine.clk().expect("the engine says its cycles") as f64;
         let cpu = cpu_row(&bytes).as_secs_f64() * clock_hz;
         let mut software = Twin::new(plan);
         let twin = median(|| drop(software.score(&row).expect("a row is scored"))).as_secs_f64() * clock_hz;

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_fpga::accelerator::{Backend, Event};
 use bellwether_fpga::board::{Image, OnBoard};
-use bellwether_fpga::bus::Bus;
-use bellwether_fpga::compile::{Cost, Plan};
-use bellwether_fpga::engine::Engine;
+use bellwether_fpga::compile::Plan;
 use bellwether_fpga::score::{Scores, Twin};
 use bellwether_fpga::twin::Fault;
 use bellwether_protocol::limit::CAUSE_BYTES_MAX;
@@ -107,7 +105,10 @@ impl Meter {
         // What it starts is allowed as much as it needs; the next call sets this process its own bound again.
         let _ = bellwether_runtime::child::allow_cpu(u64::MAX);
         match board.accelerator(self.bitstream.clone(), self.plan.clone()) {
-            Ok(engine) => {
+            Ok(mut engine) => {
+                if engine.backend() == Backend::Engine {
+                    self.row = cost(&mut engine, &self.plan);
+                }
                 self.scorer = By::Engine { engine: Box::new(engine), _lock: lock };
                 self.look();
             }
@@ -162,7 +163,7 @@ impl Meter {
             return;
         }
         if self.row.is_none() {
-            self.row = cost(engine.engine(), &self.plan);
+            self.row = cost(engine, &self.plan);
         }
         let [cycles, macs] = self.row.unwrap_or_default();
         self.totals.engine_rows = self.totals.engine_rows.saturating_add(1);
@@ -187,15 +188,10 @@ impl Meter {
     }
 }
 
-/// What a row costs. Clk: as the engine says, which knows of the last job; of a plan of several as the plan says.
-/// Multiplications: those that the network asks for, as some that the engine does are by zeros of padding.
-fn cost<B: Bus>(engine: &mut Engine<B>, plan: &Plan) -> Option<[u64; 2]> {
-    let sum = |of: fn(&Cost) -> u64| plan.costs.iter().map(of).sum();
-    let clk = match plan.segments[..] {
-        [_] => engine.cycles().ok()?.into(),
-        _ => sum(|cost| cost.clk),
-    };
-    Some([clk, sum(|cost| cost.macs)])
+/// Cycles of a row, and the multiplications that the network asks for: some that the engine does are by zeros of
+/// padding.
+fn cost(engine: &mut OnBoard, plan: &Plan) -> Option<[u64; 2]> {
+    Some([engine.clk().ok()?, plan.costs.iter().map(|cost| cost.macs).sum()])
 }
 
 impl Scores for Meter {
