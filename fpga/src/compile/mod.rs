@@ -176,22 +176,41 @@ impl Plan {
         self.segments.iter().map(Segment::bus_words).sum()
     }
 
-    /// Clk from the first bit of an input to the last of its output, about, SCK as fast as clk.
-    fn whole_clk(&self) -> u64 {
-        let clk = self.segments.iter().map(|segment| segment.clk).sum::<u64>();
-        clk + WORD_CLK * self.bus_words() as u64 + JOB_CLK * self.segments.len() as u64
+    /// Words of layers and weights among them, which do not fit and are sent for each input.
+    #[must_use]
+    pub fn streamed_words(&self) -> usize {
+        self.segments.iter().map(Segment::streamed_words).sum()
+    }
+
+    /// Clk from the first bit of an input to the last of its output, about, SCK as fast as clk: what is streamed
+    /// for a job goes over the bus while the one before runs.
+    #[must_use]
+    pub fn whole_clk(&self) -> u64 {
+        let bus = |words: usize| WORD_CLK * words as u64;
+        let streamed = self.segments.iter().map(|segment| bus(segment.streamed_words()));
+        let runs = self.segments.iter().map(|segment| segment.clk);
+        let before = streamed.clone().next().unwrap_or(0);
+        let both: u64 = runs.zip(streamed.skip(1).chain([0])).map(|(run, next)| run.max(next)).sum();
+        let frames = if self.segments.len() == 1 { ONLY_JOB_CLK } else { JOB_CLK * self.segments.len() as u64 };
+        before + both + bus(self.bus_words() - self.streamed_words()) + frames
     }
 }
 
 /// Clk of a word on the bus.
 const WORD_CLK: u64 = 64;
-/// Clk of the frames around a job, about.
+/// Clk of the frames around a job, about: one of many is chosen, and what it was sent is checked.
 const JOB_CLK: u64 = 1550;
+/// The same, of one that is alone: around its input and its output, and one look whether it is done.
+const ONLY_JOB_CLK: u64 = 430;
 
 impl Segment {
     fn bus_words(&self) -> usize {
         let tiles = [self.writes, self.reads].into_iter().flatten().map(|tile| tile.bus_words());
-        tiles.sum::<usize>() + self.streamed.as_ref().map_or(0, |streamed| streamed.section.words.len())
+        tiles.sum::<usize>() + self.streamed_words()
+    }
+
+    fn streamed_words(&self) -> usize {
+        self.streamed.as_ref().map_or(0, |streamed| streamed.section.words.len())
     }
 
     /// Clk for the host to write and begin a job of so many words, about, SCK as fast as clk.

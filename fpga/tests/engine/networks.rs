@@ -138,6 +138,8 @@ fn the_engine_says_what_its_twin_says() {
         let (alone_clk, most) = (u64::from(alone), if plan.segments.len() == 1 { 4 } else { 5 });
         let taken = loaded.clk().unwrap();
         assert!((alone_clk..=alone_clk * most / 4).contains(&taken), "{name}: {alone}, {taken}");
+        let told = plan.whole_clk();
+        assert!((whole * 9 / 10..whole * 11 / 10).contains(&told), "{name}: about {told}, {whole}");
         report(name, &plan, alone, whole);
     }
 }

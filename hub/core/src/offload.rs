@@ -33,7 +33,7 @@ pub struct Offloaded {
     pub twin_rows: u64,
     /// Cycles of the engine for its rows.
     pub cycles: u64,
-    /// Multiplications of the engine for its rows.
+    /// Multiplications that the network asks for, of the engine's rows.
     pub macs: u64,
     /// Cycles in a millisecond.
     pub clock_khz: u32,

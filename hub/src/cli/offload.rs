@@ -54,20 +54,7 @@ mod tests {
     }
 
     fn offload() -> OffloadView {
-        OffloadView {
-            accelerator: Accelerator::Ice40Up5k,
-            build: Some("1234abcd".to_owned()),
-            by: ScoredBy::Engine,
-            engine_rows: 1_797,
-            twin_rows: 203,
-            cycles_per_row: Some(11_405),
-            macs_per_row: Some(84_224),
-            utilisation: Some(923),
-            clock_khz: 24_000,
-            us_per_row: Some(475),
-            recovered: 1,
-            cause: None,
-        }
+        OffloadView::example(Accelerator::Ice40Up5k, ScoredBy::Engine)
     }
 
     #[test]

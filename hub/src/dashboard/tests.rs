@@ -16,20 +16,7 @@ fn incident(detail: &MonitorDetail, column: Option<&str>) -> super::shell::Page 
 
 /// A device with an FPGA, and models on it, waiting for it, fallen from it, and on a simulation and a twin.
 fn offloaded() -> DeviceView {
-    let offload = |accelerator, by| OffloadView {
-        accelerator,
-        build: Some("1234abcd".to_owned()),
-        by,
-        engine_rows: 1_797,
-        twin_rows: 203,
-        cycles_per_row: Some(11_405),
-        macs_per_row: Some(84_224),
-        utilisation: Some(923),
-        clock_khz: 24_000,
-        us_per_row: Some(475),
-        recovered: 1,
-        cause: None,
-    };
+    let offload = OffloadView::example;
     let fault = Some("the engine's answer to a known question is wrong".to_owned());
     let mut untouched = offload(Accelerator::Ice40Up5k, ScoredBy::Waiting);
     (untouched.engine_rows, untouched.cycles_per_row, untouched.utilisation, untouched.us_per_row) =

@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 
 use bellwether_fpga::board::Image;
 use bellwether_fpga::compile::{Plan, Unfit, compile};
+use bellwether_fpga::layer::WORD_BYTES;
 use bellwether_fpga::score::{Scores, Twin};
 use bellwether_protocol::id::TensorName;
 use bellwether_protocol::manifest::TensorSignature;
@@ -60,14 +61,22 @@ pub struct Offloads {
     pub macs: u64,
     /// Cycles of the engine for a row, within a few in a hundred.
     pub cycles: u64,
+    /// Cycles from the first bit of a row to the last of its answer, over SPI as fast as the engine's clock.
+    pub whole_cycles: u64,
+    /// Bytes of weights that do not fit in the engine and are sent for each row.
+    pub streamed_bytes: u64,
     /// What stays on the CPU, and why, in the order of the model.
     pub left: Vec<super::Left>,
 }
 
 impl Display for Offloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { build, layers, macs, cycles, left } = self;
+        let Self { build, layers, macs, cycles, whole_cycles, streamed_bytes, left } = self;
         write!(f, "{layers} layers to the engine {build:08x}, {macs} multiplications in about {cycles} clk a row")?;
+        write!(f, ", {whole_cycles} with the bus")?;
+        if *streamed_bytes > 0 {
+            write!(f, ", over which {streamed_bytes} bytes of weights go for each row, as they do not fit")?;
+        }
         for left in left {
             write!(f, "; {} `{}` stays on the CPU: {}", left.operator, left.name, left.why)?;
         }
@@ -111,6 +120,8 @@ impl Offload {
             layers: lifted.network.layers.len(),
             macs: costs.iter().map(|cost| cost.macs).sum(),
             cycles: costs.iter().map(|cost| cost.clk).sum(),
+            whole_cycles: self.plan.whole_clk(),
+            streamed_bytes: (self.plan.streamed_words() * WORD_BYTES) as u64,
             left: lifted.before.iter().chain(&lifted.after).cloned().collect(),
         })
     }
@@ -275,7 +286,8 @@ mod tests {
         let name = "digits".parse().unwrap();
         let prepared = prepare(&name, "m.onnx", CNN, &with(UP5K)).unwrap();
         let offload = prepared.offload.clone().unwrap();
-        assert_eq!((offload.layers, offload.macs), (3, 47_104), "{offload}");
+        assert_eq!((offload.layers, offload.macs, offload.streamed_bytes), (3, 47_104, 0), "{offload}");
+        assert!(offload.whole_cycles > offload.cycles, "{offload}");
         assert_eq!(crate::repeat(&prepared.package).unwrap().package, prepared.package);
         assert_eq!(crate::examine(&prepared.package).unwrap().offload, prepared.offload);
         let (_, image) = crate::open_offload(&prepared.package).unwrap().unwrap();

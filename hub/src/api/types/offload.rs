@@ -67,9 +67,9 @@ pub struct OffloadView {
     pub twin_rows: u64,
     /// Cycles of the engine for a row, on average; absent while it scored none.
     pub cycles_per_row: Option<u64>,
-    /// Multiplications of the engine for a row, on average; absent while it scored none.
+    /// Multiplications that the network asks for in a row, on average; absent while the engine scored none.
     pub macs_per_row: Option<u64>,
-    /// Multiplications in a cycle, as per mille of the 8 that the engine's array does for one column:
+    /// Of these in a cycle, as per mille of the 8 that the engine's array does for one column:
     /// 1000 is a dense layer without a pause, and convolutions, which take two columns at once, come
     /// to at most 2000. Absent while it scored none.
     pub utilisation: Option<u32>,
@@ -82,4 +82,25 @@ pub struct OffloadView {
     pub recovered: u64,
     /// The latest fault; absent if there was none.
     pub cause: Option<String>,
+}
+
+#[cfg(test)]
+impl OffloadView {
+    /// Of an engine that fell once: nine rows of ten are its own.
+    pub(crate) fn example(accelerator: Accelerator, by: ScoredBy) -> Self {
+        Self {
+            accelerator,
+            build: Some("1234abcd".to_owned()),
+            by,
+            engine_rows: 1_797,
+            twin_rows: 203,
+            cycles_per_row: Some(11_405),
+            macs_per_row: Some(84_224),
+            utilisation: Some(923),
+            clock_khz: 24_000,
+            us_per_row: Some(475),
+            recovered: 1,
+            cause: None,
+        }
+    }
 }
