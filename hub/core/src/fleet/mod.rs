@@ -1,5 +1,8 @@
 //! Devices: who they are, what they should have, what they say they have.
 
+mod members;
+mod sessions;
+
 use std::collections::BTreeMap;
 
 use bellwether_protocol::digest::Digest;
@@ -7,7 +10,6 @@ use bellwether_protocol::error::Reject;
 use bellwether_protocol::frame;
 use bellwether_protocol::id::{DeviceId, ModelName, ModelRef, Version};
 use bellwether_protocol::limit::STATEMENT_BYTES_MAX;
-use bellwether_protocol::message::{Gone, Hello};
 use bellwether_protocol::time::Millis;
 use bellwether_protocol::trust::{
     Hold, KeyId, Mode, ModelReport, Order, OutboxId, Phase, PublicKey, Report, Running, Signature, SignatureBytes,
@@ -17,9 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::Learnt;
 use crate::error::Denied;
-use crate::event::What;
 use crate::offload::Offloaded;
-use crate::rules::{Change, Changes, Rules};
+use crate::rules::Rules;
 use crate::trust::encode;
 
 /// A device that says nothing for this long is stale: three heartbeats of 30 s.
@@ -379,210 +380,6 @@ impl Rules {
     /// [`Denied::NoDevice`].
     pub fn device(&self, id: &DeviceId) -> Result<&Device, Denied> {
         self.devices.get(id).ok_or_else(|| Denied::NoDevice(id.clone()))
-    }
-
-    /// Enrols a device, or confirms one that enrols again with the same key.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::OtherKey`] if the name is taken by another key.
-    pub fn enrol(
-        &self,
-        id: &DeviceId,
-        key: PublicKey,
-        tags: BTreeMap<String, String>,
-        now: Millis,
-    ) -> Result<Changes, Denied> {
-        let mut changes = self.changes(id.as_str(), now);
-        let device = match self.devices.get(id) {
-            Some(device) if device.key != key => return Err(Denied::OtherKey(id.clone())),
-            Some(device) => Device { tags, ..device.clone() },
-            None => Device::new(id.clone(), key, tags, now),
-        };
-        changes.event(What::DeviceEnrolled { device: id.clone() });
-        changes.push(Change::Device(Box::new(device)));
-        Ok(changes)
-    }
-
-    /// Puts another key in the place of a device's: it was lost, wiped or replaced, and its name and
-    /// history go on. What the old one reported says nothing of the new one.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::NoDevice`]; [`Denied::NotNow`] for the key it has already.
-    pub fn replace(
-        &self,
-        id: &DeviceId,
-        key: PublicKey,
-        tags: BTreeMap<String, String>,
-        now: Millis,
-    ) -> Result<Changes, Denied> {
-        let device = self.device(id)?;
-        if device.key == key {
-            return Err(Denied::NotNow { action: "replace it", why: "it has this very key already".to_owned() });
-        }
-        let mut all = device.tags.clone();
-        all.extend(tags);
-        let (enrolled_at, session) = (now, Session::default());
-        let replaced = Device {
-            key,
-            tags: all,
-            enrolled_at,
-            counter: 0,
-            report: None,
-            vouched: None,
-            learnt: None,
-            session,
-            outboxes: BTreeMap::new(),
-            offloads: BTreeMap::new(),
-            ..device.clone()
-        };
-        let mut changes = self.changes(id.as_str(), now);
-        changes.event(What::DeviceReplaced { device: id.clone(), key: key.id() });
-        changes.push(Change::Device(Box::new(replaced)));
-        changes.push(Change::TroublesGone(id.clone()));
-        Ok(changes)
-    }
-
-    /// Registers devices by keys that were made elsewhere: each may then connect without a token.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::OtherKey`] for the first name that is taken; then none is registered.
-    pub fn import(
-        &self,
-        devices: &[(DeviceId, PublicKey, BTreeMap<String, String>)],
-        who: &str,
-        now: Millis,
-    ) -> Result<Changes, Denied> {
-        let mut changes = self.changes(who, now);
-        let mut made = 0;
-        for (id, key, tags) in devices {
-            match self.devices.get(id) {
-                Some(known) if known.key != *key => return Err(Denied::OtherKey(id.clone())),
-                Some(_) => {}
-                None => {
-                    changes.push(Change::Device(Box::new(Device::new(id.clone(), *key, tags.clone(), now))));
-                    made += 1;
-                }
-            }
-        }
-        if made > 0 {
-            changes.event(What::DevicesImported { devices: made });
-        }
-        Ok(changes)
-    }
-
-    /// Forgets a device; its key opens no session any more.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::NoDevice`].
-    pub fn remove_device(&self, id: &DeviceId, who: &str, now: Millis) -> Result<Changes, Denied> {
-        self.device(id)?;
-        let mut changes = self.changes(who, now);
-        changes.event(What::DeviceRemoved { device: id.clone() });
-        changes.push(Change::DeviceGone(id.clone()));
-        changes.push(Change::TroublesGone(id.clone()));
-        Ok(changes)
-    }
-
-    /// Replaces a device's tags.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::NoDevice`].
-    pub fn tag(
-        &self,
-        id: &DeviceId,
-        tags: BTreeMap<String, String>,
-        who: &str,
-        now: Millis,
-    ) -> Result<Changes, Denied> {
-        let device = Device { tags, ..self.device(id)?.clone() };
-        let mut changes = self.changes(who, now);
-        changes.event(What::DeviceTagged { device: id.clone() });
-        changes.push(Change::Device(Box::new(device)));
-        Ok(changes)
-    }
-
-    /// Takes the counter that a device opens a session with.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::NotNow`] if it does not go up: a replayed password, a clone, or a wiped device.
-    pub fn connect(&self, id: &DeviceId, counter: u64, now: Millis) -> Result<Changes, Denied> {
-        let device = self.device(id)?;
-        if counter <= device.counter {
-            let why = format!("its counter {counter} is not above {}", device.counter);
-            return Err(Denied::NotNow { action: "open a session", why });
-        }
-        let mut changes = self.changes(id.as_str(), now);
-        changes.push(Change::Device(Box::new(Device { counter, ..device.clone() })));
-        Ok(changes)
-    }
-
-    /// A device was born.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::NoDevice`].
-    pub fn hello(&self, id: &DeviceId, hello: Hello, now: Millis) -> Result<Changes, Denied> {
-        let mut device = self.device(id)?.clone();
-        let mut changes = self.changes(id.as_str(), now);
-        if !device.session.open && may_tell(&mut device, now) {
-            changes.event(What::DeviceOnline { device: id.clone() });
-        }
-        device.session = Session { open: true, boot: hello.boot, number: hello.session, last_seen: Some(now) };
-        changes.push(Change::Device(Box::new(device)));
-        Ok(changes)
-    }
-
-    /// A device's last will; ignored unless it belongs to the session that is open.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::NoDevice`].
-    pub fn gone(&self, id: &DeviceId, gone: Gone, now: Millis) -> Result<Changes, Denied> {
-        let mut device = self.device(id)?.clone();
-        let mut changes = self.changes(id.as_str(), now);
-        let Session { open, boot, number, .. } = device.session;
-        if open && (boot, number) == (gone.boot, gone.session) {
-            if may_tell(&mut device, now) {
-                changes.event(What::DeviceOffline { device: id.clone() });
-            }
-            device.session.open = false;
-            changes.push(Change::Device(Box::new(device)));
-        }
-        Ok(changes)
-    }
-
-    /// Takes a device's report and its signature, already verified against its key.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::OldReport`] unless its sequence is above the latest.
-    pub fn report(&self, report: Report, signature: SignatureBytes, now: Millis) -> Result<Changes, Denied> {
-        let device = self.device(&report.device)?;
-        if let Some(latest) = &device.report
-            && report.sequence <= latest.sequence
-        {
-            return Err(Denied::OldReport { latest: latest.sequence });
-        }
-        let mut changes = self.changes(report.device.as_str(), now);
-        if let Some(reject) = report.refused
-            && device.report.as_ref().and_then(|before| before.refused) != Some(reject)
-        {
-            changes.event(What::DeviceRefused { device: report.device.clone(), reject });
-        }
-        if !device.session.open {
-            changes.event(What::DeviceOnline { device: report.device.clone() });
-        }
-        let session = Session { open: true, last_seen: Some(now), ..device.session };
-        let retold = if device.is_behind(&report, now) { now } else { device.retold };
-        let (report, vouched) = (Some(report), Some(signature));
-        changes.push(Change::Device(Box::new(Device { report, vouched, retold, session, ..device.clone() })));
-        Ok(changes)
     }
 }
 
