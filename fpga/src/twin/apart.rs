@@ -43,7 +43,9 @@ impl Memory<'_> {
             let sum = match self.weights_from(from, patch.len()) {
                 Some(weights) => product(weights.as_flattened(), patch.as_flattened()),
                 None => {
-                    (from..).zip(patch).map(|(at, values)| product(&self.weight(at), values)).fold(0, i32::wrapping_add)
+                    let products =
+                        self.weights_behind(from).zip(patch).map(|(weights, values)| product(&weights, values));
+                    products.fold(0, i32::wrapping_add)
                 }
             };
             let (bias, scale) = self.parameter(layer, channel, 0, from.wrapping_add(patch.len() as u16));
@@ -58,7 +60,7 @@ impl Memory<'_> {
             let from = layer.weights.wrapping_add(group.wrapping_mul(layer.weights_step));
             let lanes = match self.weights_from(from, patch.len()) {
                 Some(weights) => lanes(layer.kind, weights.iter().copied().zip(patch)),
-                None => lanes(layer.kind, (from..).map(|at| self.weight(at)).zip(patch)),
+                None => lanes(layer.kind, self.weights_behind(from).zip(patch)),
             };
             let behind = from.wrapping_add(patch.len() as u16);
             let results: Word = core::array::from_fn(|lane| {
@@ -76,6 +78,11 @@ impl Memory<'_> {
         let at = usize::from(at) % WEIGHT_WORDS;
         self.weights.get(at..at + count)
     }
+
+    /// Word after word, from the end of the memory on to its begin.
+    fn weights_behind(&self, at: u16) -> impl Iterator<Item = Word> {
+        (0..=u16::MAX).map(move |word| self.weight(at.wrapping_add(word)))
+    }
 }
 
 impl Patch {
@@ -87,7 +94,7 @@ impl Patch {
             let bank = &banks[usize::from(*bank)];
             match at {
                 Some(at) => {
-                    let at = usize::from((at + first) & ADDRESS);
+                    let at = usize::from(at.wrapping_add(first) & ADDRESS);
                     to.copy_from_slice(&bank[at..at + words]);
                 }
                 None => to.fill(bank[usize::from(layer.pad_word & ADDRESS)]),

@@ -6,13 +6,14 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, 
 use proptest::strategy::ValueTree as _;
 
 use super::{Banks, Memory, Word};
-use crate::layer::{BANK_WORDS, Kind, Layer, Parameters, TABLE_WORDS};
+use crate::layer::{BANK_WORDS, Kind, Layer, Parameters, TABLE_WORDS, WEIGHT_WORDS};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
-    /// Also where results lie over what is read, or beyond the end of a bank.
+    /// Also where results lie over what is read, or beyond the end of a bank, or weights beyond theirs.
     #[test]
-    fn the_order_of_sums_changes_nothing(layer in layers(), weights in words(600), seed: u8) {
+    fn the_order_of_sums_changes_nothing(layer in layers(), weights in words(600), is_full: bool, seed: u8) {
+        let weights = if is_full { full(seed) } else { weights };
         let table: Vec<Word> = (0..TABLE_WORDS).map(|at| parameter(at as u8, seed)).collect();
         let memory = Memory { weights: &weights, table: &table };
         let mut quick = banks(seed);
@@ -40,6 +41,12 @@ fn words(most: usize) -> impl Strategy<Value = Vec<Word>> {
     prop::collection::vec(any::<Word>(), 0..most)
 }
 
+fn full(seed: u8) -> Vec<Word> {
+    (0..WEIGHT_WORDS as u64)
+        .map(|word| ((word + u64::from(seed)).wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes())
+        .collect()
+}
+
 fn parameter(at: u8, seed: u8) -> Word {
     let [a, b, c, d] = (i32::from(at) * 37 - i32::from(seed)).to_le_bytes();
     let [e, f, g, h] = (0.001 * (f32::from(at) + 1.0)).to_bits().to_le_bytes();
@@ -58,7 +65,9 @@ fn layers() -> impl Strategy<Value = Layer> {
     let kind = prop_oneof![2 => Just(Kind::Sums), 1 => Just(Kind::Lanes), 1 => Just(Kind::Greatest)];
     let sizes = (1..12_u16, 1..12_u16, 1..4_u16, 1..4_u16, 1..20_u16, 1..6_u16);
     let starts = (-4..4_i8, -4..4_i8, 1..12_u8, 1..12_u8, 1..3_u8, 1..3_u8);
-    let places = (0..1100_u16, 0..1100_u16, 0..800_u16, 0..700_u16, 0..24_u16);
+    let weights = prop_oneof![4 => 0..700_u16, 1 => 16_300..16_384_u16, 1 => 65_400..=u16::MAX];
+    let step = prop_oneof![4 => 0..24_u16, 1 => 16_300..16_384_u16];
+    let places = (0..1100_u16, 0..1100_u16, 0..800_u16, weights, step);
     (kind, sizes, starts, places, any::<(bool, i8, i8, i8)>()).prop_map(
         |(
             kind,

@@ -179,8 +179,8 @@ def lstm(opset, images, labels):
 
 
 class Calibration(CalibrationDataReader):
-    def __init__(self, images):
-        self.batches = iter([{"image": images[first:first + 50]} for first in range(0, CALIBRATION_ROWS, 50)])
+    def __init__(self, images, rows=CALIBRATION_ROWS):
+        self.batches = iter([{"image": images[first:first + 50]} for first in range(0, rows, 50)])
 
     def get_next(self):
         return next(self.batches, None)
