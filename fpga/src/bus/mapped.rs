@@ -7,7 +7,8 @@
 //!
 //! A window of a mebibyte, of 64-bit words: the four spaces one behind the other, and the same again, where a
 //! write also begins the job. Nothing is sent twice and there is no CRC, as these wires are on the chip.
-//! `rtl/generic/bw_over_axi.v` is at the other end.
+//! `rtl/generic/bw_over_axi.v` is at the other end. A processor of 32 bits moves a word in two halves, the lower one
+//! first, as the upper one is what writes it.
 
 #![expect(unsafe_code, reason = "mapped memory is the one thing here that has no safe form")]
 
@@ -32,6 +33,8 @@ pub const WINDOW_BYTES: usize = 2 * RUN_BYTES;
 #[derive(Debug)]
 pub struct MappedBus {
     window: MmapRaw,
+    /// Whether this processor moves a word in two halves.
+    halves: bool,
 }
 
 impl MappedBus {
@@ -47,7 +50,8 @@ impl MappedBus {
         if meta.is_file() && meta.len() < WINDOW_BYTES as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self { window: MmapOptions::new().len(WINDOW_BYTES).map_raw(&file)? })
+        let window = MmapOptions::new().len(WINDOW_BYTES).map_raw(&file)?;
+        Ok(Self { window, halves: cfg!(target_pointer_width = "32") })
     }
 
     fn word(&self, place: Place, index: usize, run: bool) -> Result<*mut u64, BusFault> {
@@ -58,9 +62,18 @@ impl MappedBus {
     fn put(&mut self, place: Place, index: usize, word: &[u8], run: bool) -> Result<(), BusFault> {
         let bytes: [u8; WORD_BYTES] = word.try_into().map_err(|_| BusFault::Length(word.len()))?;
         let at = self.word(place, index, run)?;
-        // SAFETY: `word` gives places within the mapping, which lives as long as `self`, aligned to eight bytes.
-        // Nothing in this process refers to it; volatile, as a device is behind it.
-        unsafe { at.write_volatile(u64::from_ne_bytes(bytes)) };
+        if self.halves {
+            let lower: *mut u32 = at.cast();
+            let [a, b, c, d, e, f, g, h] = bytes;
+            for (at, half) in [(lower, [a, b, c, d]), (lower.wrapping_add(1), [e, f, g, h])] {
+                // SAFETY: as below; both halves are of that word.
+                unsafe { at.write_volatile(u32::from_ne_bytes(half)) };
+            }
+        } else {
+            // SAFETY: `word` gives places within the mapping, which lives as long as `self`, aligned to eight bytes.
+            // Nothing in this process refers to it; volatile, as a device is behind it.
+            unsafe { at.write_volatile(u64::from_ne_bytes(bytes)) };
+        }
         Ok(())
     }
 }
@@ -140,7 +153,14 @@ mod tests {
 
     #[test]
     fn words_lie_where_the_picture_says() {
-        let mut window = Window::new();
+        for halves in [false, true] {
+            let mut window = Window::new();
+            window.engine.bus().halves = halves;
+            words_lie_in(&mut window);
+        }
+    }
+
+    fn words_lie_in(window: &mut Window) {
         window.engine.load(place(Space::Weights, 16_383), &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
         assert_eq!(window.bytes()[2 * SPACE_BYTES - 8..2 * SPACE_BYTES], [1, 2, 3, 4, 5, 6, 7, 8]);
         let many: Vec<u8> = (0..80).collect();
