@@ -9,12 +9,11 @@ use bellwether_runtime::{Cpu, Data, Sample, Scorer as _, inspect, npz};
 
 use crate::cases;
 
-/// The least share of rows whose greatest answer is that of the float model, where onnxruntime's quantiser comes to
-/// that with the same rows.
+/// The least share of rows whose greatest answer is that of the float model.
 const AGREEMENT: f64 = 0.97;
-/// How far below its share where it does not: ten rows. `concat` has features that spread over three steps of their
-/// bytes, means of 64 numbers far from zero, and which rows agree is chance; training ends elsewhere on each processor.
-const CHANCE: f64 = 0.02;
+/// The same for `concat`, whose features spread over three steps of their bytes: means of 64 numbers far from zero.
+/// Of what onnxruntime's quantiser makes of it, with the same rows and a scale for each output, 94.4 % agree.
+const AGREEMENT_CONCAT: f64 = 0.944;
 /// The file of a case's rows, and of its float model.
 const ROWS: &str = "rows.npz";
 const FLOAT: &str = "model.onnx";
@@ -68,10 +67,6 @@ fn answered(folder: &Path) {
     assert!(status.success(), "{} ended with {status}", script.display());
 }
 
-fn theirs(case: &Path) -> BTreeMap<String, npz::Array> {
-    npz::read(&std::fs::read(case.join("theirs.npz")).unwrap()).unwrap()
-}
-
 /// What is wrong with a quantised model.
 fn judged(case: &Path, way: &str, quantised: &Quantised) -> Vec<String> {
     let name = format!("{}-{way}", case.file_name().unwrap().to_str().unwrap());
@@ -87,11 +82,9 @@ fn judged(case: &Path, way: &str, quantised: &Quantised) -> Vec<String> {
         (steps.iter().copied().fold(0.0, f64::max), others)
     };
     let (exact, fused) = (apart("exact"), apart("fused"));
-    let theirs = number(&theirs(case)[if way.ends_with("tensor") { "one" } else { "each" }].data, 0);
     println!(
-        "{name}: {:.2} % agree ({:.2} % by onnxruntime's quantiser), accuracy {:.3} to {:.3}; from onnxruntime {:.2} and {:.2} steps, in {:.2} % and {:.2} %",
+        "{name}: {:.2} % agree, accuracy {:.3} to {:.3}; from onnxruntime {:.2} and {:.2} steps, in {:.2} % and {:.2} %",
         100.0 * agreement,
-        100.0 * theirs,
         accuracy.before,
         accuracy.after,
         exact.0,
@@ -99,8 +92,8 @@ fn judged(case: &Path, way: &str, quantised: &Quantised) -> Vec<String> {
         100.0 * exact.1,
         100.0 * fused.1,
     );
-    if agreement < if theirs < AGREEMENT { theirs - CHANCE } else { AGREEMENT } {
-        faults.push(format!("{name}: {agreement} of the rows agree with float, {theirs} by onnxruntime's quantiser"));
+    if agreement < if name.starts_with("concat") { AGREEMENT_CONCAT } else { AGREEMENT } {
+        faults.push(format!("{name}: {agreement} of the rows agree with float"));
     }
     // Scales are of single precision.
     if exact.0 > 1.001 || fused.0 > 1.001 {
